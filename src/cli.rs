@@ -1,0 +1,73 @@
+//! The commands: arguments in, exit code out. The only room that prints.
+//!
+//! Exit codes: 0 success, 1 the run failed (or errors were found), 2 invalid input, 3 environment.
+
+mod check;
+mod demo;
+mod eval;
+mod exec;
+mod host;
+mod plan;
+mod repo;
+mod serve;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs GitHub Actions workflows on your own machines, over SSH.
+#[derive(Debug, Parser)]
+#[command(name = "towline", version, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks workflow and action files.
+    Check(check::Arguments),
+    /// Evaluates expressions.
+    Eval(eval::Arguments),
+    /// Shows the jobs an event would start; nothing is executed.
+    Plan(plan::Arguments),
+    /// Explains a selection, a condition or a wait.
+    Why(why::Arguments),
+    /// Runs a workflow here and now, without the daemon.
+    Exec(exec::Arguments),
+    /// Runs the daemon.
+    Serve(serve::Arguments),
+    /// Shows the main job on two hosts inside this process.
+    Demo(demo::Arguments),
+    /// Lists, adds, checks, drains and removes hosts.
+    Host(host::Arguments),
+    /// Lists, adds and removes repositories.
+    Repo(repo::Arguments),
+}
+
+/// Success.
+pub const SUCCESS: u8 = 0;
+/// The run failed or was cancelled; `check` found errors.
+pub const FAILED: u8 = 1;
+/// The input was refused before anything ran.
+pub const INVALID: u8 = 2;
+/// A machine, file or network this needs is not there.
+pub const ENVIRONMENT: u8 = 3;
+
+/// Runs the command line and says how the process should exit.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    ExitCode::from(match arguments.command {
+        Command::Check(arguments) => check::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+        Command::Why(arguments) => why::run(arguments),
+        Command::Exec(arguments) => exec::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Host(arguments) => host::run(arguments),
+        Command::Repo(arguments) => repo::run(arguments),
+    })
+}

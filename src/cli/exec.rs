@@ -1,0 +1,11 @@
+//! `towline exec`: runs a workflow here and now, without the daemon.
+
+/// Arguments of `towline exec`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+/// Runs the command and says the exit code.
+pub(super) fn run(arguments: Arguments) -> u8 {
+    let _ = arguments;
+    unimplemented!()
+}

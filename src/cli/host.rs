@@ -1,0 +1,11 @@
+//! `towline host`: lists, adds, checks, drains and removes hosts.
+
+/// Arguments of `towline host`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+/// Runs the command and says the exit code.
+pub(super) fn run(arguments: Arguments) -> u8 {
+    let _ = arguments;
+    unimplemented!()
+}

@@ -1,0 +1,11 @@
+//! `towline repo`: lists, adds and removes repositories.
+
+/// Arguments of `towline repo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+/// Runs the command and says the exit code.
+pub(super) fn run(arguments: Arguments) -> u8 {
+    let _ = arguments;
+    unimplemented!()
+}

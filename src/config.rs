@@ -1,0 +1,1 @@
+//! `towline.toml` and the host inventory: read, check, reload.

@@ -1,0 +1,1 @@
+//! GitHub, Gitea/Forgejo and GitLab: contents, statuses, checks, tokens.

@@ -1,0 +1,3 @@
+//! Which workflows an event starts and what jobs they hold: selection, graph, matrix, reusable workflows, permissions, names.
+//!
+//! Pure: no I/O, no clock, no async.

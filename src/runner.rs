@@ -1,0 +1,1 @@
+//! One order on one host: steps, actions, outputs, resumption.

@@ -1,0 +1,1 @@
+//! Listeners, TLS, authentication, API, streams, metrics, pages.

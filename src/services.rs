@@ -1,0 +1,1 @@
+//! What actions expect on the wire: artifacts, cache, OIDC, git over HTTP.

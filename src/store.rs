@@ -1,0 +1,1 @@
+//! sled trees for state, files for logs and blobs.

@@ -1,0 +1,1 @@
+//! Hosts: the durable job over SSH or on this machine.
