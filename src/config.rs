@@ -1,1 +1,396 @@
-//! `towline.toml` and the host inventory: read, check, reload.
+//! `towline.toml` and `conf.d/*.toml`: read, check, and give as plain structs; and where files live.
+//!
+//! A file is decoded by hand from its spanned tree, so that every fault (unknown key, duplicate name, impossible value)
+//! is a [`Diagnostic`] with file, line and a mend. All faults are collected; nothing of a faulty configuration is used.
+
+mod decode;
+mod paths;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::id::{HostName, RepositoryName};
+
+pub use paths::Paths;
+pub use sections::is_repository_name;
+
+/// Everything that `towline.toml` says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub hosts: Vec<Host>,
+    pub sources: Vec<Source>,
+    /// What `runs-on` asks for → the labels a host must have. Names compare without case.
+    pub labels: IndexMap<String, Vec<String>>,
+    pub actions: Actions,
+    pub retention: Retention,
+    pub notify: Vec<Notify>,
+    pub limits: Limits,
+}
+
+/// `[server]`: the one address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// `ADDRESS:PORT`; loopback unless configured.
+    pub listen: Vec<std::net::SocketAddr>,
+    /// The address others reach it by, without a slash at the end.
+    pub url: Option<String>,
+    pub tls: Tls,
+    /// `/metrics` without a token.
+    pub open_metrics: bool,
+    /// Reading pages and logs without a token.
+    pub open_reads: bool,
+    /// Addresses of reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<std::net::IpAddr>,
+    pub github_login: Option<GitHubLogin>,
+}
+
+/// `[server.tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain HTTP: loopback, or behind a proxy.
+    Off,
+    /// A certificate from the daemon's own authority, made at first start and renewed.
+    Own,
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+        client_authority: Option<PathBuf>,
+    },
+}
+
+/// `[server.github_login]`: signing in through GitHub, for those on the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitHubLogin {
+    pub client_id: String,
+    pub client_secret: SecretSource,
+    pub allow: Vec<String>,
+}
+
+/// `[[host]]`: a machine that executes jobs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    pub name: HostName,
+    pub reach: Reach,
+    /// Configured labels, besides those every host has (its name, `self-hosted`, OS, arch).
+    pub labels: Vec<String>,
+    pub slots: u32,
+    /// Where everything of ours lives on the host; `~/.towline` when absent.
+    pub root: Option<String>,
+    /// MAC address for Wake-on-LAN.
+    pub wake: Option<[u8; 6]>,
+    /// How long a woken host may take to answer.
+    pub wake_timeout: Duration,
+    /// Runs jobs of these repositories only; empty: of all.
+    pub repositories: Vec<RepositoryName>,
+    /// Bytes of kept workspaces above which the least recently used go.
+    pub quota: Option<u64>,
+}
+
+/// How a host is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reach {
+    /// This machine, as the user the daemon runs as.
+    Local,
+    Ssh(Ssh),
+}
+
+/// The SSH side of a host, in OpenSSH's words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ssh {
+    pub address: String,
+    pub user: Option<String>,
+    pub port: Option<u16>,
+    pub identity: Vec<PathBuf>,
+    pub known_hosts: Vec<PathBuf>,
+    /// `[USER@]HOST[:PORT]`, from the first hop to the last.
+    pub jump: Vec<String>,
+    /// Use the agent at `$SSH_AUTH_SOCK`.
+    pub agent: bool,
+    pub password: Option<SecretSource>,
+    pub connect_timeout: Duration,
+}
+
+/// `[[source]]` (or `[[repository]]`): where a repository lives and what it listens to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    pub name: RepositoryName,
+    pub kind: SourceKind,
+    /// Of a bare repository or a watched directory on this machine.
+    pub path: Option<PathBuf>,
+    /// Where it is fetched from; the forge's address when absent.
+    pub url: Option<String>,
+    pub triggers: Vec<TriggerKind>,
+    /// Secrets that verify webhooks; two while one is being rotated.
+    pub webhook_secrets: Vec<SecretSource>,
+    /// Only these events are taken; empty: all.
+    pub events: Vec<String>,
+    /// For reading the repository and reporting back.
+    pub token: Option<SecretSource>,
+    pub app: Option<GitHubApp>,
+    /// Directories searched for workflows, first found wins.
+    pub workflows: Vec<String>,
+    pub default_branch: Option<String>,
+    pub poll_interval: Duration,
+    /// Show the live log of the started runs in the pusher's terminal without being asked.
+    pub follow: bool,
+    /// Authors whose pull requests from forks run without approval.
+    pub trusted: Vec<String>,
+    pub report: bool,
+}
+
+/// What kind of place a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    GitHub,
+    Gitea,
+    Forgejo,
+    GitLab,
+    /// A bare repository on this machine, or any git address that can only be polled.
+    Git,
+    /// A directory of workflow files without a repository.
+    Directory,
+}
+
+impl SourceKind {
+    /// The word in the configuration and in webhook addresses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GitHub => "github",
+            Self::Gitea => "gitea",
+            Self::Forgejo => "forgejo",
+            Self::GitLab => "gitlab",
+            Self::Git => "git",
+            Self::Directory => "directory",
+        }
+    }
+}
+
+/// What brings events of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TriggerKind {
+    Push,
+    Webhook,
+    Poll,
+    Watch,
+    Schedule,
+}
+
+/// The App that reports as checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitHubApp {
+    pub id: u64,
+    pub private_key: SecretSource,
+}
+
+/// `[actions]`: where `uses:` comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actions {
+    /// Directory of bare repositories `OWNER/NAME.git`.
+    pub mirror: Option<PathBuf>,
+    /// Address with `{owner}` and `{name}`; never asked when [`Actions::mirror`] has the repository.
+    pub url: Option<String>,
+    pub checkout: Checkout,
+    /// Directory or address with `{version}`, `{os}` and `{arch}` that node comes from for hosts without one.
+    pub node: Option<String>,
+    pub lock_file: Option<PathBuf>,
+    /// Owners or `OWNER/NAME` that may be used; empty: all.
+    pub allow: Vec<String>,
+}
+
+/// Which `actions/checkout` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkout {
+    Builtin,
+    Node,
+}
+
+/// `[retention]`: how long things are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub runs: Duration,
+    pub logs: Duration,
+    pub artifacts: Duration,
+    pub deliveries: Duration,
+    /// Bytes of logs above which the oldest go.
+    pub log_bytes: u64,
+    pub cache_bytes: u64,
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs running at once on all hosts together; 0: no limit but the slots.
+    pub jobs: u32,
+    /// Bytes of one job's log after which the rest is dropped and said so.
+    pub job_log: u64,
+    /// How long a job may wait for a host.
+    pub queue: Duration,
+    /// Free bytes the state directory must keep.
+    pub disk: u64,
+}
+
+/// `[[notify]]`: who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    pub on: NotifyOn,
+    /// Only runs of these repositories, workflows (names or file names) and branches; empty: of all.
+    pub repositories: Vec<RepositoryName>,
+    pub workflows: Vec<String>,
+    pub branches: Vec<String>,
+    pub how: NotifyHow,
+}
+
+/// When a notification is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyOn {
+    /// On failure, and on the first success after one.
+    Change,
+    Failure,
+    Always,
+}
+
+/// How a notification is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotifyHow {
+    Webhook {
+        url: String,
+        shape: WebhookShape,
+        secret: Option<SecretSource>,
+    },
+    /// A program with its arguments; facts are in its environment and, as JSON, on its standard input.
+    Command(Vec<String>),
+    Mail {
+        server: String,
+        from: String,
+        to: Vec<String>,
+        user: Option<String>,
+        password: Option<SecretSource>,
+    },
+}
+
+/// The body a notified address expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookShape {
+    Plain,
+    Slack,
+    Discord,
+    Ntfy,
+}
+
+/// Where the value of a secret is; read when it is needed, never logged.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In the configuration itself.
+    Plain(String),
+    File(PathBuf),
+    Environment(String),
+    /// A file in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
+    Credential(String),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain(_) => f.write_str("Plain(***)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Environment(name) => f.debug_tuple("Environment").field(name).finish(),
+            Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
+        }
+    }
+}
+
+/// Why a file or a secret could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the environment variable {name} is not set")]
+    Environment { name: String },
+    #[error(
+        "there is no credential {name}: $CREDENTIALS_DIRECTORY is not set (add LoadCredential={name}:FILE to the unit)"
+    )]
+    Credential { name: String },
+}
+
+impl SecretSource {
+    /// Reads the value; one line end at its end is not part of it.
+    ///
+    /// # Errors
+    /// When the file, variable or credential is not there.
+    pub fn read(&self) -> Result<secrecy::SecretString, Error> {
+        let from_file =
+            |path: &Path| std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source });
+        let text = match self {
+            Self::Plain(text) => text.clone(),
+            Self::File(path) => from_file(path)?,
+            Self::Environment(name) => std::env::var(name).map_err(|_| Error::Environment { name: name.clone() })?,
+            Self::Credential(name) => {
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| Error::Credential { name: name.clone() })?;
+                from_file(&Path::new(&directory).join(name))?
+            }
+        };
+        let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+        Ok(secrecy::SecretString::from(text.to_owned()))
+    }
+}
+
+/// One configuration file.
+#[derive(Clone, Debug)]
+pub struct File {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// Finds and reads the configuration files: `towline.toml`, then `conf.d/*.toml` beside it by name. A configuration
+/// that does not exist is an empty one.
+///
+/// # Errors
+/// A file that exists and cannot be read.
+pub fn read(main: &Path) -> Result<Vec<File>, Error> {
+    let mut files = Vec::new();
+    let mut paths = vec![main.to_owned()];
+    let directory = main.parent().unwrap_or(Path::new(".")).join("conf.d");
+    match std::fs::read_dir(&directory) {
+        Ok(entries) => {
+            let mut found: Vec<PathBuf> = entries
+                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+                .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+                .collect();
+            found.sort();
+            paths.extend(found);
+        }
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(Error::Read { path: directory, source }),
+    }
+    for path in paths {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => files.push(File { path, text }),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound && path == main => {}
+            Err(source) => return Err(Error::Read { path, source }),
+        }
+    }
+    Ok(files)
+}
+
+/// Decodes the files together: lists are joined, of single values the later file's counts. The configuration is
+/// `None` when a diagnostic is an error.
+#[must_use]
+pub fn parse(files: &[File]) -> (Option<Config>, Vec<Diagnostic>) {
+    sections::parse(files)
+}
+
+impl Default for Config {
+    /// What an empty file says: loopback, no hosts, no sources.
+    fn default() -> Self {
+        parse(&[]).0.expect("the empty configuration has no faults")
+    }
+}

@@ -48,6 +48,20 @@ codes! {
          nested at most 50 levels deep.";
     EXPRESSION_NOT_ALLOWED = "TL006", "expression not allowed here",
         "GitHub reads this key before any context exists, so its value must be written out.";
+    CONFIG_SYNTAX = "TL901", "configuration is not TOML",
+        "The configuration file could not be read as TOML, so nothing of it is used. A daemon that is running keeps \
+         the configuration it has.";
+    CONFIG_UNKNOWN_KEY = "TL902", "unknown key in the configuration",
+        "Nothing reads this key. It is refused because it is nearly always a misspelling of one that matters.";
+    CONFIG_VALUE = "TL903", "impossible value in the configuration",
+        "The value has the wrong type, is out of range, or is not one of the words this key knows.";
+    CONFIG_DUPLICATE = "TL904", "name given twice in the configuration",
+        "Hosts and sources are told apart by their names, whatever their case, over all configuration files.";
+    CONFIG_MISSING = "TL905", "something is missing in the configuration",
+        "A table lacks a key that it needs, or that a part of it needs to work.";
+    CONFIG_SECRET = "TL906", "secret in clear text",
+        "The configuration is read by more people and programs than a secret should be. Keep the value in a file that \
+         only the daemon may read, in a systemd credential, or in the environment, and name that place.";
 }
 
 #[cfg(test)]

@@ -1,0 +1,540 @@
+//! The tables of the configuration, one function each.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use toml::de::{DeTable, DeValue};
+
+use super::decode::{self, Table};
+use super::{
+    Actions, Checkout, Config, File, GitHubApp, GitHubLogin, Host, Limits, Notify, NotifyHow, NotifyOn, Reach,
+    Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
+};
+use crate::diagnostic::{Diagnostic, codes};
+use crate::id::{HostName, RepositoryName};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn parse(files: &[File]) -> (Option<Config>, Vec<Diagnostic>) {
+    let diagnostics = RefCell::new(Vec::new());
+    let mut config = empty();
+    let mut names = Names::default();
+    for file in files {
+        let path = file.path.display().to_string();
+        let source = decode::Source { path: &path, text: &file.text, diagnostics: &diagnostics };
+        match DeTable::parse(&file.text) {
+            Ok(tree) => {
+                let root = Table::new(&source, "the file", 0..0, tree.get_ref());
+                let base = file.path.parent().unwrap_or(Path::new("."));
+                root_table(&root, base, &mut config, &mut names);
+                root.finish();
+            }
+            Err(error) => {
+                let span = error.span().unwrap_or(0..0);
+                source.error(codes::CONFIG_SYNTAX, span, error.message().trim(), "see https://toml.io for the syntax");
+            }
+        }
+    }
+    let diagnostics = diagnostics.into_inner();
+    let usable = !diagnostics.iter().any(Diagnostic::is_error);
+    (usable.then_some(config), diagnostics)
+}
+
+/// Where each name was given first, for complaints about the second.
+#[derive(Default)]
+struct Names {
+    hosts: BTreeMap<String, String>,
+    sources: BTreeMap<String, String>,
+}
+
+fn empty() -> Config {
+    Config {
+        server: Server {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7443))],
+            url: None,
+            tls: Tls::Own,
+            open_metrics: false,
+            open_reads: false,
+            trusted_proxies: Vec::new(),
+            github_login: None,
+        },
+        hosts: Vec::new(),
+        sources: Vec::new(),
+        labels: IndexMap::new(),
+        actions: Actions {
+            mirror: None,
+            url: None,
+            checkout: Checkout::Builtin,
+            node: None,
+            lock_file: None,
+            allow: Vec::new(),
+        },
+        retention: Retention {
+            runs: 400 * DAY,
+            logs: 90 * DAY,
+            artifacts: 90 * DAY,
+            deliveries: 30 * DAY,
+            log_bytes: 20_000_000_000,
+            cache_bytes: 10_000_000_000,
+        },
+        notify: Vec::new(),
+        limits: Limits { jobs: 0, job_log: 2_000_000_000, queue: DAY, disk: 500_000_000 },
+    }
+}
+
+fn root_table(root: &Table<'_>, base: &Path, config: &mut Config, names: &mut Names) {
+    if let Some(table) = root.table("server", "[server]") {
+        server(table, base, &mut config.server);
+    }
+    for table in root.tables("host") {
+        config.hosts.extend(host(table, base, names));
+    }
+    for key in ["source", "repository"] {
+        for table in root.tables(key) {
+            config.sources.extend(source(table, base, names));
+        }
+    }
+    if let Some(table) = root.table("labels", "[labels]") {
+        for (name, _, value) in table.pairs() {
+            if let Some(labels) = decode::strings_of(&table, name, value) {
+                config.labels.insert(name.to_owned(), labels.into_iter().map(|(label, _)| label).collect());
+            }
+        }
+    }
+    if let Some(table) = root.table("actions", "[actions]") {
+        actions(table, base, &mut config.actions);
+    }
+    if let Some(table) = root.table("retention", "[retention]") {
+        let kept = &mut config.retention;
+        set(&mut kept.runs, table.duration("runs"));
+        set(&mut kept.logs, table.duration("logs"));
+        set(&mut kept.artifacts, table.duration("artifacts"));
+        set(&mut kept.deliveries, table.duration("deliveries"));
+        set(&mut kept.log_bytes, table.bytes("log_bytes"));
+        set(&mut kept.cache_bytes, table.bytes("cache_bytes"));
+        table.finish();
+    }
+    if let Some(table) = root.table("limits", "[limits]") {
+        let limits = &mut config.limits;
+        set(&mut limits.jobs, table.number("jobs", 0..=100_000).and_then(|number| u32::try_from(number).ok()));
+        set(&mut limits.job_log, table.bytes("job_log"));
+        set(&mut limits.queue, table.duration("queue"));
+        set(&mut limits.disk, table.bytes("disk"));
+        table.finish();
+    }
+    for table in root.tables("notify") {
+        config.notify.extend(notify(table, base));
+    }
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+fn server(table: Table<'_>, base: &Path, server: &mut Server) {
+    if let Some(addresses) = table.strings("listen") {
+        server.listen.clear();
+        for (text, span) in addresses {
+            match text.parse::<SocketAddr>() {
+                Ok(address) => server.listen.push(address),
+                Err(_) => table.source.error(
+                    codes::CONFIG_VALUE,
+                    span,
+                    format!("`listen` cannot be \"{text}\""),
+                    "give ADDRESS:PORT with a numeric address, for example \"127.0.0.1:7443\", \"0.0.0.0:443\" or \"[::]:443\"",
+                ),
+            }
+        }
+    }
+    set(&mut server.url, web_address(&table, "url").map(Some));
+    set(&mut server.open_metrics, table.boolean("open_metrics"));
+    set(&mut server.open_reads, table.boolean("open_reads"));
+    if let Some(addresses) = table.strings("trusted_proxies") {
+        server.trusted_proxies.clear();
+        for (text, span) in addresses {
+            match text.parse() {
+                Ok(address) => server.trusted_proxies.push(address),
+                Err(_) => table.source.error(
+                    codes::CONFIG_VALUE,
+                    span,
+                    format!("`trusted_proxies` cannot hold \"{text}\""),
+                    "give numeric addresses, for example \"192.168.1.2\"",
+                ),
+            }
+        }
+    }
+    match table.value("tls").map(|value| (value, value.get_ref())) {
+        None => {}
+        Some((_, DeValue::Boolean(on))) => server.tls = if *on { Tls::Own } else { Tls::Off },
+        Some((value, DeValue::Table(entries))) => {
+            let files = Table::new(table.source, "[server.tls]", value.span(), entries);
+            let certificate = files.required("certificate", "\"/etc/towline/tls/cert.pem\"");
+            let key = files.required("key", "\"/etc/towline/tls/key.pem\"");
+            let client_authority = files.string("client_authority").map(|path| base.join(path));
+            if let (Some(certificate), Some(key)) = (certificate, key) {
+                server.tls = Tls::Files { certificate: base.join(certificate), key: base.join(key), client_authority };
+            }
+            files.finish();
+        }
+        Some((value, _)) => table.wrong_type("tls", value, "true, false, or a table with certificate and key"),
+    }
+    if let Some(login) = table.table("github_login", "[server.github_login]") {
+        let client_id = login.required("client_id", "\"…\"");
+        let client_secret = secret(&login, "client_secret", base);
+        if let (Some(client_id), Some(client_secret)) = (client_id, client_secret) {
+            server.github_login = Some(GitHubLogin { client_id, client_secret, allow: login.words("allow") });
+        }
+        login.finish();
+    }
+    table.finish();
+}
+
+fn host(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Host> {
+    let name = table.required("name", "\"selene\"");
+    let local = table.choice("kind", &[("ssh", false), ("local", true)]).unwrap_or(false);
+    let address = table.string("address");
+    let ssh = Ssh {
+        // A host is found under its name unless an address says otherwise, as in ~/.ssh/config.
+        address: address.or_else(|| name.clone()).unwrap_or_default(),
+        user: table.string("user"),
+        port: table.number("port", 1..=65_535).and_then(|port| u16::try_from(port).ok()),
+        identity: paths(&table, "identity", base),
+        known_hosts: paths(&table, "known_hosts", base),
+        jump: table.words("jump"),
+        agent: table.boolean("agent").unwrap_or(true),
+        password: secret(&table, "password", base),
+        connect_timeout: table.duration("connect_timeout").unwrap_or(Duration::from_secs(10)),
+    };
+    if local {
+        for key in ["address", "user", "port", "identity", "known_hosts", "jump", "password", "wake"] {
+            if let Some(value) = table.value(key) {
+                table.wrong(key, value, "means nothing for a local host", &format!("remove `{key}` or `kind`"));
+            }
+        }
+    }
+    let wake = table.value("wake").and_then(|value| {
+        let address = value.get_ref().as_str().and_then(mac_address);
+        if address.is_none() {
+            table.wrong("wake", value, "is no MAC address", "write six hexadecimal pairs: \"3c:22:fb:00:00:01\"");
+        }
+        address
+    });
+    let host = Host {
+        name: HostName(name.clone().unwrap_or_default()),
+        reach: if local { Reach::Local } else { Reach::Ssh(ssh) },
+        labels: table.words("labels"),
+        slots: table.number("slots", 1..=1000).and_then(|number| u32::try_from(number).ok()).unwrap_or(1),
+        root: table.string("root"),
+        wake,
+        wake_timeout: table.duration("wake_timeout").unwrap_or(Duration::from_secs(180)),
+        repositories: table.words("repositories").into_iter().map(RepositoryName).collect(),
+        quota: table.bytes("quota"),
+    };
+    let name = name?;
+    if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter)) {
+        if let Some(value) = table.value("name") {
+            let mend = "use letters, digits, `.`, `_` and `-`; the address of the machine goes into `address`";
+            table.wrong("name", value, &format!("cannot be \"{name}\""), mend);
+        }
+    }
+    unique(&table, "host", &name, &mut names.hosts);
+    table.finish();
+    Some(host)
+}
+
+fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
+    let name = table.required("name", "\"OWNER/NAME\"");
+    let kinds = [
+        SourceKind::GitHub,
+        SourceKind::Gitea,
+        SourceKind::Forgejo,
+        SourceKind::GitLab,
+        SourceKind::Git,
+        SourceKind::Directory,
+    ];
+    let kind = if table.value("kind").is_some() {
+        table.choice("kind", &kinds.map(|kind| (kind.as_str(), kind)))
+    } else if table.value("path").is_some() {
+        Some(SourceKind::Git)
+    } else {
+        Some(SourceKind::GitHub)
+    };
+    let path = table.string("path").map(|path| base.join(path));
+    let url = table.string("url");
+    if let Some(kind) = kind {
+        let missing = match kind {
+            SourceKind::Directory if path.is_none() => Some(("path", "\"/srv/operations\"")),
+            SourceKind::Git if path.is_none() && url.is_none() => Some(("path", "\"/srv/git/app.git\"")),
+            SourceKind::Gitea | SourceKind::Forgejo | SourceKind::GitLab if url.is_none() => {
+                Some(("url", "\"https://git.lan/OWNER/NAME.git\""))
+            }
+            _ => None,
+        };
+        if let Some((key, example)) = missing {
+            table.source.error(
+                codes::CONFIG_MISSING,
+                table.span.clone(),
+                format!("a source of kind \"{}\" needs `{key}`", kind.as_str()),
+                &format!("add `{key} = {example}`"),
+            );
+        }
+    }
+    let default_triggers = match kind {
+        Some(SourceKind::Directory) => vec![TriggerKind::Watch, TriggerKind::Schedule],
+        Some(SourceKind::Git) if path.is_some() => vec![TriggerKind::Push, TriggerKind::Schedule],
+        Some(SourceKind::Git) => vec![TriggerKind::Poll, TriggerKind::Schedule],
+        _ => vec![TriggerKind::Webhook, TriggerKind::Schedule],
+    };
+    let triggers = table.choices(
+        "triggers",
+        &[
+            ("push", TriggerKind::Push),
+            ("webhook", TriggerKind::Webhook),
+            ("poll", TriggerKind::Poll),
+            ("watch", TriggerKind::Watch),
+            ("schedule", TriggerKind::Schedule),
+        ],
+    );
+    let app = table.table("app", "[source.app]").and_then(|app| {
+        if app.value("id").is_none() {
+            app.source.error(codes::CONFIG_MISSING, app.span.clone(), "[source.app] has no `id`", "add `id = 12345`");
+        }
+        let id = app.number("id", 1..=u64::MAX);
+        let private_key = secret(&app, "private_key", base);
+        app.finish();
+        Some(GitHubApp { id: id?, private_key: private_key? })
+    });
+    let source = Source {
+        name: RepositoryName(name.clone().unwrap_or_default()),
+        kind: kind.unwrap_or(SourceKind::Git),
+        path,
+        url,
+        triggers: triggers.unwrap_or(default_triggers),
+        webhook_secrets: secrets(&table, "webhook_secret", base),
+        events: table.words("events"),
+        token: secret(&table, "token", base),
+        app,
+        workflows: Some(table.words("workflows"))
+            .filter(|directories| !directories.is_empty())
+            .unwrap_or_else(|| vec![".towline/workflows".to_owned(), ".github/workflows".to_owned()]),
+        default_branch: table.string("default_branch"),
+        poll_interval: table.duration("poll_interval").unwrap_or(Duration::from_secs(60)),
+        follow: table.boolean("follow").unwrap_or(false),
+        trusted: table.words("trusted"),
+        report: table.boolean("report").unwrap_or(true),
+    };
+    if source.triggers.contains(&TriggerKind::Webhook) && source.webhook_secrets.is_empty() && kind.is_some() {
+        table.source.warning(
+            codes::CONFIG_MISSING,
+            table.span.clone(),
+            "webhooks of this source are refused: there is no `webhook_secret` to check them with",
+            "add `webhook_secret = { file = \"…\" }`, or leave \"webhook\" out of `triggers`",
+        );
+    }
+    let name = name?;
+    if !is_repository_name(&name) {
+        if let Some(value) = table.value("name") {
+            let mend =
+                "write OWNER/NAME, or NAME alone for a repository of this machine; letters, digits, `.`, `_`, `-`";
+            table.wrong("name", value, &format!("cannot be \"{name}\""), mend);
+        }
+    }
+    unique(&table, "source", &name, &mut names.sources);
+    table.finish();
+    Some(source)
+}
+
+/// Whether a text can name a repository: one or two path segments without anything a path or address would misread.
+#[must_use]
+pub fn is_repository_name(name: &str) -> bool {
+    let segments: Vec<&str> = name.split('/').collect();
+    segments.len() <= 2
+        && segments.iter().all(|segment| {
+            !segment.is_empty()
+                && segment.len() <= 100
+                && !segment.starts_with(['.', '-'])
+                && segment.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+        })
+}
+
+fn actions(table: Table<'_>, base: &Path, actions: &mut Actions) {
+    set(&mut actions.mirror, table.string("mirror").map(|path| Some(base.join(path))));
+    if let Some(url) = table.string("url") {
+        if url.contains("{owner}") && url.contains("{name}") {
+            actions.url = Some(url);
+        } else if let Some(value) = table.value("url") {
+            table.wrong(
+                "url",
+                value,
+                "lacks {owner} or {name}",
+                "for example \"https://github.com/{owner}/{name}.git\"",
+            );
+        }
+    }
+    set(&mut actions.checkout, table.choice("checkout", &[("builtin", Checkout::Builtin), ("node", Checkout::Node)]));
+    set(&mut actions.node, table.string("node").map(Some));
+    set(&mut actions.lock_file, table.string("lock_file").map(|path| Some(base.join(path))));
+    if table.value("allow").is_some() {
+        actions.allow = table.words("allow");
+    }
+    table.finish();
+}
+
+fn notify(table: Table<'_>, base: &Path) -> Option<Notify> {
+    let on = table
+        .choice("on", &[("change", NotifyOn::Change), ("failure", NotifyOn::Failure), ("always", NotifyOn::Always)])
+        .unwrap_or(NotifyOn::Change);
+    let url = web_address(&table, "url");
+    let shape = table
+        .choice(
+            "shape",
+            &[
+                ("plain", WebhookShape::Plain),
+                ("slack", WebhookShape::Slack),
+                ("discord", WebhookShape::Discord),
+                ("ntfy", WebhookShape::Ntfy),
+            ],
+        )
+        .unwrap_or(WebhookShape::Plain);
+    let signing = secret(&table, "secret", base);
+    let command = table.words("command");
+    let mail = table.table("mail", "[notify.mail]").and_then(|mail| {
+        let server = mail.required("server", "\"smtp.lan:587\"");
+        let from = mail.required("from", "\"towline@lan\"");
+        let to = mail.words("to");
+        if to.is_empty() {
+            let mend = "add `to = [\"you@lan\"]`";
+            mail.source.error(codes::CONFIG_MISSING, mail.span.clone(), "[notify.mail] has no `to`", mend);
+        }
+        let user = mail.string("user");
+        let password = secret(&mail, "password", base);
+        mail.finish();
+        Some(NotifyHow::Mail { server: server?, from: from?, to, user, password })
+    });
+    let mut ways: Vec<NotifyHow> = Vec::new();
+    ways.extend(url.map(|url| NotifyHow::Webhook { url, shape, secret: signing }));
+    if !command.is_empty() {
+        ways.push(NotifyHow::Command(command));
+    }
+    ways.extend(mail);
+    let repositories = table.words("repositories").into_iter().map(RepositoryName).collect();
+    let workflows = table.words("workflows");
+    let branches = table.words("branches");
+    if ways.len() != 1 {
+        let given = if ways.is_empty() { "no" } else { "more than one" };
+        table.source.error(
+            codes::CONFIG_VALUE,
+            table.span.clone(),
+            format!("[[notify]] says {given} way to tell"),
+            "give exactly one of `url`, `command` and `mail`; write a second [[notify]] for a second way",
+        );
+    }
+    table.finish();
+    Some(Notify { on, repositories, workflows, branches, how: ways.into_iter().next()? })
+}
+
+fn web_address(table: &Table<'_>, key: &'static str) -> Option<String> {
+    let text = table.string(key)?;
+    let parsed = text.parse::<http::Uri>().ok();
+    if parsed.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()) {
+        return Some(text.trim_end_matches('/').to_owned());
+    }
+    if let Some(value) = table.value(key) {
+        table.wrong(key, value, "is no web address", "for example \"https://chronos.lan:7443\"");
+    }
+    None
+}
+
+fn paths(table: &Table<'_>, key: &'static str, base: &Path) -> Vec<PathBuf> {
+    table.words(key).into_iter().map(|path| expand(&path, base)).collect()
+}
+
+/// A path of the configuration: `~` is the daemon's home, what is relative is relative to the file.
+fn expand(path: &str, base: &Path) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => base.join(path),
+    }
+}
+
+fn secret(table: &Table<'_>, key: &'static str, base: &Path) -> Option<SecretSource> {
+    let value = table.value(key)?;
+    secret_of(table, key, value.span(), value.get_ref(), base)
+}
+
+fn secrets(table: &Table<'_>, key: &'static str, base: &Path) -> Vec<SecretSource> {
+    match table.value(key).map(|value| (value.span(), value.get_ref())) {
+        None => Vec::new(),
+        Some((_, DeValue::Array(items))) => {
+            items.iter().filter_map(|item| secret_of(table, key, item.span(), item.get_ref(), base)).collect()
+        }
+        Some((span, value)) => secret_of(table, key, span, value, base).into_iter().collect(),
+    }
+}
+
+fn secret_of(
+    table: &Table<'_>,
+    key: &'static str,
+    span: Range<usize>,
+    value: &DeValue<'_>,
+    base: &Path,
+) -> Option<SecretSource> {
+    const MEND: &str = "write { file = \"PATH\" }, { env = \"NAME\" } or { credential = \"NAME\" }";
+    match value {
+        DeValue::String(text) if !text.is_empty() => {
+            let message = format!("`{key}` of {} stands in clear text", table.title);
+            table.source.warning(codes::CONFIG_SECRET, span, message, MEND);
+            Some(SecretSource::Plain(text.to_string()))
+        }
+        DeValue::Table(entries) => {
+            let places = Table::new(table.source, format!("`{key}`"), span.clone(), entries);
+            let mut found: Vec<SecretSource> = Vec::new();
+            found.extend(places.string("file").map(|path| SecretSource::File(expand(&path, base))));
+            found.extend(places.string("env").map(SecretSource::Environment));
+            found.extend(places.string("credential").map(SecretSource::Credential));
+            if found.len() != 1 {
+                let message = format!("`{key}` of {} must name exactly one place", table.title);
+                table.source.error(codes::CONFIG_VALUE, span, message, MEND);
+            }
+            places.finish();
+            found.into_iter().next()
+        }
+        _ => {
+            let message = format!("`{key}` of {} is no secret", table.title);
+            table.source.error(codes::CONFIG_VALUE, span, message, MEND);
+            None
+        }
+    }
+}
+
+fn mac_address(text: &str) -> Option<[u8; 6]> {
+    let mut address = [0; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut address {
+        let part = parts.next().filter(|part| part.len() == 2)?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(address)
+}
+
+/// Complains when a name was given before, whatever its case.
+fn unique(table: &Table<'_>, what: &str, name: &str, seen: &mut BTreeMap<String, String>) {
+    let Some(value) = table.value("name") else { return };
+    let span = crate::diagnostic::Span::of_bytes(table.source.text, value.span());
+    let place = format!("{}:{}", table.source.path, span.start.line);
+    if let Some(first) = seen.insert(name.to_ascii_lowercase(), place) {
+        table.source.error(
+            codes::CONFIG_DUPLICATE,
+            value.span(),
+            format!("there are two {what}s named \"{name}\""),
+            &format!("the first stands at {first}; rename or remove one"),
+        );
+    }
+}
