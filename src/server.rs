@@ -1,1 +1,159 @@
-//! Listeners, TLS, authentication, API, streams, metrics, pages.
+//! Listeners, TLS, who may do what, the API, streams, metrics and pages.
+//!
+//! Reads come from the store and from snapshots; writes are inputs to the engine. It never touches a run itself.
+
+pub mod listen;
+pub mod peer;
+pub mod tls;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+pub use listen::{Address, Endpoint, Limits};
+pub use peer::{Network, Origin, Peer};
+pub use tls::{CertificateSource, Certificates};
+
+/// What can go wrong before the first request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("cannot listen on {address}")]
+    Bind { address: String, source: std::io::Error },
+    #[error("cannot listen on {}: another daemon answers there", path.display())]
+    AlreadyServed { path: PathBuf },
+    #[error("cannot listen on {}: the file there is not a socket", path.display())]
+    NotASocket { path: PathBuf },
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{} holds no usable PEM", path.display())]
+    Pem { path: PathBuf, source: rustls_pki_types::pem::Error },
+    #[error("cannot use the certificate")]
+    Tls { source: rustls::Error },
+    #[error("cannot issue a certificate")]
+    Issue { source: rcgen::Error },
+}
+
+/// What to listen on and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub endpoints: Vec<Endpoint>,
+    /// Needed when an endpoint speaks HTTPS.
+    pub certificate: Option<CertificateSource>,
+    pub limits: Limits,
+}
+
+/// The way in.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Binds every endpoint. Nothing is accepted before [`Bound::serve`], but the kernel already queues connections.
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// An address in use or not ours, a certificate that cannot be had.
+    pub fn bind(now: Timestamp, config: Config) -> Result<Bound, Error> {
+        let mut sockets = Vec::new();
+        for endpoint in &config.endpoints {
+            sockets.extend(listen::bind(endpoint)?);
+        }
+        let tls = sockets.iter().any(|(address, _)| matches!(address, Address::Https(_)));
+        let ips: Vec<IpAddr> = sockets.iter().filter_map(|(address, _)| ip_of(address)).collect();
+        let source = config.certificate.map(|source| match source {
+            CertificateSource::Own { folder, names } => {
+                CertificateSource::Own { folder, names: tls::default_names(&names, &ips) }
+            }
+            files @ CertificateSource::Files { .. } => files,
+        });
+        let certificates = match source {
+            Some(source) if tls => Some(Arc::new(Certificates::load(now, source)?)),
+            None if tls => return Err(Error::Tls { source: rustls::Error::NoCertificatesPresented }),
+            _ => None,
+        };
+        Ok(Bound { sockets, certificates, limits: config.limits })
+    }
+}
+
+fn ip_of(address: &Address) -> Option<IpAddr> {
+    match address {
+        Address::Http(address) | Address::Https(address) => Some(address.ip()),
+        Address::Unix(_) => None,
+    }
+}
+
+/// Bound sockets that do not accept yet.
+pub struct Bound {
+    sockets: Vec<(Address, listen::Socket)>,
+    certificates: Option<Arc<Certificates>>,
+    limits: Limits,
+}
+
+impl Bound {
+    /// The addresses in the order of the endpoints, with the ports the kernel chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        self.sockets.iter().map(|(address, _)| address.clone()).collect()
+    }
+
+    /// The certificate in use, to reload it.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.certificates.clone()
+    }
+
+    /// Serves until `stop`, then lets requests under way finish within the grace. A panic in a handler is an answer 500
+    /// and a line in the journal. Every request carries a [`Peer`] as an extension.
+    pub async fn serve(self, router: Router, stop: CancellationToken) {
+        let router = router
+            .layer(RequestBodyTimeoutLayer::new(self.limits.header))
+            .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| panicked(&*panic)));
+        let tasks = TaskTracker::new();
+        let permits = Arc::new(Semaphore::new(self.limits.connections));
+        let mut files = Vec::new();
+        for (address, socket) in self.sockets {
+            log::info!(address:% = address; "listening");
+            if let Address::Unix(path) = address {
+                files.push(path);
+            }
+            let accept = listen::Loop {
+                router: router.clone(),
+                certificates: self.certificates.clone(),
+                limits: self.limits.clone(),
+                permits: Arc::clone(&permits),
+                stop: stop.clone(),
+                tasks: tasks.clone(),
+            };
+            tasks.spawn(accept.accept(socket));
+        }
+        stop.cancelled().await;
+        tasks.close();
+        for path in files {
+            let _ = std::fs::remove_file(path);
+        }
+        if tokio::time::timeout(self.limits.grace, tasks.wait()).await.is_err() {
+            log::warn!("some requests did not end in time and were cut");
+        }
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> http::Response<axum::body::Body> {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    log::error!(panic = text.unwrap_or("no message"); "a request handler panicked");
+    let mut response = http::Response::new(axum::body::Body::from("{\"message\":\"Server Error\"}\n"));
+    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}

@@ -1,1 +1,3 @@
-//! Tests of the area `server` against the built binary, known answers and real parts.
+//! The server over real sockets on loopback.
+
+mod listeners;

@@ -1,0 +1,144 @@
+//! Who is at the other end of a connection.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+
+/// The other end of a connection; every request carries it as an extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub origin: Origin,
+    /// The connection to us is encrypted.
+    pub tls: bool,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Network(SocketAddr),
+    /// Over the unix socket: the kernel says who it is.
+    Local {
+        uid: u32,
+        pid: Option<i32>,
+    },
+}
+
+impl Peer {
+    /// Whether the client is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match &self.origin {
+            Origin::Network(address) => address.ip().to_canonical().is_loopback(),
+            Origin::Local { .. } => true,
+        }
+    }
+
+    /// Who the request is from when a proxy of `trusted` stands in front: the last address in `X-Forwarded-For` that is
+    /// not itself trusted, and what `X-Forwarded-Proto` says. The headers of anyone else are ignored.
+    #[must_use]
+    pub fn behind(&self, headers: &HeaderMap, trusted: &[Network]) -> Self {
+        let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
+        let Origin::Network(address) = &self.origin else { return self.clone() };
+        if !is_trusted(address.ip()) {
+            return self.clone();
+        }
+        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let hops: Vec<IpAddr> =
+            forwarded.flat_map(|value| value.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
+        let client = hops.iter().rev().copied().find(|ip| !is_trusted(*ip)).or(hops.first().copied());
+        Self {
+            origin: Origin::Network(client.map_or(*address, |ip| SocketAddr::new(ip, 0))),
+            tls: headers.get("x-forwarded-proto").map_or(self.tls, |proto| proto == "https"),
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.origin {
+            Origin::Network(address) => write!(f, "{}", address.ip()),
+            Origin::Local { uid, .. } => write!(f, "uid:{uid}"),
+        }
+    }
+}
+
+/// A network in CIDR form: `10.0.0.0/8`, `::1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` is in it; an IPv4 address written as IPv6 counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => {
+                let shift = 32_u32.saturating_sub(self.prefix.into());
+                u64::from(network.to_bits()) >> shift == u64::from(ip.to_bits()) >> shift
+            }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => {
+                let shift = 128_u32.saturating_sub(self.prefix.into());
+                network.to_bits().checked_shr(shift) == ip.to_bits().checked_shr(shift)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not an address or a network like 10.0.0.0/8");
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(bits), |prefix| prefix.parse::<u8>().map_err(|_| wrong()))?;
+        if prefix > bits {
+            return Err(wrong());
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(address: &str) -> Peer {
+        Peer { origin: Origin::Network(address.parse().unwrap()), tls: false }
+    }
+
+    #[test]
+    fn networks() {
+        for (network, ip, expected) in [
+            ("10.0.0.0/8", "10.200.3.4", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("::/0", "2001:db8::1", true),
+            ("127.0.0.1", "::ffff:127.0.0.1", true),
+            ("2001:db8::/32", "2001:db9::", false),
+            ("10.0.0.0/8", "::1", false),
+        ] {
+            let network: Network = network.parse().unwrap();
+            assert_eq!(network.contains(ip.parse().unwrap()), expected, "{network:?} {ip}");
+        }
+        for wrong in ["", "10.0.0.0/33", "::/129", "x/8", "10.0.0.0/"] {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_may_name_the_client() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.9".parse().unwrap());
+        headers.insert("x-forwarded-proto", "https".parse().unwrap());
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        assert_eq!(peer("5.5.5.5:1").behind(&headers, &trusted), peer("5.5.5.5:1"));
+        let seen = peer("10.0.0.1:1").behind(&headers, &trusted);
+        assert_eq!(seen.to_string(), "1.2.3.4");
+        assert!(seen.tls);
+    }
+}
