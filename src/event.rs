@@ -2,11 +2,23 @@
 //!
 //! Pure: no I/O, no clock, no async.
 
+pub mod activity;
+pub mod context;
+pub mod dispatch;
+pub mod filters;
+pub mod forges;
+pub mod github;
+pub mod push;
+pub mod selection;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::id::RepositoryName;
+
+pub use context::github_context;
+pub use selection::{Selection, select};
 
 /// What happened. Accepted once, durable, then planned.
 #[derive(Clone, Debug, Serialize, Deserialize)]
