@@ -1,0 +1,1 @@
+//! The spool: output with marks between steps.
