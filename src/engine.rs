@@ -1,3 +1,13 @@
 //! The state of everything that runs or waits, and the one function that changes it.
 //!
+//! [`Engine::step`] takes one [`Input`] and gives the [`Effect`]s it has, always [`Effect::Persist`] first: what follows
+//! is done only once that is durable. After a crash [`Engine::restore`] rebuilds the engine from the records and repeats
+//! whatever may not have been done. Log bytes never come here; neither do the values of secrets.
+//!
 //! Pure: no I/O, no clock, no async.
+
+pub mod input;
+pub mod record;
+
+pub use input::{Answer, Effect, Input, Settings, Update};
+pub use record::{Change, JobRecord, Records, RunRecord, StoredRun};
