@@ -1,0 +1,5 @@
+//! How fast a step's output becomes log lines.
+
+fn main() {
+    divan::main();
+}

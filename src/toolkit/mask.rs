@@ -1,0 +1,200 @@
+//! Secrets are replaced by `***` in everything a run says (K1, K2).
+//!
+//! Pure: no I/O, no clock, no async.
+
+mod encodings;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use indexmap::IndexSet;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What a hit is replaced by.
+const STARS: &[u8] = b"***";
+
+/// How many values may wait in the small automaton before the large one is built again.
+const RECENT: usize = 16;
+
+/// The values a job must not say, with all their encodings.
+///
+/// It serialises to the list of raw values; the derived forms are made again on reading.
+#[derive(Clone, Default)]
+pub struct Masks {
+    values: IndexSet<String>,
+    /// The first `settled` values are in `large`, the others in `small`: a step that adds masks line by line must not
+    /// make us build an automaton of everything each time.
+    settled: usize,
+    large: OnceLock<Automaton>,
+    small: OnceLock<Automaton>,
+}
+
+impl Masks {
+    /// No masks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Masks a value and each of its lines (W8), in every encoding GitHub's runner knows (K1). An empty value is
+    /// ignored. Takes effect for what is masked afterwards.
+    pub fn add(&mut self, value: &str) {
+        let before = self.values.len();
+        for part in std::iter::once(value).chain(value.split(['\r', '\n'])) {
+            if !part.is_empty() && !self.values.contains(part) {
+                self.values.insert(part.to_owned());
+            }
+        }
+        if self.values.len() == before {
+            return;
+        }
+        self.small = OnceLock::new();
+        if self.values.len() - self.settled > RECENT.max(self.settled / 4) {
+            self.settled = self.values.len();
+            self.large = OnceLock::new();
+        }
+    }
+
+    /// The raw values, in the order they came: what a checkpoint must keep, and must keep secret.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(String::as_str)
+    }
+
+    /// Whether there is nothing to mask.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The length in bytes of the longest text that can be a hit.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.automata().map(|automaton| automaton.longest).max().unwrap_or(0)
+    }
+
+    /// Whether `text` holds a secret. Hits that span lines are seen too, so a `false` covers each line of it.
+    #[must_use]
+    pub fn hits(&self, text: &[u8]) -> bool {
+        self.automata().any(|automaton| automaton.search.is_match(text))
+    }
+
+    /// `text` with each secret replaced by `***`. Hits that touch or overlap become one.
+    #[must_use]
+    pub fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let ranges = self.ranges(text.as_bytes());
+        if ranges.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut masked = Vec::with_capacity(text.len());
+        replace(text.as_bytes(), &ranges, &mut masked);
+        // Every form is UTF-8, so hits begin and end between characters.
+        Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
+    }
+
+    /// Appends `text` to `out`, masked as [`Masks::apply`] does.
+    pub fn apply_to(&self, text: &[u8], out: &mut Vec<u8>) {
+        replace(text, &self.ranges(text), out);
+    }
+
+    /// Where the secrets in `text` are: sorted, apart from each other.
+    #[must_use]
+    pub fn ranges(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut hits = Vec::new();
+        for automaton in self.automata() {
+            // The plain search is several times faster than the overlapping one, and most lines hold no secret.
+            if let Some(first) = automaton.search.find(text) {
+                let from = first.end().saturating_sub(automaton.longest);
+                hits.extend(
+                    automaton
+                        .search
+                        .find_overlapping_iter(&text[from..])
+                        .map(|hit| hit.start() + from..hit.end() + from),
+                );
+            }
+        }
+        hits.sort_unstable_by_key(|hit| hit.start);
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for hit in hits {
+            match ranges.last_mut() {
+                Some(last) if hit.start <= last.end => last.end = last.end.max(hit.end),
+                _ => ranges.push(hit),
+            }
+        }
+        ranges
+    }
+
+    fn automata(&self) -> impl Iterator<Item = &Automaton> {
+        let large = (self.settled > 0)
+            .then(|| self.large.get_or_init(|| Automaton::new(self.values.iter().take(self.settled))));
+        let small = (self.settled < self.values.len())
+            .then(|| self.small.get_or_init(|| Automaton::new(self.values.iter().skip(self.settled))));
+        large.into_iter().chain(small)
+    }
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values are what must not be said.
+        write!(f, "Masks({} values)", self.values.len())
+    }
+}
+
+impl Serialize for Masks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.values.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Masks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = IndexSet::<String>::deserialize(deserializer)?;
+        Ok(values.iter().map(String::as_str).collect())
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Masks {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> Self {
+        let mut masks = Self::new();
+        for value in values {
+            masks.add(value);
+        }
+        masks
+    }
+}
+
+#[derive(Clone)]
+struct Automaton {
+    search: AhoCorasick,
+    longest: usize,
+}
+
+impl Automaton {
+    fn new<'a>(values: impl Iterator<Item = &'a String>) -> Self {
+        let mut forms = IndexSet::new();
+        for value in values {
+            forms.extend(encodings::forms(value));
+        }
+        let longest = forms.iter().map(String::len).max().unwrap_or(0);
+        // Overlapping hits are only told by the standard kind.
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .build(&forms)
+            .expect("a set of patterns below 2 GiB always builds");
+        Self { search, longest }
+    }
+}
+
+fn replace(text: &[u8], ranges: &[Range<usize>], out: &mut Vec<u8>) {
+    let mut from = 0;
+    for range in ranges {
+        out.extend_from_slice(&text[from..range.start]);
+        out.extend_from_slice(STARS);
+        from = range.end;
+    }
+    out.extend_from_slice(&text[from..]);
+}
