@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 use crate::id::RepositoryName;
 
 pub use context::github_context;
+pub use dispatch::Place;
 pub use selection::{Selection, select};
 
 /// What happened. Accepted once, durable, then planned.
@@ -57,4 +58,69 @@ pub enum ChangedFiles {
     /// Could not be computed, or over the limits: path filters let the event through.
     Unknown,
     Known(Vec<String>),
+}
+
+impl Event {
+    /// `github.ref_name`: the short name of the branch or tag, `7/merge` of a pull request.
+    #[must_use]
+    pub fn ref_name(&self) -> &str {
+        ref_name(&self.git_ref)
+    }
+
+    /// `github.ref_type`: `tag` or `branch`; empty when the event has no ref.
+    #[must_use]
+    pub fn ref_type(&self) -> &'static str {
+        match self.git_ref.as_str() {
+            "" => "",
+            tag if tag.starts_with("refs/tags/") => "tag",
+            _ => "branch",
+        }
+    }
+
+    /// Whether a branch or tag was deleted by a push (T20).
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        self.name == "push" && self.payload.get("deleted") == Some(&Json::Bool(true))
+    }
+
+    /// Whether a pull request comes from another repository: no secrets, a read-only token (T7). `pull_request_target`
+    /// runs what the base says and is trusted.
+    #[must_use]
+    pub fn is_from_fork(&self) -> bool {
+        if !matches!(self.name.as_str(), "pull_request" | "pull_request_review" | "pull_request_review_comment") {
+            return false;
+        }
+        let id = |side: &str| self.payload.pointer(&format!("/pull_request/{side}/repo/full_name"));
+        // A deleted fork has no repository any more.
+        id("base").is_some() && id("head") != id("base")
+    }
+
+    /// The title GitHub gives a run of this event when the workflow has no `run-name` (S1): the first line of the head
+    /// commit, the title of a pull request, release or issue.
+    #[must_use]
+    pub fn title(&self) -> Option<String> {
+        let text = |pointer: &str| self.payload.pointer(pointer).and_then(Json::as_str);
+        let title = match self.name.as_str() {
+            "push" => text("/head_commit/message"),
+            "pull_request" | "pull_request_target" | "pull_request_review" | "pull_request_review_comment" => {
+                text("/pull_request/title")
+            }
+            "issues" | "issue_comment" => text("/issue/title"),
+            "discussion" | "discussion_comment" => text("/discussion/title"),
+            "release" => text("/release/name").filter(|name| !name.is_empty()).or_else(|| text("/release/tag_name")),
+            "merge_group" => text("/merge_group/head_commit/message"),
+            "repository_dispatch" => self.action.as_deref(),
+            _ => None,
+        };
+        title.and_then(|title| title.lines().next()).map(str::trim).filter(|title| !title.is_empty()).map(str::to_owned)
+    }
+}
+
+/// The short name of a full ref.
+#[must_use]
+pub fn ref_name(git_ref: &str) -> &str {
+    ["refs/heads/", "refs/tags/", "refs/pull/", "refs/"]
+        .iter()
+        .find_map(|prefix| git_ref.strip_prefix(prefix))
+        .unwrap_or(git_ref)
 }
