@@ -4,6 +4,7 @@
 //! credentials in neither arguments nor logs. Knows nothing of events, forges or runs.
 
 mod changes;
+mod commit;
 mod mirror;
 mod objects;
 mod snapshot;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 pub use changes::{Changes, PushedCommit, PushedRef, TESTED_FILES, is_object_id};
+pub use commit::{Author, commit_directory, push};
 pub use mirror::{Credentials, RemoteRef, fetch_mirror, ls_remote};
 pub use objects::{CommitInfo, Entry, EntryKind, Objects, Person, TextFile};
 pub use snapshot::{Snapshot, snapshot, snapshot_directory};
@@ -281,6 +283,13 @@ impl Git {
         let bytes = self.bytes().await?;
         String::from_utf8(bytes)
             .map_err(|error| Error::Answer { action, what: format!("not UTF-8: {}", error.utf8_error()) })
+    }
+
+    /// Runs to the end; gives what it said on standard error.
+    async fn told(self) -> Result<String, Error> {
+        let action = self.action;
+        let (status, _, told) = self.run().await?;
+        if status.success() { Ok(told) } else { Err(Error::Failed { action, message: told }) }
     }
 
     /// For questions whose answer may be no (exit code 1): `None` then.
