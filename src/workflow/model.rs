@@ -1,4 +1,4 @@
-//! The typed model of a workflow file: what the planner and the runner read. Public fields, no behaviour.
+//! The typed model of a workflow file: what the planner and the runner read. Public fields, little behaviour.
 //!
 //! Values that GitHub evaluates later stay [`Token`]s. Every rule that needs no run-time value (unknown keys, ids,
 //! needs graph, availability of contexts, …) has been checked when a model exists.
@@ -217,6 +217,29 @@ pub struct Step {
     pub body: StepBody,
 }
 
+impl Step {
+    /// The name shown when `name` is absent (S12): `Run ` and the first line of the script, `Run owner/repo@ref`, or
+    /// what the control steps are called. `script` is the evaluated script, if it has been evaluated.
+    #[must_use]
+    pub fn default_name(&self, script: Option<&str>) -> String {
+        match &self.body {
+            StepBody::Run { script: written, .. } => {
+                let text = match (script, written) {
+                    (Some(script), _) => script.to_owned(),
+                    (None, Token::Expression(expression)) => format!("${{{{ {} }}}}", expression.source()),
+                    (None, written) => written.plain_text().unwrap_or_default(),
+                };
+                format!("Run {}", text.trim().lines().next().unwrap_or("").trim_end())
+            }
+            StepBody::Uses { uses, .. } => format!("Run {uses}"),
+            StepBody::Wait(_) => "Wait".to_owned(),
+            StepBody::WaitAll => "Wait for all".to_owned(),
+            StepBody::Cancel(_) => "Cancel".to_owned(),
+            StepBody::Parallel(_) => "Parallel".to_owned(),
+        }
+    }
+}
+
 /// What a step does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StepBody {
@@ -250,6 +273,21 @@ pub enum ActionReference {
     SameRepository(String),
     /// `docker://image`.
     Image(String),
+}
+
+impl std::fmt::Display for ActionReference {
+    /// As `uses` spells it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Repository { owner, name, path, reference } if path.is_empty() => {
+                write!(f, "{owner}/{name}@{reference}")
+            }
+            Self::Repository { owner, name, path, reference } => write!(f, "{owner}/{name}/{path}@{reference}"),
+            Self::Workspace(path) => f.write_str(path),
+            Self::SameRepository(path) => write!(f, "$/{path}"),
+            Self::Image(image) => write!(f, "docker://{image}"),
+        }
+    }
 }
 
 /// An `action.yml`.

@@ -60,6 +60,39 @@ impl Token {
             Self::Insert => return Err(failed("`${{ insert }}` can only be a key of a mapping".to_owned())),
         })
     }
+
+    /// The text of a plain scalar, as GitHub spells it (E5); `None` for what has to be evaluated and for collections.
+    #[must_use]
+    pub fn plain_text(&self) -> Option<String> {
+        match self {
+            Self::Null => Some(String::new()),
+            Self::Bool(_) | Self::Number(_) | Self::String(_) => Some(super::decode::scalar_text(self)),
+            _ => None,
+        }
+    }
+
+    /// The value of a plain key of a mapping.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Token> {
+        match self {
+            Self::Mapping(pairs) => pairs.iter().find_map(|(name, value)| match name {
+                Self::String(name) if name == key => Some(value),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether there is an expression in it.
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        match self {
+            Self::Expression(_) | Self::Insert => true,
+            Self::Sequence(items) => items.iter().any(Token::is_dynamic),
+            Self::Mapping(pairs) => pairs.iter().any(|(key, value)| key.is_dynamic() || value.is_dynamic()),
+            _ => false,
+        }
+    }
 }
 
 fn add(object: &mut Object, key: String, value: Value) -> Result<(), EvaluationError> {
