@@ -77,10 +77,18 @@ impl Masks {
         self.automata().map(|automaton| automaton.longest).max().unwrap_or(0)
     }
 
-    /// Whether `text` holds a secret. Hits that span lines are seen too, so a `false` covers each line of it.
+    /// Where the secret that ends first in `text` begins. Hits that span lines are seen too, so nothing in `text` as a
+    /// whole means nothing in each line of it.
+    #[must_use]
+    pub fn first(&self, text: &[u8]) -> Option<usize> {
+        let hits = self.automata().filter_map(|automaton| automaton.search.find(text));
+        hits.min_by_key(aho_corasick::Match::end).map(|hit| hit.start())
+    }
+
+    /// Whether `text` holds a secret.
     #[must_use]
     pub fn hits(&self, text: &[u8]) -> bool {
-        self.automata().any(|automaton| automaton.search.is_match(text))
+        self.first(text).is_some()
     }
 
     /// `text` with each secret replaced by `***`. Hits that touch or overlap become one.

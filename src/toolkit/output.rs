@@ -9,8 +9,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use crate::run::report::{Annotation, AnnotationLevel};
@@ -129,19 +127,26 @@ impl StepOutput {
     /// ([`Effect::AddMatchers`], [`Effect::RemoveMatchersOf`]); then call again with the rest.
     pub fn feed(&mut self, bytes: &[u8], masks: &mut Masks, log: &mut Lines, effects: &mut Vec<Effect>) -> usize {
         let mut rest = bytes;
+        // Where special lines are frequent, looking for plain blocks costs more than it saves.
+        let (mut singly, mut patience) = (0_u32, 1);
         while !rest.is_empty() {
             if self.after_return {
                 self.after_return = false;
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
                 continue;
             }
-            if self.partial.is_empty() && !self.in_piece {
+            if singly > 0 {
+                singly -= 1;
+            } else if self.partial.is_empty() && !self.in_piece {
                 let plain = self.plain_lines(rest, masks);
                 if plain > 0 {
                     log.push_all(&rest[..plain]);
                     rest = &rest[plain..];
+                    patience = 1;
                     continue;
                 }
+                singly = patience;
+                patience = (patience * 2).min(64);
             }
             let room = self.room(rest);
             let within = &rest[..rest.len().min(room)];
@@ -244,21 +249,24 @@ impl StepOutput {
     /// The length of the lines at the beginning of `bytes` that can be printed as they are. Blocks, not lines, are
     /// looked at: this is what makes plain output fast.
     fn plain_lines(&self, bytes: &[u8], masks: &Masks) -> usize {
-        const BLOCK: usize = 64 * 1024;
+        const BLOCK: usize = 16 * 1024;
         if !self.matchers.is_empty() {
             return 0;
         }
-        let block = &bytes[..bytes.len().min(BLOCK)];
-        let block = &block[..memchr::memchr(b'\r', block).unwrap_or(block.len())];
         // Everything before the line in which something special begins is plain.
-        let special = [b"::".as_slice(), b"##["].into_iter().filter_map(|mark| memchr::memmem::find(block, mark)).min();
-        let block = &block[..special.unwrap_or(block.len())];
-        let Some(end) = memchr::memrchr(b'\n', block) else { return 0 };
-        let block = &block[..=end];
-        if std::str::from_utf8(block).is_err() || masks.hits(block) {
+        let mut block = &bytes[..bytes.len().min(BLOCK)];
+        for mark in [b"::".as_slice(), b"##[", b"\r"] {
+            block = &block[..memchr::memmem::find(block, mark).unwrap_or(block.len())];
+        }
+        let whole_lines = |block: &[u8]| memchr::memrchr(b'\n', block).map_or(0, |end| end + 1);
+        block = &block[..whole_lines(block)];
+        if std::str::from_utf8(block).is_err() {
             return 0;
         }
-        block.len()
+        match masks.first(block) {
+            Some(secret) => whole_lines(&block[..secret]),
+            None => block.len(),
+        }
     }
 
     /// How many bytes the line may still grow by before it is cut. Depends on what came of the line so far, but not on
@@ -300,10 +308,7 @@ impl StepOutput {
         if !self.matchers.is_empty() && self.matched(&text, masks, log, effects) {
             return;
         }
-        match text {
-            Cow::Borrowed(_) if !masks.hits(line) => log.push(line),
-            text => self.print(&text, masks, log),
-        }
+        self.print(&text, masks, log);
     }
 
     fn command(&mut self, line: &str, masks: &mut Masks, log: &mut Lines, effects: &mut Vec<Effect>) -> bool {
