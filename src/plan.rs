@@ -3,3 +3,4 @@
 //! Pure: no I/O, no clock, no async.
 
 pub mod calls;
+pub mod matrix;

@@ -1,7 +1,9 @@
 //! Events, filters, matrices, plans and runs: known answers, and the commands `plan` and `why`.
 
 mod events;
+mod matrix;
 mod patterns;
+mod steps;
 
 use serde_json::Value as Json;
 

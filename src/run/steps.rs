@@ -99,7 +99,7 @@ pub fn should_run(
     functions: &StepFunctions<'_>,
 ) -> Result<bool, EvaluationError> {
     let value = condition.evaluate(&Scope { contexts, functions })?;
-    Ok(is_truthy(&value))
+    Ok(value.is_truthy())
 }
 
 /// The conclusion of a step: its outcome, where continue-on-error turns a failure into success (S9, I6). A cancelled
@@ -161,13 +161,96 @@ impl StepsContext {
     }
 }
 
-fn is_truthy(value: &crate::expr::Value) -> bool {
-    use crate::expr::Value;
-    match value {
-        Value::Null => false,
-        Value::Bool(bool) => *bool,
-        Value::Number(number) => *number != 0.0 && !number.is_nan(),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(_) | Value::Object(_) => true,
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::{JobStatus, StepFunctions, StepsContext, conclude, should_run};
+    use crate::expr::Names;
+    use crate::expr::{EvaluationError, Object, Value, condition};
+    use crate::run::Conclusion;
+
+    fn status(conclusions: &[Conclusion]) -> JobStatus {
+        let mut status = JobStatus::default();
+        conclusions.iter().for_each(|&conclusion| status.record(conclusion));
+        status
+    }
+
+    fn runs(text: &str, job: JobStatus, action: Option<JobStatus>) -> Result<bool, EvaluationError> {
+        let hashes = BTreeMap::new();
+        let condition = condition::parse(text, &Names::ANY).expect("a condition");
+        should_run(&condition, &Object::new(), &StepFunctions { job, action, hashes: &hashes })
+    }
+
+    #[test]
+    fn i2_status_of_the_job() {
+        let (green, red) = (status(&[Conclusion::Success, Conclusion::Skipped]), status(&[Conclusion::Failure]));
+        let mut cancelled = red;
+        cancelled.cancel();
+        for (text, on_green, on_red, on_cancel) in [
+            ("", true, false, false),
+            ("success()", true, false, false),
+            ("failure()", false, true, false),
+            ("always()", true, true, true),
+            ("cancelled()", false, false, true),
+            ("!cancelled()", true, true, false),
+            ("'failure()' == ''", false, false, false),
+            ("true", true, false, false),
+        ] {
+            assert_eq!(runs(text, green, None), Ok(on_green), "{text} when green");
+            assert_eq!(runs(text, red, None), Ok(on_red), "{text} when red");
+            assert_eq!(runs(text, cancelled, None), Ok(on_cancel), "I5: {text} when cancelled");
+        }
+    }
+
+    #[test]
+    fn i3_inside_a_composite_the_action_counts() {
+        let (green, red) = (JobStatus::default(), status(&[Conclusion::Failure]));
+        assert_eq!(runs("success()", red, Some(green)), Ok(true));
+        assert_eq!(runs("failure()", green, Some(red)), Ok(true));
+        let mut cancelled = JobStatus::default();
+        cancelled.cancel();
+        assert_eq!(runs("cancelled()", cancelled, Some(green)), Ok(true));
+        assert_eq!(runs("success()", cancelled, Some(green)), Ok(false));
+    }
+
+    #[test]
+    fn i4_a_condition_that_raises_is_an_error() {
+        assert!(matches!(runs("fromJSON('not json')", JobStatus::default(), None), Err(EvaluationError::Failed(_))));
+        // Even where the step would have been skipped, unless the operator never came to it.
+        assert_eq!(runs("fromJSON('not json')", status(&[Conclusion::Failure]), None), Ok(false));
+        assert!(runs("always() && fromJSON('x')", status(&[Conclusion::Failure]), None).is_err());
+    }
+
+    #[test]
+    fn s9_i6_continue_on_error() {
+        for (outcome, forgiven, expect) in [
+            (Conclusion::Success, true, Conclusion::Success),
+            (Conclusion::Failure, true, Conclusion::Success),
+            (Conclusion::Failure, false, Conclusion::Failure),
+            (Conclusion::Cancelled, true, Conclusion::Cancelled),
+            (Conclusion::Skipped, true, Conclusion::Skipped),
+        ] {
+            assert_eq!(conclude(outcome, forgiven), expect);
+        }
+    }
+
+    #[test]
+    fn x10_steps_context() {
+        let mut steps = StepsContext::default();
+        steps.set_output("Build", "Path", "a");
+        steps.set_output("build", "path", "b");
+        assert_eq!(steps.to_json(), json!({ "Build": { "outputs": { "Path": "b" } } }));
+        steps.finish("build", Conclusion::Failure, Conclusion::Success);
+        steps.finish("later", Conclusion::Skipped, Conclusion::Skipped);
+        assert_eq!(
+            Value::from_json(&steps.to_json()).to_json(),
+            json!({
+                "Build": { "outputs": { "Path": "b" }, "outcome": "failure", "conclusion": "success" },
+                "later": { "outputs": {}, "outcome": "skipped", "conclusion": "skipped" },
+            })
+        );
     }
 }
