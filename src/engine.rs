@@ -7,7 +7,15 @@
 //! Pure: no I/O, no clock, no async.
 
 pub mod input;
+mod jobs;
+mod protection;
 pub mod record;
+mod restore;
+mod state;
+mod step;
+mod why;
 
 pub use input::{Answer, Effect, Input, Settings, Update};
 pub use record::{Change, JobRecord, Records, RunRecord, StoredRun};
+pub use state::Engine;
+pub use why::Summary;

@@ -12,6 +12,7 @@ mod labels;
 mod reason;
 mod scheduler;
 
+pub(crate) use groups::device_host;
 pub use groups::{Claim, GroupKey, GroupPolicy, Groups, Holder, PENDING_LIMIT};
 pub use hosts::{Capacity, HostFacts, HostState};
 pub use labels::LabelMap;

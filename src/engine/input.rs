@@ -28,13 +28,17 @@ pub enum Input {
         run: RunId,
         actor: String,
     },
+    /// The word of the runner that has the job on this host. From any other host it is ignored: the job was lost there
+    /// and is elsewhere now.
     Report {
         job: JobId,
+        host: HostName,
         report: Report,
     },
     /// The job could not be handed to its host: nothing of it has begun there. The host is left alone for a while.
     DispatchFailed {
         job: JobId,
+        host: HostName,
         reason: String,
     },
     /// A host is configured and answers.

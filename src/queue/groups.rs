@@ -37,7 +37,6 @@ impl GroupKey {
 }
 
 /// The host that a group name of the form `host:NAME/…` binds its jobs to.
-#[must_use]
 pub(crate) fn device_host(name: &str) -> Option<HostName> {
     let (host, device) = name.strip_prefix("host:").or_else(|| name.strip_prefix("HOST:"))?.split_once('/')?;
     (!host.is_empty() && !device.is_empty()).then(|| HostName(host.to_owned()))
@@ -121,6 +120,19 @@ impl Groups {
         let replaced = group.pending.drain(..).collect();
         group.pending.push_back(claimant);
         Claim::Pending { replaced, cancel: policy.cancel_in_progress.then_some(group.holder) }
+    }
+
+    /// Puts back a holder or one who waits, after a restart. Holders must come before those who wait, in order.
+    pub fn restore(&mut self, key: &GroupKey, holder: Holder) {
+        match self.groups.get_mut(key) {
+            None => {
+                self.groups.insert(key.clone(), Group { holder, pending: VecDeque::new() });
+            }
+            Some(group) if group.holder != holder && !group.pending.contains(&holder) => {
+                group.pending.push_back(holder)
+            }
+            Some(_) => {}
+        }
     }
 
     /// Gives up the group, or the wish for it. Returns who holds it now, if that changed.

@@ -52,7 +52,8 @@ impl Reason {
             Obstacle::Approval { .. } => "it starts when a reviewer approves".to_owned(),
             Obstacle::WaitTimer { until, .. } => format!("it goes on at {until}"),
             Obstacle::Needs { .. } => "it is decided when these have ended".to_owned(),
-            Obstacle::Planning => "it starts once the run has been planned".to_owned(),
+            Obstacle::MaxParallel => "it starts when another job of its matrix ends".to_owned(),
+            Obstacle::RunHeld => "it starts when someone approves the run: `towline run approve`".to_owned(),
         }
     }
 }
@@ -124,7 +125,10 @@ pub enum Obstacle {
     Needs {
         jobs: Vec<String>,
     },
-    Planning,
+    /// As many jobs of its matrix run as `max-parallel` allows, or the call it is in waits for its group.
+    MaxParallel,
+    /// The run came from a fork and nobody has approved it.
+    RunHeld,
 }
 
 impl fmt::Display for Reason {
@@ -176,7 +180,8 @@ impl fmt::Display for Reason {
                 write!(f, "the wait timer of the environment {environment} ends at {until}")
             }
             Obstacle::Needs { jobs } => write!(f, "it needs {}", jobs.join(", ")),
-            Obstacle::Planning => write!(f, "its run is being planned"),
+            Obstacle::MaxParallel => write!(f, "as many jobs of its matrix run as `max-parallel` allows"),
+            Obstacle::RunHeld => write!(f, "the run came from a fork and waits for approval"),
         }
     }
 }
