@@ -19,6 +19,8 @@ mod number;
 mod parser;
 mod reference;
 pub mod template;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use fold::{equal_ignoring_case, fold};
@@ -45,20 +47,23 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Parses an expression (without `${{ }}`). White space around it is dropped.
+    /// Parses an expression (without `${{ }}`). A text without any symbol is null, as in GitHub's library; where an
+    /// expression is due, [`template`] and [`condition`] say what an empty one means.
     ///
     /// # Errors
     /// The first fault: bad token, bad grammar, unknown context or function, too long, too deep.
     pub fn parse(source: &str, names: &Names) -> Result<Self, SyntaxError> {
-        let trimmed = source.trim();
-        let root = parser::parse(trimmed, names).map_err(|mut error| {
-            error.offset += source.len() - source.trim_start().len();
-            error
-        })?;
-        Ok(Self { source: trimmed.into(), root: Arc::new(root) })
+        let root = parser::parse(source, names)?;
+        Ok(Self { source: source.trim().into(), root: Arc::new(root) })
     }
 
-    /// The text it was parsed from.
+    /// As [`Expression::parse`], but white space around the text counts in offsets only, not in messages.
+    fn parse_trimmed(source: &str, names: &Names) -> Result<Self, SyntaxError> {
+        Self::parse(source.trim(), names)
+            .map_err(|error| SyntaxError { offset: error.offset + source.len() - source.trim_start().len(), ..error })
+    }
+
+    /// The text it was parsed from, without white space around it.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source

@@ -11,6 +11,7 @@ pub mod annotation;
 pub mod command;
 pub mod environment;
 pub mod file_command;
+pub mod hash_files;
 pub mod header;
 pub mod mask;
 pub mod matcher;

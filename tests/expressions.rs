@@ -1,1 +1,5 @@
 //! Tests of the area `expressions` against the built binary, known answers and real parts.
+
+mod hash_files;
+mod limits;
+mod vectors;

@@ -63,5 +63,5 @@ pub fn written(text: &str, names: &Names) -> Result<Option<Expression>, SyntaxEr
             Template::Text(_) | Template::Insert => {}
         }
     }
-    Expression::parse(text, names).map(Some)
+    Expression::parse_trimmed(text, names).map(Some)
 }

@@ -8,14 +8,7 @@ use super::{Fault, MAX_DEPTH, SyntaxError, SyntaxErrorKind, Value};
 pub(super) fn parse(source: &str, names: &Names) -> Result<Node, SyntaxError> {
     let tokens = lex(source)?;
     if tokens.is_empty() {
-        return Err(SyntaxError {
-            kind: SyntaxErrorKind::Parsing,
-            fault: Fault::Syntax,
-            message: "An expression was expected".to_owned(),
-            offset: 0,
-            length: 0,
-            help: None,
-        });
+        return Ok(Node::Literal(Value::Null));
     }
     let mut parser = Parser { source, tokens: &tokens, names, at: 0, depth: 0 };
     let node = parser.expression()?;
@@ -253,7 +246,7 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected_end(&self) -> SyntaxError {
-        let last = self.tokens.last().expect("an expression without tokens is refused before");
+        let last = self.tokens.last().expect("a text without tokens is not parsed");
         let mut error = self.error(Fault::Syntax, "Unexpected end of expression", last);
         (error.offset, error.length) = (self.source.len(), 0);
         error

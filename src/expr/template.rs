@@ -45,7 +45,7 @@ pub fn parse(text: &str, names: &Names) -> Result<Template, SyntaxError> {
                      value is an expression.",
                 ));
             }
-            let expression = Expression::parse(source, names).map_err(|mut error| {
+            let expression = Expression::parse_trimmed(source, names).map_err(|mut error| {
                 error.offset += offset;
                 error
             })?;
