@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn commands_are_taken_apart() {
         let any = |_: &str| true;
-        let check = |line: &str, expect: Option<(&str, &[(&str, &str)], &str)>| {
+        type Parts<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let check = |line: &str, expect: Option<Parts<'_>>| {
             let command = Command::parse(line, any);
             let command = command.as_ref().map(|command| {
                 let properties: Vec<_> =
