@@ -7,6 +7,7 @@
 //! Pure: no I/O, no clock, no async.
 
 mod action;
+mod call;
 pub mod cron;
 mod decode;
 pub mod events;
@@ -25,34 +26,95 @@ mod yaml;
 pub use file::SCOPES;
 pub use step::parse_reference;
 
+use call::Loaded;
 use decode::{Decoder, Problem};
-use model::{Action, Workflow};
+use model::{Action, Permissions, Workflow};
 use place::Places;
 use yaml::{At, Fault, FaultKind, Node};
 
 use crate::diagnostic::{Diagnostic, Span, codes};
 
-/// How many collections of a file may be inside one another.
-const MAX_DEPTH: usize = 50;
+/// What GitHub allows; its own tests vary these.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Collections of a file inside one another.
+    pub depth: usize,
+    /// Levels of called workflows below the first file (R6).
+    pub nesting: usize,
+    /// Called workflows of one run (R6).
+    pub calls: usize,
+    /// Jobs of one run, those of called workflows included.
+    pub jobs: usize,
+    /// What the token may do when the first file says nothing; `None` when that is not known.
+    pub default_permissions: Option<Permissions>,
+}
+
+impl Limits {
+    /// GitHub's own.
+    pub const GITHUB: Limits =
+        Limits { depth: 50, nesting: 9, calls: 50, jobs: usize::MAX, default_permissions: None };
+}
 
 /// Reads a workflow file. The model exists only if nothing in it is an error; warnings leave it whole.
 #[must_use]
 pub fn parse(path: &str, text: &str) -> (Option<Workflow>, Vec<Diagnostic>) {
-    read(path, text, MAX_DEPTH, file::workflow)
+    without_tree(decode_text(path, text, Limits::GITHUB.depth, file::workflow))
 }
 
 /// Reads an action file, as leniently as GitHub's runner does: what only the marketplace asks for is advice.
 #[must_use]
 pub fn parse_action(path: &str, text: &str) -> (Option<Action>, Vec<Diagnostic>) {
-    read(path, text, MAX_DEPTH, action::action)
+    without_tree(decode_text(path, text, Limits::GITHUB.depth, action::action))
 }
 
-fn read<T>(
+/// Checks a workflow file together with the workflows it calls, or an action file (by its name, `action.yml`).
+///
+/// `files` gives the text of a local workflow by its path from the root of the repository, and that of another
+/// repository's by its whole reference; `None` when it is not at hand, and then nothing is said about it.
+#[must_use]
+pub fn check(path: &str, text: &str, files: &dyn Fn(&str) -> Option<String>) -> Vec<Diagnostic> {
+    check_within(path, text, files, &Limits::GITHUB)
+}
+
+/// The same, within other limits than GitHub's.
+#[must_use]
+pub fn check_within(
+    path: &str,
+    text: &str,
+    files: &dyn Fn(&str) -> Option<String>,
+    limits: &Limits,
+) -> Vec<Diagnostic> {
+    if is_action_path(path) {
+        return decode_text(path, text, limits.depth, action::action).1;
+    }
+    let (decoded, mut diagnostics) = decode_text(path, text, limits.depth, file::workflow);
+    if let Some((root, model)) = decoded {
+        let calls = model.jobs.values().any(|job| matches!(job.body, model::JobBody::Call { .. }));
+        if calls || limits.jobs != usize::MAX {
+            let loaded = Loaded { path: path.to_owned(), text: text.to_owned(), root, model };
+            diagnostics.extend(call::check(&loaded, files, limits));
+        }
+    }
+    diagnostics
+}
+
+/// Whether a path is that of an action file.
+#[must_use]
+pub fn is_action_path(path: &str) -> bool {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    name.eq_ignore_ascii_case("action.yml") || name.eq_ignore_ascii_case("action.yaml")
+}
+
+fn without_tree<T>((decoded, diagnostics): (Option<(Node, T)>, Vec<Diagnostic>)) -> (Option<T>, Vec<Diagnostic>) {
+    (decoded.map(|(_, model)| model), diagnostics)
+}
+
+fn decode_text<T>(
     path: &str,
     text: &str,
     depth: usize,
     decode: impl FnOnce(&mut Decoder<'_>, &Node) -> Option<T>,
-) -> (Option<T>, Vec<Diagnostic>) {
+) -> (Option<(Node, T)>, Vec<Diagnostic>) {
     let places = Places::lazy(text);
     let root = match yaml::load(text, depth) {
         Ok(root) => root,
@@ -64,7 +126,7 @@ fn read<T>(
     let mut diagnostics: Vec<Diagnostic> =
         decoder.into_problems().into_iter().map(|problem| located(problem, text, &places)).collect();
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start.offset));
-    (model, diagnostics)
+    (model.map(|model| (root, model)), diagnostics)
 }
 
 fn fault_diagnostic(path: &str, fault: Fault) -> Problem {

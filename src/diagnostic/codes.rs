@@ -150,6 +150,9 @@ codes! {
         "`snapshot` makes an image of a machine that GitHub hosts. On your own machines it does nothing.";
     ACTION_METADATA = "TL207", "incomplete action file",
         "The action runs, but it lacks what GitHub shows or what publishing asks for, or it has keys nobody reads.";
+    COMPOSITE_SHELL = "TL208", "composite step without a shell",
+        "A composite action does not know the defaults of the workflow that uses it, so each of its `run` steps says \
+         which shell runs it. GitHub's runner refuses to load the action otherwise.";
 
     // 9xx: configuration.
     CONFIG_SYNTAX = "TL901", "configuration is not TOML",

@@ -163,11 +163,10 @@ fn runs(decoder: &mut Decoder<'_>, node: &Node) -> Option<ActionRuns> {
 fn docker(decoder: &mut Decoder<'_>, node: &Node) -> Option<ActionRuns> {
     let fields = decoder.only_fields(node, &DOCKER)?;
     let word = |decoder: &mut Decoder<'_>, key: &str| fields.get(key).and_then(|node| decoder.word(node));
-    let inputs = Some(&names::ACTION_CONTAINER);
     Some(ActionRuns::Docker {
         image: word(decoder, "image").unwrap_or_default(),
-        args: fields.get("args").map(|node| decoder.token(node, &ARGS, inputs)),
-        env: fields.get("env").map(|node| decoder.token(node, &TEXTS, inputs)),
+        args: fields.get("args").map(|node| decoder.token(node, &ARGS, None)),
+        env: fields.get("env").map(|node| decoder.token(node, &TEXTS, Some(&names::ACTION_CONTAINER))),
         entrypoint: word(decoder, "entrypoint"),
         pre_entrypoint: word(decoder, "pre-entrypoint"),
         pre_if: decoder.hook_condition(fields.get("pre-if"), &names::ACTION_IF),

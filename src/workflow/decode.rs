@@ -348,6 +348,10 @@ impl<'a> Decoder<'a> {
             return Some(Scalar::Text(text.to_owned()));
         }
         let Some(names) = names else {
+            // A string in quotes needs no context and is taken as it stands.
+            if let Ok(Scalar::Text(text)) = expression::scalar(text, &Names::NONE) {
+                return Some(Scalar::Text(text));
+            }
             self.error(
                 codes::EXPRESSION_NOT_ALLOWED,
                 node.id,

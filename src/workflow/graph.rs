@@ -82,13 +82,24 @@ fn cycles(decoder: &mut Decoder<'_>, pairs: &[(&str, &Node, &Node)], jobs: &Inde
             }
         }
     }
-    let circle = circle(jobs, &missing);
-    let Some(first) = circle.first() else { return };
-    let Some((_, key, _)) = pairs.iter().find(|(id, ..)| id == first) else { return };
-    decoder
-        .error(codes::NEEDS, key.id, format!("Job '{first}' depends on itself through '{}'", circle[1]))
-        .diagnostic
-        .help = Some(format!("the jobs wait for one another: {}", circle.join(" → ")));
+    if missing.is_empty() {
+        return;
+    }
+    let help = format!("the jobs wait for one another: {}", circle(jobs, &missing).join(" → "));
+    for (id, _, node) in pairs {
+        let Some(job) = jobs.get(*id).filter(|_| missing.contains_key(id)) else { continue };
+        for (at, need) in job.needs.iter().enumerate().filter(|(_, need)| missing.contains_key(need.as_str())) {
+            let place = need_node(node, at).unwrap_or(node);
+            decoder
+                .error(
+                    codes::NEEDS,
+                    place.id,
+                    format!("Job '{id}' depends on job '{need}' which creates a cycle in the dependency graph."),
+                )
+                .diagnostic
+                .help = Some(help.clone());
+        }
+    }
 }
 
 /// One circle among the jobs left, first job repeated at the end; follows first needs from the first job in the file.

@@ -7,7 +7,8 @@ use super::file::{concurrency, defaults, permissions};
 use super::model::{CallSecrets, Job, JobBody, RunDefaults};
 use super::names;
 use super::shape::{
-    CONTAINER, ENVIRONMENT, JOB_CONCURRENCY, RUNS_ON, SCALARS, SERVICES, SNAPSHOT, STRATEGY, Shape, TEXTS,
+    CALL_SECRETS, CALL_WITH, CONTAINER, ENVIRONMENT, JOB_CONCURRENCY, JOB_OUTPUTS, RUNS_ON, SERVICES, SNAPSHOT,
+    STRATEGY, Shape, TEXTS,
 };
 use super::step;
 use super::token::Token;
@@ -73,7 +74,7 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
         let uses = fields.get("uses").map_or_else(String::new, |node| call_reference(decoder, node));
         JobBody::Call {
             uses,
-            with: job_token(decoder, "with", &SCALARS, &names::JOB),
+            with: fields.get("with").map(|node| decoder.token(node, &CALL_WITH, None)),
             secrets: fields.get("secrets").map_or(CallSecrets::None, |node| call_secrets(decoder, node)),
         }
     };
@@ -102,7 +103,7 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
         continue_on_error: job_token(decoder, "continue-on-error", &Shape::Bool, &names::JOB),
         timeout_minutes: job_token(decoder, "timeout-minutes", &Shape::Number, &names::JOB),
         cancel_timeout_minutes: job_token(decoder, "cancel-timeout-minutes", &Shape::Number, &names::JOB),
-        outputs: job_token(decoder, "outputs", &TEXTS, &names::JOB_RUNNING),
+        outputs: fields.get("outputs").map(|node| decoder.token(node, &JOB_OUTPUTS, None)),
         body,
     })
 }
@@ -134,7 +135,7 @@ fn call_reference(decoder: &mut Decoder<'_>, node: &Node) -> String {
 fn call_secrets(decoder: &mut Decoder<'_>, node: &Node) -> CallSecrets {
     match &node.content {
         Content::Text(text) if text == "inherit" => CallSecrets::Inherit,
-        Content::Map(_) => CallSecrets::Map(decoder.token(node, &SCALARS, Some(&names::JOB_ENV))),
+        Content::Map(_) => CallSecrets::Map(decoder.token(node, &CALL_SECRETS, None)),
         _ => {
             decoder.wrong_type(node, "`inherit`, or a mapping of secrets");
             CallSecrets::None

@@ -74,6 +74,8 @@ fn read(text: &str) -> Vec<Entry> {
         // serde_yaml has read the whole file already; what this parser alone refuses only costs places.
         let Ok((event, span)) = event else { break };
         let (start, end) = (bytes.of(span.start.index()), bytes.of(span.end.index()));
+        let empty = matches!(&event, Event::Scalar(value, ScalarStyle::Plain, ..) if value.is_empty());
+        let start = behind_properties(text, start, empty);
         match event {
             Event::Scalar(value, style, anchor, tag) => {
                 let plain =
@@ -108,6 +110,27 @@ fn read(text: &str) -> Vec<Entry> {
         behind = end.max(behind);
     }
     entries
+}
+
+/// GitHub counts a node from behind its anchor and tag; comments may stand between the anchor of a block and its first
+/// line.
+fn behind_properties(text: &str, start: usize, empty: bool) -> usize {
+    let mut at = start;
+    while text[at..].starts_with(['&', '!']) {
+        at += text[at..].find(char::is_whitespace).unwrap_or(text.len() - at);
+        if empty {
+            // Nothing follows: what comes next is another node.
+            return at;
+        }
+        loop {
+            at += text[at..].len() - text[at..].trim_start().len();
+            if !text[at..].starts_with('#') {
+                break;
+            }
+            at += text[at..].find('\n').unwrap_or(text.len() - at);
+        }
+    }
+    at
 }
 
 fn spell(tag: &Tag) -> String {

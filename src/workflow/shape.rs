@@ -129,11 +129,19 @@ static WORD_LIST: Shape = Shape::List(&Shape::NonEmpty);
 
 pub(super) static WORD_OR_WORDS: Shape = Shape::OneOf(&[Shape::NonEmpty, Shape::List(&Shape::NonEmpty)]);
 
-/// A mapping of names to text: `env`, `with` of a step, `outputs` of a job.
+/// A mapping of names to text: `env`, `with` of a step.
 pub(super) static TEXTS: Shape = Shape::Map(&MapShape { fields: &[], loose: Some(&Shape::Text) });
 
-/// A mapping of names to scalars that keep their type: `with` and `secrets` of a call.
-pub(super) static SCALARS: Shape = Shape::Map(&MapShape { fields: &[], loose: Some(&SCALAR) });
+/// `outputs` of a job: only its values may hold expressions.
+pub(super) static JOB_OUTPUTS: Shape =
+    Shape::Map(&MapShape { fields: &[], loose: Some(&Shape::With(&names::JOB_RUNNING, &Shape::Text)) });
+
+/// `with` of a call: scalars keep their type, and only they may hold expressions.
+pub(super) static CALL_WITH: Shape =
+    Shape::Map(&MapShape { fields: &[], loose: Some(&Shape::With(&names::JOB, &SCALAR)) });
+/// `secrets` of a call.
+pub(super) static CALL_SECRETS: Shape =
+    Shape::Map(&MapShape { fields: &[], loose: Some(&Shape::With(&names::JOB_ENV, &SCALAR)) });
 pub(super) static SCALAR: Shape = Shape::OneOf(&[Shape::Text, Shape::Bool, Shape::Number]);
 
 pub(super) static CONCURRENCY: Shape = Shape::OneOf(&[Shape::Text, Shape::Map(&CONCURRENCY_MAP)]);
@@ -217,7 +225,8 @@ static SERVICE: Shape = Shape::OneOf(&[
         loose: None,
     }),
 ]);
-static CONTAINER_ENV: Shape = Shape::With(&names::JOB_RUNNING, &TEXTS);
+static CONTAINER_ENV: Shape =
+    Shape::Map(&MapShape { fields: &[], loose: Some(&Shape::With(&names::JOB_RUNNING, &Shape::Text)) });
 static CREDENTIALS: Shape = Shape::With(
     &names::CREDENTIALS,
     &Shape::Map(&MapShape {
@@ -227,4 +236,4 @@ static CREDENTIALS: Shape = Shape::With(
 );
 
 /// `args` of a docker action.
-pub(super) static ARGS: Shape = Shape::List(&Shape::Text);
+pub(super) static ARGS: Shape = Shape::List(&Shape::With(&names::ACTION_CONTAINER, &Shape::Text));

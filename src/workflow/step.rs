@@ -48,7 +48,7 @@ const JOB_STEPS: [Variant; 6] = [
 const COMPOSITE_STEPS: [Variant; 2] = [
     Variant {
         keys: &["name", "id", "if", "run", "shell", "env", "continue-on-error", "working-directory"],
-        required: &["run", "shell"],
+        required: &["run"],
     },
     Variant { keys: &["name", "id", "if", "uses", "with", "env", "continue-on-error"], required: &["uses"] },
 ];
@@ -108,6 +108,12 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         fields.get(key).map(|node| decoder.token(node, shape, Some(names)))
     };
     let control = variant >= 2;
+    if variant == 0 && dialect.shell.is_some() && fields.get("shell").is_none() {
+        decoder
+            .warning(codes::COMPOSITE_SHELL, node.id, "a `run` step of a composite action has no `shell`")
+            .diagnostic
+            .help = Some("add `shell: bash`: GitHub's runner refuses the step without it".to_owned());
+    }
     let body = match variant {
         0 => StepBody::Run {
             script: token(decoder, "run", &Shape::Text).unwrap_or(Token::Null),
