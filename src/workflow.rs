@@ -51,8 +51,7 @@ pub struct Limits {
 
 impl Limits {
     /// GitHub's own.
-    pub const GITHUB: Limits =
-        Limits { depth: 50, nesting: 9, calls: 50, jobs: usize::MAX, default_permissions: None };
+    pub const GITHUB: Limits = Limits { depth: 50, nesting: 9, calls: 50, jobs: usize::MAX, default_permissions: None };
 }
 
 /// Reads a workflow file. The model exists only if nothing in it is an error; warnings leave it whole.
@@ -67,7 +66,8 @@ pub fn parse_action(path: &str, text: &str) -> (Option<Action>, Vec<Diagnostic>)
     without_tree(decode_text(path, text, Limits::GITHUB.depth, action::action))
 }
 
-/// Checks a workflow file together with the workflows it calls, or an action file (by its name, `action.yml`).
+/// Checks a workflow file together with the workflows it calls, or an action file (`action.yml`, or any other name if
+/// the file has `runs` and no `jobs`).
 ///
 /// `files` gives the text of a local workflow by its path from the root of the repository, and that of another
 /// repository's by its whole reference; `None` when it is not at hand, and then nothing is said about it.
@@ -84,10 +84,13 @@ pub fn check_within(
     files: &dyn Fn(&str) -> Option<String>,
     limits: &Limits,
 ) -> Vec<Diagnostic> {
-    if is_action_path(path) {
-        return decode_text(path, text, limits.depth, action::action).1;
-    }
-    let (decoded, mut diagnostics) = decode_text(path, text, limits.depth, file::workflow);
+    let (decoded, mut diagnostics) = decode_text(path, text, limits.depth, |decoder, root| {
+        if is_action_path(path) || (root.get("runs").is_some() && root.get("jobs").is_none()) {
+            action::action(decoder, root);
+            return None;
+        }
+        file::workflow(decoder, root)
+    });
     if let Some((root, model)) = decoded {
         let calls = model.jobs.values().any(|job| matches!(job.body, model::JobBody::Call { .. }));
         if calls || limits.jobs != usize::MAX {

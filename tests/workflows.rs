@@ -17,9 +17,9 @@ fn listed(diagnostics: &[&Diagnostic]) -> String {
     let lines: Vec<String> = diagnostics
         .iter()
         .map(|diagnostic| {
-            let place = diagnostic.span.map_or_else(String::new, |span| {
-                format!(" ({}:{})", span.start.line, span.start.column)
-            });
+            let place = diagnostic
+                .span
+                .map_or_else(String::new, |span| format!(" ({}:{})", span.start.line, span.start.column));
             format!("    {}{place}: {} [{}]", diagnostic.path, diagnostic.message, diagnostic.code)
         })
         .collect();

@@ -46,14 +46,8 @@ struct Grant(Option<Permissions>);
 
 /// Checks every call that starts from this workflow.
 pub(super) fn check(root: &Loaded, files: &dyn Fn(&str) -> Option<String>, limits: &Limits) -> Vec<Diagnostic> {
-    let mut walk = Walk {
-        files,
-        limits,
-        diagnostics: Vec::new(),
-        calls: 0,
-        jobs: 0,
-        read: std::collections::HashMap::new(),
-    };
+    let mut walk =
+        Walk { files, limits, diagnostics: Vec::new(), calls: 0, jobs: 0, read: std::collections::HashMap::new() };
     let grant = Grant(limits.default_permissions.clone());
     walk.workflow(root, &Home::Here, &grant, 0);
     if walk.jobs > limits.jobs {
@@ -69,9 +63,8 @@ impl Walk<'_> {
             self.jobs += 1;
             let JobBody::Call { uses, .. } = &job.body else { continue };
             let Some(node) = caller.root.get("jobs").and_then(|jobs| jobs.get(id)) else { continue };
-            let granted = Grant(
-                job.permissions.clone().or_else(|| caller.model.permissions.clone()).or_else(|| grant.0.clone()),
-            );
+            let granted =
+                Grant(job.permissions.clone().or_else(|| caller.model.permissions.clone()).or_else(|| grant.0.clone()));
             self.calls += 1;
             if self.calls > self.limits.calls {
                 if self.calls == self.limits.calls + 1 {
@@ -131,9 +124,7 @@ impl Walk<'_> {
 
     fn load(&mut self, caller: &Loaded, at: &Node, uses: &str, name: &str, text: String) -> Option<Rc<Loaded>> {
         match decode_text(name, &text, self.limits.depth, super::file::workflow) {
-            (Some((root, model)), _) => {
-                Some(Rc::new(Loaded { path: name.to_owned(), text, root, model }))
-            }
+            (Some((root, model)), _) => Some(Rc::new(Loaded { path: name.to_owned(), text, root, model })),
             (None, faults) => {
                 let first = faults.into_iter().find(Diagnostic::is_error);
                 let message = format!("Error from called workflow {uses}");

@@ -223,7 +223,11 @@ fn manifest(path: &str, text: &str, expected: &Json) -> Option<String> {
                 read["args"] = args.iter().map(text_of).collect();
             }
             if let Some(towline::workflow::token::Token::Mapping(env)) = env {
-                read["env"] = env.iter().map(|(key, value)| (text_of(key), text_of(value).into())).collect::<serde_json::Map<_, _>>().into();
+                read["env"] = env
+                    .iter()
+                    .map(|(key, value)| (text_of(key), text_of(value).into()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into();
             }
         }
     }

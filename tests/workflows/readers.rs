@@ -75,9 +75,7 @@ impl Case {
                 let Some((path, line, column)) = place(message) else { continue };
                 let here = found.iter().any(|diagnostic| {
                     diagnostic.path == path
-                        && diagnostic
-                            .span
-                            .is_some_and(|span| (span.start.line, span.start.column) == (line, column))
+                        && diagnostic.span.is_some_and(|span| (span.start.line, span.start.column) == (line, column))
                 });
                 if !here {
                     return Some(format!("nothing at {line}:{column} for {message}\n{}", listed(&found)));
@@ -94,9 +92,19 @@ impl Case {
     fn differences(&self) -> Option<String> {
         let (Some(workflow), _) = parse(&self.path, &self.text) else { return Some("no model".to_owned()) };
         let mut differences = jobs(&workflow, &self.expected["jobs"], &self.called);
-        compare(&mut differences, "permissions", &permissions_json(workflow.permissions.as_ref()), &self.expected["permissions"]);
+        compare(
+            &mut differences,
+            "permissions",
+            &permissions_json(workflow.permissions.as_ref()),
+            &self.expected["permissions"],
+        );
         compare(&mut differences, "env", &optional(workflow.env.as_ref()), &self.expected["env"]);
-        compare(&mut differences, "concurrency", &optional(workflow.concurrency.as_ref()), &self.expected["concurrency"]);
+        compare(
+            &mut differences,
+            "concurrency",
+            &optional(workflow.concurrency.as_ref()),
+            &self.expected["concurrency"],
+        );
         if let Some(events) = self.expected["events"].as_object() {
             for (name, expected) in events {
                 event(&mut differences, &workflow, name, expected);
@@ -328,11 +336,17 @@ fn event(differences: &mut Vec<String>, workflow: &Workflow, name: &str, expecte
     for (id, input) in inputs.into_iter().flatten() {
         let expected = &expected["inputs"][id];
         compare(differences, &format!("{name} input {id} type"), &json!(input.kind), &expected["type"]);
-        compare(differences, &format!("{name} input {id} default"), &optional(input.default.as_ref()), &expected["default"]);
+        compare(
+            differences,
+            &format!("{name} input {id} default"),
+            &optional(input.default.as_ref()),
+            &expected["default"],
+        );
     }
     if name == "schedule" {
         let crons: Vec<&str> = workflow.on.schedules.iter().map(|schedule| schedule.cron.as_str()).collect();
-        let expected: Vec<&str> = expected.as_array().unwrap().iter().filter_map(|entry| entry["cron"].as_str()).collect();
+        let expected: Vec<&str> =
+            expected.as_array().unwrap().iter().filter_map(|entry| entry["cron"].as_str()).collect();
         compare(differences, "schedule", &json!(crons), &json!(expected));
     }
 }

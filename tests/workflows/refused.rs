@@ -53,9 +53,9 @@ fn suite(folder: &str, indices: &[&str]) {
             for message in expected {
                 let Some((line, column)) = place(message) else { continue };
                 places += 1;
-                let here = found
-                    .iter()
-                    .any(|diagnostic| diagnostic.span.is_some_and(|span| (span.start.line, span.start.column) == (line, column)));
+                let here = found.iter().any(|diagnostic| {
+                    diagnostic.span.is_some_and(|span| (span.start.line, span.start.column) == (line, column))
+                });
                 if here {
                     named += 1;
                 } else {
