@@ -6,7 +6,13 @@
 
 mod facts;
 mod job;
+mod known_hosts;
+mod local;
+mod pool;
+mod process;
+mod shell;
 mod spool;
+mod ssh;
 mod step;
 
 use std::path::PathBuf;
@@ -16,6 +22,7 @@ use crate::id::HostName;
 
 pub use facts::Facts;
 pub use job::{HostEvents, HostJob};
+pub use pool::Hosts;
 
 /// A machine that executes jobs, and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -308,35 +315,5 @@ impl TransportError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Interrupted { .. })
-    }
-}
-
-/// All connections of this process. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Hosts {}
-
-impl Hosts {
-    /// An empty pool. Connections are made when they are needed.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {}
-    }
-
-    /// Connects and finds out what the host is and has.
-    ///
-    /// # Errors
-    /// Every way in which a host can be unreachable or unusable.
-    pub async fn probe(&self, target: &Target) -> Result<Facts, TransportError> {
-        let _ = target;
-        unimplemented!()
-    }
-
-    /// Creates the job on its host, or attaches to it if it is there already. Never starts anything.
-    ///
-    /// # Errors
-    /// The host is unreachable or unusable, or the job belongs to another daemon.
-    pub async fn open_job(&self, target: &Target, spec: JobSpec) -> Result<(HostJob, HostEvents), TransportError> {
-        let _ = (target, spec);
-        unimplemented!()
     }
 }

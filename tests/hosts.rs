@@ -1,1 +1,4 @@
-//! Tests of the area `hosts` against the built binary, known answers and real parts.
+//! Hosts: the durable job on this machine and through real SSH servers.
+
+mod basics;
+mod support;

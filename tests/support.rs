@@ -1,5 +1,7 @@
 //! What several areas share.
 
+pub mod sshd;
+
 use std::path::{Path, PathBuf};
 
 /// The known answers beside the project, if this checkout has them. A suite that gets `None` must say that it was skipped.

@@ -1,5 +1,10 @@
 //! What a host is and has.
 
+use super::TransportError;
+use super::shell::Shell;
+use crate::clock::Clock;
+use crate::id::HostName;
+
 /// What the probe found. Empty text and zero mean that the host did not tell.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
@@ -49,6 +54,8 @@ pub struct Facts {
     pub node_path: String,
     /// `docker` or `podman` when this user may use it, or empty.
     pub container_engine: String,
+    /// Whether files under the root directory may be executed.
+    pub runs_files: bool,
     /// Whether processes of a closed session are killed (`KillUserProcesses=yes` without lingering).
     pub kills_user_processes: bool,
     /// The login environment, in order.
@@ -62,5 +69,157 @@ impl Facts {
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What finds it out.
+const PROBE: &str = include_str!("probe.sh");
+
+/// Asks a host.
+pub(super) async fn probe(shell: &mut Shell, host: &HostName) -> Result<Facts, TransportError> {
+    let asked = Clock::System.now();
+    let output = shell.exec(PROBE, b"").await?;
+    let answered = Clock::System.now();
+    let mut facts = parse(&output.stdout);
+    if facts.home.is_empty() {
+        return Err(TransportError::Unusable { host: host.clone(), reason: "HOME is not set there".to_owned() });
+    }
+    // Half-way between asking and hearing is the best guess at when the host looked at its clock.
+    let middle = (asked.as_second() + answered.as_second()) / 2;
+    if facts.clock_offset_seconds != 0 {
+        facts.clock_offset_seconds -= middle;
+    }
+    facts.obstacles = obstacles(&facts);
+    Ok(facts)
+}
+
+/// Reads the probe's lines: `name=value`, then `environment` and the variables, each ended by NUL.
+fn parse(text: &[u8]) -> Facts {
+    let marker = b"\nenvironment\n";
+    let at = text.windows(marker.len()).position(|window| window == marker);
+    let (lines, environment) = match at {
+        Some(at) => (&text[..at], &text[at + marker.len()..]),
+        None => (text, &[][..]),
+    };
+    let mut facts = Facts::default();
+    for line in String::from_utf8_lossy(lines).lines() {
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let value = value.trim();
+        let text = value.to_owned();
+        match name {
+            "os" => facts.os = os(value),
+            "arch" => facts.arch = arch(value),
+            "system" => facts.system = text,
+            "hostname" => facts.hostname = text,
+            "user" => facts.user = text,
+            "uid" => facts.uid = value.parse().unwrap_or_default(),
+            "home" => facts.home = text,
+            "root" => facts.root = text,
+            "cores" => facts.cores = value.parse().unwrap_or_default(),
+            "memory" => facts.memory_bytes = value.parse::<u64>().unwrap_or_default() * 1024,
+            "disk" => facts.disk_free_bytes = value.parse::<u64>().unwrap_or_default() * 1024,
+            "load" => facts.load = value.parse().unwrap_or_default(),
+            "libc" => facts.libc = libc(value),
+            "boot" => facts.boot_id = text,
+            "clock" => facts.clock_offset_seconds = value.parse().unwrap_or_default(),
+            "login_shell" => facts.login_shell = text,
+            "bash" => facts.bash = text,
+            "pwsh" => facts.pwsh = text,
+            "python" => facts.python = text,
+            "coreutils" => facts.coreutils = text,
+            "git" => facts.git = value.trim_start_matches("git version ").to_owned(),
+            "tar" => facts.tar = text,
+            "node" => facts.node = text,
+            "node_path" => facts.node_path = text,
+            "containers" => facts.container_engine = text,
+            "kills" => facts.kills_user_processes = value == "yes",
+            "executable" => facts.runs_files = value == "yes",
+            _ => {}
+        }
+    }
+    for variable in environment.split(|&byte| byte == 0) {
+        if let Some((name, value)) = String::from_utf8_lossy(variable).split_once('=') {
+            facts.environment.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    facts
+}
+
+fn os(name: &str) -> String {
+    match name {
+        "Darwin" => "macOS".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn arch(name: &str) -> String {
+    match name {
+        "x86_64" | "amd64" => "X64".to_owned(),
+        "aarch64" | "arm64" => "ARM64".to_owned(),
+        "i386" | "i486" | "i586" | "i686" => "X86".to_owned(),
+        arm if arm.starts_with("armv") => "ARM".to_owned(),
+        other => other.to_uppercase(),
+    }
+}
+
+fn libc(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("musl") {
+        "musl".to_owned()
+    } else if lower.contains("glibc") || lower.contains("gnu libc") {
+        let version = text.rsplit(' ').next().unwrap_or_default();
+        format!("glibc {version}")
+    } else {
+        String::new()
+    }
+}
+
+fn obstacles(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    if facts.bash.is_empty() {
+        found.push(
+            "there is no bash: steps without a `shell` run in sh, and actions written for bash fail; install bash"
+                .to_owned(),
+        );
+    }
+    if facts.tar.is_empty() {
+        found.push("there is no tar: files cannot be brought there; install tar".to_owned());
+    }
+    if facts.git.is_empty() {
+        found.push("there is no git: checkout unpacks an archive instead; install git for a full checkout".to_owned());
+    }
+    if facts.disk_free_bytes < 1 << 30 {
+        let free = facts.disk_free_bytes >> 20;
+        found.push(format!("only {free} MiB are free under {}; make room", facts.root));
+    }
+    if !facts.runs_files {
+        found.push(format!("files under {} cannot be executed (mounted noexec); choose another root", facts.root));
+    }
+    if facts.clock_offset_seconds.abs() > 60 {
+        let offset = facts.clock_offset_seconds;
+        found.push(format!(
+            "its clock is {offset} s off ours: caches and certificates will misbehave; run an NTP client there"
+        ));
+    }
+    if facts.kills_user_processes {
+        found.push(format!(
+            "logind ends what a closed session leaves (KillUserProcesses=yes), steps too; run `loginctl enable-linger {}` there",
+            facts.user
+        ));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_is_read() {
+        let facts = parse(b"os=Darwin\narch=arm64\nmemory=2048\ngit=git version 2.39.5\nlibc=ldd (Debian GLIBC 2.36-9) 2.36\n\nenvironment\nA=b\nc\0D=\0");
+        assert_eq!((facts.os.as_str(), facts.arch.as_str(), facts.memory_bytes), ("macOS", "ARM64", 2 << 20));
+        assert_eq!((facts.git.as_str(), facts.libc.as_str()), ("2.39.5", "glibc 2.36"));
+        assert_eq!(facts.environment, [("A".into(), "b\nc".into()), ("D".into(), String::new())]);
+        assert_eq!(facts.variable("D"), Some(""));
     }
 }

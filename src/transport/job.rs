@@ -1,61 +1,228 @@
 //! One job on one host, followed across every break of the link.
+//!
+//! Doubt is resolved by looking: a request whose answer was lost is made again, and the host answers what is already so.
 
-use super::{CommandFile, Facts, Grace, HostEvent, Orphan, Output, StepRequest, TransportError};
+mod files;
+mod follow;
 
-/// A job's shell on a host. Cheap to clone; every operation waits while the host is detached, and fails once the job is lost.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::pool::Hosts;
+use super::shell::{Mode, OpenError, Shell};
+use super::spool::derive;
+use super::step::{fits_inline, start_file};
+use super::{
+    CommandFile, Facts, Grace, HostEvent, JobSpec, Orphan, Output, Spool, StepRequest, Target, TransportError,
+};
+
+/// A job's shell on a host. Cheap to clone; every operation waits while the host is detached, and fails once the job is over.
 #[derive(Clone, Debug)]
-pub struct HostJob {}
+pub struct HostJob {
+    inner: Arc<Inner>,
+}
 
 /// What happens in the job, in order. Dropping it stops following; the steps go on.
 #[derive(Debug)]
-pub struct HostEvents {}
+pub struct HostEvents {
+    events: mpsc::Receiver<HostEvent>,
+    over: CancellationToken,
+    _stop: DropGuard,
+}
 
 impl HostEvents {
-    /// The next event; `None` after [`HostEvent::Lost`] or [`HostJob::finish`].
+    /// The next event; `None` after [`HostEvent::Lost`] or [`HostJob::finish`]. Safe to drop and call again.
     pub async fn next(&mut self) -> Option<HostEvent> {
-        unimplemented!()
+        tokio::select! {
+            biased;
+            event = self.events.recv() => event,
+            () = self.over.cancelled() => self.events.try_recv().ok(),
+        }
     }
+}
+
+#[derive(Debug)]
+struct Inner {
+    hosts: Hosts,
+    target: Target,
+    spec: JobSpec,
+    owner: String,
+    tracking_id: String,
+    facts: Arc<Facts>,
+    dir: String,
+    root: String,
+    attached: bool,
+    events: mpsc::Sender<HostEvent>,
+    /// Starts, cancels and looks. Serialised: the launcher answers one request at a time.
+    control: tokio::sync::Mutex<Option<Shell>>,
+    /// Small commands, so that a slow one delays no cancel.
+    side: tokio::sync::Mutex<Option<Shell>>,
+    /// Steps asked for whose end was not seen.
+    outstanding: Mutex<BTreeMap<u32, Outstanding>>,
+    /// Cancelled when nobody follows any more: lost, finished or dropped.
+    over: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+struct Outstanding {
+    lane: String,
+    line: String,
+    start_file: Arc<Vec<u8>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The waits between attempts to reach a host again: at once, then longer and longer up to 30 s, with jitter so that many jobs do
+/// not come back in step.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    attempt: u32,
+}
+
+impl Backoff {
+    pub(super) fn next(&mut self) -> Duration {
+        let base = match self.attempt {
+            0 => 0,
+            attempt => (125_u64 << attempt.min(8)).min(30_000),
+        };
+        self.attempt += 1;
+        let mut random = [0_u8; 1];
+        // Without random numbers there is no jitter, and nothing worse.
+        let _ = aws_lc_rs::rand::fill(&mut random);
+        Duration::from_millis(base * 3 / 4 + base * u64::from(random[0]) / 1024)
+    }
+}
+
+/// Opens a job; see [`Hosts::open_job`].
+pub(super) async fn open(
+    hosts: &Hosts,
+    target: &Target,
+    spec: JobSpec,
+) -> Result<(HostJob, HostEvents), TransportError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if spec.key.is_empty() || spec.key.starts_with('.') || !spec.key.bytes().all(legal) {
+        return Err(TransportError::Invalid(format!("{} is no key of a job", spec.key)));
+    }
+    if spec.nonce.len() < 16 || !spec.nonce.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(TransportError::Invalid("a job's nonce has at least 16 hexadecimal digits".to_owned()));
+    }
+    let owner = derive(&spec.nonce, "owner");
+    let facts = hosts.facts(target).await?;
+    let mode = Mode::Job { key: &spec.key, owner: &owner };
+    let shell = match hosts.shell(target, mode, false).await {
+        Ok(shell) => shell,
+        Err(OpenError::Transport(error)) => return Err(error),
+        Err(OpenError::Rebooted) => {
+            return Err(TransportError::Gone {
+                host: target.name.clone(),
+                reason: "the machine restarted since the job was started there".to_owned(),
+            });
+        }
+        Err(OpenError::Gone | OpenError::Absent) => {
+            return Err(TransportError::Gone { host: target.name.clone(), reason: "its directory is gone".to_owned() });
+        }
+    };
+    let tag = derive(&spec.nonce, "tracking");
+    let tracking_id = format!("github_{}-{}-{}-{}-{}", &tag[..8], &tag[8..12], &tag[12..16], &tag[16..20], &tag[20..]);
+    let dir = shell.dir.clone();
+    let root = dir.strip_suffix(&format!("/jobs/{}", spec.key)).unwrap_or(&dir).to_owned();
+    let (sender, events) = mpsc::channel(64);
+    let over = CancellationToken::new();
+    let inner = Arc::new(Inner {
+        hosts: hosts.clone(),
+        target: target.clone(),
+        owner,
+        tracking_id,
+        facts,
+        attached: shell.attached,
+        dir,
+        root,
+        events: sender,
+        control: tokio::sync::Mutex::new(Some(shell)),
+        side: tokio::sync::Mutex::new(None),
+        outstanding: Mutex::default(),
+        over: over.clone(),
+        spec,
+    });
+    follow::spawn_main(&inner);
+    let events = HostEvents { events, over: over.clone(), _stop: over.drop_guard() };
+    Ok((HostJob { inner }, events))
 }
 
 impl HostJob {
     /// What the probe found when the job was opened; the login environment among it.
     #[must_use]
     pub fn facts(&self) -> &Facts {
-        unimplemented!()
+        &self.inner.facts
     }
 
     /// The job's directory on the host: absolute, mode 0700, gone after [`HostJob::finish`].
     #[must_use]
     pub fn dir(&self) -> &str {
-        unimplemented!()
+        &self.inner.dir
     }
 
     /// The root of everything on the host (`~/.towline`): absolute.
     #[must_use]
     pub fn root(&self) -> &str {
-        unimplemented!()
+        &self.inner.root
     }
 
     /// Whether the job was there already when it was opened.
     #[must_use]
     pub fn attached(&self) -> bool {
-        unimplemented!()
+        self.inner.attached
     }
 
     /// Where the step finds a command file: known before it starts. The file exists, empty, when it does.
     #[must_use]
     pub fn file_path(&self, number: u32, file: CommandFile) -> String {
-        let _ = (number, file);
-        unimplemented!()
+        format!("{}/steps/{number}.{}", self.inner.dir, file.name())
     }
 
-    /// Starts a step, or attaches to it if it was started before, by whomever.
+    /// The value of `RUNNER_TRACKING_ID` by which the job's processes are known. Every step gets it unless its environment has
+    /// another.
+    #[must_use]
+    pub fn tracking_id(&self) -> &str {
+        &self.inner.tracking_id
+    }
+
+    /// Starts a step, or attaches to it if it was started before, by whomever. Returns when the host has taken the request.
     ///
     /// # Errors
     /// The job is over, or the request is impossible. A broken link is no error: this waits and looks.
     pub async fn start_step(&self, request: StepRequest) -> Result<(), TransportError> {
-        let _ = request;
-        unimplemented!()
+        let inner = &self.inner;
+        let number = request.number;
+        let steps = format!("{}/steps", inner.dir);
+        for file in request.files.iter().filter(|file| !fits_inline(file)) {
+            self.write_file(&file.path, if file.executable { 0o700 } else { 0o600 }, &file.content).await?;
+        }
+        let start_file = Arc::new(start_file(&steps, &request, &inner.tracking_id)?);
+        let (lane, offset) = match request.spool {
+            Spool::Main => ("main".to_owned(), None),
+            Spool::Own(offset) => (format!("b{number}"), Some(offset)),
+        };
+        let limit = request.timeout.map_or_else(
+            || "0".to_owned(),
+            // Zero would be no limit at all.
+            |limit| format!("{:.1}", limit.as_secs_f64().max(0.1)),
+        );
+        let nonce = super::spool::step_nonce(&inner.spec.nonce, number);
+        let line = format!("start {number} {lane} {limit} {nonce} {}", start_file.len());
+        let outstanding = Outstanding { lane, line, start_file };
+        locked(&inner.outstanding).insert(number, outstanding.clone());
+        inner.request_start(&outstanding).await?;
+        if let Some(offset) = offset {
+            follow::spawn_own(inner, number, offset);
+        }
+        Ok(())
     }
 
     /// Ends a step and all it started: the ladder runs on the host, also if the link breaks. Returns when it has begun; the end
@@ -64,8 +231,9 @@ impl HostJob {
     /// # Errors
     /// The job is over.
     pub async fn cancel_step(&self, number: u32, grace: Grace) -> Result<(), TransportError> {
-        let _ = (number, grace);
-        unimplemented!()
+        let tenths = |time: Duration| time.as_millis().div_ceil(100);
+        let line = format!("cancel {number} {} {}", tenths(grace.interrupt), tenths(grace.terminate));
+        self.inner.control(&line, None, "cancelling a step").await.map(|_| ())
     }
 
     /// Runs a small `sh` script. It may run again if the link breaks meanwhile, so it must be repeatable.
@@ -73,53 +241,28 @@ impl HostJob {
     /// # Errors
     /// The job is over. A failing script is an [`Output`].
     pub async fn exec(&self, script: &str, stdin: &[u8]) -> Result<Output, TransportError> {
-        let _ = (script, stdin);
-        unimplemented!()
-    }
-
-    /// Writes a file whole: through a temporary name beside it. Missing directories are made.
-    ///
-    /// # Errors
-    /// The job is over, or the file cannot be written.
-    pub async fn write_file(&self, path: &str, mode: u32, content: &[u8]) -> Result<(), TransportError> {
-        let _ = (path, mode, content);
-        unimplemented!()
-    }
-
-    /// Reads a file; `None` when it is not there.
-    ///
-    /// # Errors
-    /// The job is over, the file cannot be read or is longer than `limit`.
-    pub async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, TransportError> {
-        let _ = (path, limit);
-        unimplemented!()
-    }
-
-    /// Unpacks a tar stream into a directory, which is made.
-    ///
-    /// # Errors
-    /// The job is over, the link broke (nothing is repeated: the reader is used up), or tar failed.
-    pub async fn put_tar(
-        &self,
-        stream: &mut (dyn tokio::io::AsyncRead + Send + Unpin),
-        dir: &str,
-    ) -> Result<(), TransportError> {
-        let _ = (stream, dir);
-        unimplemented!()
-    }
-
-    /// Packs paths relative to a directory as a tar stream.
-    ///
-    /// # Errors
-    /// The job is over, the link broke, or tar failed.
-    pub async fn get_tar(
-        &self,
-        dir: &str,
-        paths: &[String],
-        sink: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
-    ) -> Result<(), TransportError> {
-        let _ = (dir, paths, sink);
-        unimplemented!()
+        let inner = &self.inner;
+        let mut backoff = Backoff::default();
+        loop {
+            let attempt = async {
+                let mut slot = inner.side.lock().await;
+                let mut shell = match slot.take() {
+                    Some(shell) => shell,
+                    None => inner.open_shell().await?,
+                };
+                let output = shell.exec(script, stdin).await?;
+                *slot = Some(shell);
+                Ok(output)
+            };
+            let result = tokio::select! {
+                result = attempt => result,
+                () = inner.over.cancelled() => Err(inner.gone()),
+            };
+            match result {
+                Err(error) if error.is_transient() => inner.pause(&mut backoff).await?,
+                result => return result,
+            }
+        }
     }
 
     /// Ends every process that carries the job's `RUNNER_TRACKING_ID`, until two looks in a row find none.
@@ -127,20 +270,139 @@ impl HostJob {
     /// # Errors
     /// The job is over.
     pub async fn sweep_orphans(&self) -> Result<Vec<Orphan>, TransportError> {
-        unimplemented!()
+        let launcher = self.inner.hosts.launcher(&self.inner.root);
+        let script = format!("exec /bin/sh {launcher} sweep x {}\n", self.inner.tracking_id);
+        let output = self.exec(&script, b"").await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut orphans: Vec<Orphan> = Vec::new();
+        for line in text.lines() {
+            let mut words = line.splitn(3, ' ');
+            let (verb, pid) = (words.next(), words.next().and_then(|pid| pid.parse().ok()));
+            match (verb, pid) {
+                (Some("killed"), Some(pid)) => {
+                    orphans.push(Orphan { pid, command: words.next().unwrap_or_default().to_owned(), survived: false })
+                }
+                (Some("survived"), Some(pid)) => {
+                    for orphan in orphans.iter_mut().filter(|orphan| orphan.pid == pid) {
+                        orphan.survived = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(orphans)
     }
 
-    /// The value of `RUNNER_TRACKING_ID` by which the job's processes are known. The launcher sets it in every step.
-    #[must_use]
-    pub fn tracking_id(&self) -> &str {
-        unimplemented!()
-    }
-
-    /// Acknowledges everything: ends the supervisors and removes the job's directory.
+    /// Acknowledges everything: ends the supervisors and removes the job's directory. No events come after it.
     ///
     /// # Errors
-    /// The host cannot be reached within its connect time-out; what is left is removed by the next probe's sweep.
+    /// The host cannot be reached.
     pub async fn finish(&self) -> Result<(), TransportError> {
-        unimplemented!()
+        let inner = &self.inner;
+        // Followers first: what they hear of the end is not news.
+        inner.over.cancel();
+        *inner.side.lock().await = None;
+        let removal = async {
+            let mut slot = inner.control.lock().await;
+            let mut shell = match slot.take() {
+                Some(shell) => shell,
+                None => inner.open_shell().await?,
+            };
+            match shell.expect("finish", None, "finished", "removing the job").await {
+                Err(error) if error.is_transient() => {
+                    // The answer may be what was lost: the second time the job is made anew and removed again.
+                    let mut shell = inner.open_shell().await?;
+                    shell.expect("finish", None, "finished", "removing the job").await
+                }
+                result => result,
+            }
+        };
+        removal.await
+    }
+}
+
+impl CommandFile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Env => "env",
+            Self::Output => "output",
+            Self::Path => "path",
+            Self::State => "state",
+            Self::Summary => "summary",
+        }
+    }
+}
+
+impl Inner {
+    fn gone(&self) -> TransportError {
+        TransportError::Gone { host: self.target.name.clone(), reason: "it was lost, finished or let go".to_owned() }
+    }
+
+    /// Waits before another attempt.
+    async fn pause(&self, backoff: &mut Backoff) -> Result<(), TransportError> {
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => Ok(()),
+            () = self.over.cancelled() => Err(self.gone()),
+        }
+    }
+
+    /// A shell attached to the job. A job that is no longer there ends following: the follower finds the same and says so.
+    async fn open_shell(&self) -> Result<Shell, TransportError> {
+        let mode = Mode::Job { key: &self.spec.key, owner: &self.owner };
+        match self.hosts.shell(&self.target, mode, false).await {
+            Ok(shell) => Ok(shell),
+            Err(OpenError::Transport(error)) => Err(error),
+            Err(OpenError::Rebooted | OpenError::Gone | OpenError::Absent) => {
+                self.over.cancelled().await;
+                Err(self.gone())
+            }
+        }
+    }
+
+    /// One request to the launcher, repeated until it is answered.
+    async fn control(
+        &self,
+        line: &str,
+        payload: Option<&[u8]>,
+        doing: &'static str,
+    ) -> Result<Vec<String>, TransportError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let attempt = async {
+                let mut slot = self.control.lock().await;
+                let mut shell = match slot.take() {
+                    Some(shell) => shell,
+                    None => self.open_shell().await?,
+                };
+                let words = shell.request(line, payload, doing).await?;
+                *slot = Some(shell);
+                Ok(words)
+            };
+            let result = tokio::select! {
+                result = attempt => result,
+                () = self.over.cancelled() => Err(self.gone()),
+            };
+            match result {
+                Err(error) if error.is_transient() => self.pause(&mut backoff).await?,
+                Err(error @ (TransportError::HostKey { .. } | TransportError::Refused { .. })) => {
+                    // Someone may mend it while the step goes on; the follower tells what is wrong.
+                    log::warn!(host = self.target.name.as_str(); "{error}");
+                    self.pause(&mut backoff).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn request_start(&self, step: &Outstanding) -> Result<(), TransportError> {
+        let words = self.control(&step.line, Some(&step.start_file), "starting a step").await?;
+        match words.first().map(String::as_str) {
+            Some("queued" | "begun") => Ok(()),
+            _ => Err(TransportError::Failed {
+                host: self.target.name.clone(),
+                doing: "starting a step".to_owned(),
+                reason: words.get(1..).unwrap_or_default().join(" "),
+            }),
+        }
     }
 }

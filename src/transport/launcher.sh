@@ -1,0 +1,598 @@
+# The one script Towline brings to a host. POSIX sh; runs in dash, bash, busybox ash, mksh and zsh's sh mode.
+#
+#   control MARK JOB OWNER   answers requests on standard input: one job's starts, cancels, looks and small commands
+#   follow MARK JOB LANE AT  sends a spool from an offset on, and what is appended, until standard input ends
+#   lane JOB LANE            supervises steps one after the other, detached from every connection
+#   ladder JOB STEP INT TERM ends a step's whole tree, with so many tenths of a second between the signals
+#   sweep JOB ID             ends what carries the job's tracking id, and lists it
+#
+# A job's directory: owner, boot, <lane>.spool, <lane>.fifo, <lane>.sup, steps/<n>.{begun,pid,ended,...}. The right to start
+# step n is the creation of steps/<n>.begun. A step's end is a line in its spool that begins with a byte 036 and a number that
+# only this supervisor and the daemon know.
+
+umask 077
+here=$0
+mode=$1
+shift
+
+# boot_identity: another value means that everything that ran here is gone.
+boot_identity() {
+	boot=
+	if [ -r /proc/sys/kernel/random/boot_id ]; then
+		read -r boot </proc/sys/kernel/random/boot_id
+		started 1
+		boot=$boot.$start
+	else
+		boot=$(sysctl -n kern.bootsessionuuid 2>/dev/null || sysctl -n kern.boottime 2>/dev/null)
+		boot=$(printf %s "$boot" | tr -c 'A-Za-z0-9\n' -)
+	fi
+}
+
+# started PID: when the process started, in ticks; empty without /proc or without the process.
+started() {
+	start=
+	if { read -r start <"/proc/$1/stat"; } 2>/dev/null; then
+		start=${start##*) }
+		set -- $start
+		[ $# -ge 20 ] || set -- ? ? ? 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 ?
+		group=$3
+		shift 19
+		start=$1
+	else
+		start=
+	fi
+}
+
+# alive PID START: whether that very process is there.
+alive() {
+	kill -0 "$1" 2>/dev/null || return 1
+	started "$1"
+	[ "$start" = "$2" ]
+}
+
+# nap: a tenth of a second where sleep knows fractions, else a whole one; adds the tenths to `turns`.
+nap() {
+	if sleep 0.1 2>/dev/null; then
+		turns=$((turns + 1))
+	else
+		sleep 1
+		turns=$((turns + 10))
+	fi
+}
+
+# The programs that make a process the leader of a session of its own.
+own_session=
+if command -v setsid >/dev/null 2>&1; then
+	own_session=setsid
+elif command -v perl >/dev/null 2>&1; then
+	own_session=perl
+elif command -v python3 >/dev/null 2>&1; then
+	own_session=python3
+fi
+case $own_session in
+perl) run_apart() { perl -MPOSIX=setsid -e 'setsid(); exec {$ARGV[0]} @ARGV' -- "$@"; } ;;
+python3) run_apart() { python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"; } ;;
+setsid) run_apart() { setsid "$@"; } ;;
+*) run_apart() { "$@"; } ;;
+esac
+
+# detach COMMAND...: started in a session of its own with default signals, and not waited for. An asynchronous list of the
+# shell would leave SIGINT ignored in all that the steps start, so the fork is left to setsid, which forks when it leads a group.
+detach() {
+	case $own_session in
+	setsid) setsid setsid "$@" ;;
+	perl) perl -MPOSIX=setsid -e 'fork and exit; setsid(); exec {$ARGV[0]} @ARGV' -- "$@" ;;
+	python3) python3 -c 'import os, sys; os.fork() and os._exit(0); os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@" ;;
+	*) "$@" & ;;
+	esac
+}
+
+# tagged TEXT...: the processes whose environment holds all of the texts.
+tagged() {
+	if [ -r /proc/self/environ ]; then
+		found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
+		[ -z "$found" ] || [ -z "$2" ] || found=$(grep -lsF -- "$2" $found)
+		pids=
+		for one in $found; do
+			one=${one#/proc/}
+			pids="$pids ${one%/environ}"
+		done
+	else
+		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -F -- "${2:-$1}" | grep -v 'grep -F' |
+			while read -r one rest; do echo "$one"; done)
+	fi
+}
+
+# ---------------------------------------------------------------------------------------------------------------- control
+
+# take FILE LENGTH: payload from standard input into a file. Nothing that follows in the stream is touched.
+take() {
+	case $reading in
+	exact)
+		head -c "$2" >"$1" && read -r closing && [ "$closing" = end ]
+		;;
+	*)
+		# This head reads ahead; the other side sends nothing more before the answer. The size tells a broken stream.
+		head -c $(($2 + 4)) >"$1.all" && [ "$(wc -c <"$1.all")" -eq $(($2 + 4)) ] && head -c "$2" "$1.all" >"$1" && rm -f "$1.all"
+		;;
+	esac
+}
+
+say() {
+	printf '\036%s %s\n' "$mark" "$*"
+}
+
+# open_job OWNER: creates the job's directory, or looks at what is there.
+open_job() {
+	boot_identity
+	how=attached
+	if mkdir "$J" 2>/dev/null; then
+		how=new
+	elif [ ! -d "$J" ]; then
+		mkdir -p "$R/jobs" && mkdir "$J" && how=new || {
+			say failed "cannot make $J: $(mkdir -p "$J" 2>&1)"
+			exit 1
+		}
+	fi
+	if [ -s "$J/owner" ]; then
+		read -r owner <"$J/owner"
+		if [ "$owner" != "$1" ]; then
+			say foreign
+			exit 1
+		fi
+	else
+		mkdir -p "$J/steps" && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" || {
+			say failed "cannot write in $J: $(echo "$1" 2>&1 >"$J/owner")"
+			exit 1
+		}
+	fi
+	was=
+	read -r was <"$J/boot"
+	if [ "$was" != "$boot" ]; then
+		say rebooted
+		exit 1
+	fi
+	cd "$J" || exit 1
+	[ -e reserve ] || head -c 16384 /dev/zero >reserve 2>/dev/null
+}
+
+# open_lane LANE: the supervisor that takes this lane's steps runs, and file descriptor 7 is its mouth.
+open_lane() {
+	[ -e "$1.spool" ] || : >>"$1.spool"
+	[ -p "$1.fifo" ] || mkfifo "$1.fifo" 2>/dev/null || [ -p "$1.fifo" ] || return 1
+	exec 7<>"$1.fifo"
+	pid=
+	began=
+	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
+	case $launched in
+	*" $1 "*) [ -n "$pid" ] || return 0 ;;
+	esac
+	if [ -z "$pid" ] || ! alive "$pid" "$began"; then
+		launched="$launched $1 "
+		detach env -i PATH="$PATH" HOME="$HOME" /bin/sh "$here" lane "$J" "$1" 3<&7 7<&- </dev/null >/dev/null 2>>"$1.trouble"
+	fi
+}
+
+# look LANE STEP: what is known of a step.
+look() {
+	begun=no
+	ended=no
+	supervised=no
+	[ ! -e "steps/$2.begun" ] || begun=yes
+	[ ! -e "steps/$2.ended" ] || ended=yes
+	pid=
+	began=
+	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
+	if [ -n "$pid" ] && alive "$pid" "$began"; then supervised=yes; fi
+	say state "$begun" "$ended" "$supervised" $(wc -c <"$1.spool")
+}
+
+control() {
+	mark=$1
+	launched=
+	attempt=0
+	J=$R/jobs/$2
+	if [ -n "$2" ]; then
+		open_job "$3"
+		open_lane main
+		say ready "$how" "$J"
+	else
+		J=$R/scratch
+		mkdir -p "$J" && cd "$J" || {
+			say failed "cannot make $J: $(mkdir -p "$J" 2>&1)"
+			exit 1
+		}
+		trap 'rm -f "$J"/*.$$' EXIT
+		say ready scratch "$J"
+	fi
+	reading=ahead
+	[ "$(printf ab | { head -c 1 >/dev/null; head -c 1; } 2>/dev/null)" != b ] || reading=exact
+	while read -r verb a b c d e; do
+		case $verb in
+		start) # STEP LANE TIMEOUT NONCE LENGTH: the payload is the step's start file
+			[ -n "$e" ] || exit 1
+			attempt=$((attempt + 1))
+			file=steps/$a.start.$$.$attempt
+			if ! take "$file" "$e"; then
+				say failed "cannot write $J/$file: $(echo 2>&1 >>"$file")"
+				rm -f "$file"
+				continue
+			fi
+			if [ -e "steps/$a.begun" ]; then
+				rm -f "$file"
+				say begun
+				continue
+			fi
+			open_lane "$b" || {
+				say failed "cannot make a pipe in $J"
+				continue
+			}
+			echo "step $a $$.$attempt $c $d" >&7
+			[ "$b" = main ] || echo quit >&7
+			say queued
+			;;
+		put) # FILE LENGTH
+			if take "$a" "$b"; then say put; else say failed "cannot write $a: $(echo 2>&1 >>"$a")"; fi
+			;;
+		cancel) # STEP INT TERM, in tenths of a second
+			[ -e "steps/$a.cancelled" ] || echo >"steps/$a.cancelled"
+			if [ -e "steps/$a.ended" ]; then
+				say ended
+			else
+				detach /bin/sh "$here" ladder "$J" "$a" "$b" "$c" </dev/null >/dev/null 2>&1 7<&-
+				say cancelling
+			fi
+			;;
+		look) look "$a" "$b" ;;
+		input) # LENGTH: the standard input of the next command
+			if take "input.$$" "$a"; then say put; else say failed "cannot write in $J: $(echo 2>&1 >>"input.$$")"; fi
+			;;
+		become) # LENGTH: the payload is a script that this shell becomes; then the channel is its own
+			if take "command.$$" "$a"; then
+				say becoming
+				exec /bin/sh "$J/command.$$" 7<&-
+			fi
+			say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
+			;;
+		exec) # TOKEN STDIN LENGTH: the payload is a script; its output goes out as it comes, then the token
+			if ! take "command.$$" "$c"; then
+				say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
+				continue
+			fi
+			if [ "$b" = - ]; then b=/dev/null; else b=input.$$; fi
+			/bin/sh "command.$$" <"$b" 7<&-
+			status=$?
+			printf '\036%s %s\n' "$a" "$status"
+			printf '\036%s %s\n' "$a" "$status" >&2
+			;;
+		finish)
+			echo quit >&7
+			for one in *.follower.*; do
+				[ -r "$one" ] || continue
+				pid=
+				began=
+				read -r pid began <"$one"
+				[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
+			done
+			cd / && rm -rf "$J"
+			say finished
+			exit 0
+			;;
+		*) exit 1 ;;
+		esac
+	done
+}
+
+# ----------------------------------------------------------------------------------------------------------------- follow
+
+follow() {
+	mark=$1
+	J=$R/jobs/$2
+	lane=$3
+	if ! cd "$J" 2>/dev/null; then
+		say gone
+		exit 1
+	fi
+	boot_identity
+	was=
+	read -r was <boot
+	if [ "$was" != "$boot" ]; then
+		say rebooted
+		exit 1
+	fi
+	if [ ! -e "$lane.spool" ]; then
+		say absent
+		exit 1
+	fi
+	# Followers of connections that broke without a word.
+	for one in "$lane".follower.*; do
+		[ -r "$one" ] || continue
+		pid=
+		began=
+		read -r pid began <"$one"
+		[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
+		rm -f "$one"
+	done
+	say following
+	# Standard input ends with the connection; the reader of the spool ends with it and not on its own.
+	exec 4<&0
+	if tail --version >/dev/null 2>&1 </dev/null || [ ! -d /proc ]; then
+		tail -c "+$(($4 + 1))" -f "$lane.spool" &
+	else
+		{
+			exec 3<"$lane.spool"
+			tail -c "+$(($4 + 1))" <&3
+			while cat <&3; do nap; done
+		} &
+	fi
+	reader=$!
+	trap 'kill "$reader" 2>/dev/null; rm -f "$J/$lane.follower.$$"; exit 0' TERM
+	started $$
+	echo "$$ $start" >"$lane.follower.$$" 2>/dev/null
+	while read -r line <&4; do :; done
+	kill "$reader" 2>/dev/null
+	rm -f "$lane.follower.$$"
+}
+
+# ------------------------------------------------------------------------------------------------------------------- lane
+
+# end_mark: the step's end in its spool, with its command files when they are small enough to be written at once.
+end_mark() {
+	some=
+	for one in env output path state summary; do
+		[ ! -s "steps/$step.$one" ] || [ ! -f "steps/$step.$one" ] || some=$step
+	done
+	line="$nonce $step $kind $code"
+	if [ -z "$some" ]; then
+		until printf '\036%s 0 0 0 0 0\n' "$line" >>"$lane.spool"; do
+			# The disk is full. The reserve is for this line.
+			rm -f reserve
+			nap
+		done
+	else
+		sizes=
+		total=0
+		for one in env output path state summary; do
+			size=0
+			if [ -f "steps/$step.$one" ]; then
+				size=$(wc -c <"steps/$step.$one")
+				size=$((size))
+			fi
+			sizes="$sizes $size"
+			total=$((total + size))
+		done
+		if [ "$total" -le 65000 ] && {
+			printf '\036%s%s\n' "$line" "$sizes"
+			for one in env output path state summary; do
+				[ ! -s "steps/$step.$one" ] || [ ! -f "steps/$step.$one" ] || cat "steps/$step.$one"
+			done
+		} >"steps/$step.mark" && cat "steps/$step.mark" >>"$lane.spool"; then
+			:
+		else
+			# Too much to be written in one piece beside what a left-over process may write: fetched from the files.
+			until printf '\036%s apart%s\n' "$line" "$sizes" >>"$lane.spool"; do
+				rm -f reserve
+				nap
+			done
+		fi
+	fi
+	true >"steps/$step.ended"
+	step=
+}
+
+run_step() {
+	kind=c
+	code=130
+	watchdog=
+	if [ -e "steps/$step.cancelled" ]; then
+		kind=x
+		end_mark
+		return
+	fi
+	if [ "$limit" != 0 ]; then
+		(
+			exec 3<&-
+			sleeper=
+			trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 0' TERM
+			sleep "$limit" 2>/dev/null &
+			sleeper=$!
+			wait "$sleeper"
+			[ -e "steps/$step.ended" ] || {
+				echo >"steps/$step.timedout"
+				exec /bin/sh "$here" ladder "$J" "$step" 75 25
+			}
+		) </dev/null >/dev/null 2>&1 &
+		watchdog=$!
+	fi
+	# In the foreground: a step that starts with SIGINT ignored could not trap it.
+	run_apart /bin/sh "steps/$step.start.$from" </dev/null >>"$lane.spool" 2>&1 3<&-
+	code=$?
+	if [ ! -e "steps/$step.pid" ] || [ -e "steps/$step.unstarted" ]; then kind=n; fi
+	if [ -e "steps/$step.timedout" ]; then
+		kind=t
+	elif [ -e "steps/$step.cancelled" ]; then
+		kind=x
+	elif [ -n "$watchdog" ]; then
+		kill "$watchdog" 2>/dev/null
+	fi
+	case $kind in
+	t | x)
+		# The end is told when the whole tree is gone.
+		turns=0
+		until [ -e "steps/$step.swept" ] || [ "$turns" -ge 300 ]; do
+			nap
+		done
+		;;
+	esac
+	end_mark
+	rm -f "steps/$1.start."* "steps/$1.mark" "steps/$1.clean"
+	if [ -s "steps/$1.temporary" ]; then
+		while read -r one; do rm -f "$one"; done <"steps/$1.temporary"
+	fi
+}
+
+lane() {
+	J=$1
+	lane=$2
+	cd "$J" || exit 1
+	# One supervisor to a lane: two would share out the bytes of one request. The creation of the lock decides, or, when its
+	# owner is dead, the removal of its name.
+	turns=0
+	if ! mkdir "$lane.lock" 2>/dev/null; then
+		while :; do
+			pid=
+			began=
+			[ ! -r "$lane.sup" ] || read -r pid began <"$lane.sup"
+			if [ -n "$pid" ]; then
+				if alive "$pid" "$began"; then exit 0; fi
+				mv "$lane.sup" "$lane.sup.$$" 2>/dev/null && break
+			fi
+			[ -d "$lane.lock" ] && [ "$turns" -lt 30 ] || exit 0
+			nap
+		done
+	fi
+	started $$
+	echo "$$ $start" >"$lane.sup"
+	step=
+	# A shell that cannot fork exits: the step is still told to have ended.
+	trap 'if [ -n "$step" ]; then kind=n; code=254; end_mark; fi' EXIT
+	while read -r verb number from limit nonce <&3; do
+		case $verb in
+		step) ;;
+		*) break ;;
+		esac
+		[ -n "$nonce" ] || continue
+		set -C
+		if { echo "$$" >"steps/$number.begun"; } 2>/dev/null; then
+			set +C
+			step=$number
+			run_step "$number"
+		elif [ -e "steps/$number.begun" ]; then
+			set +C
+			rm -f "steps/$number.start.$from"
+		else
+			# Nowhere to write: the step was not started, and its end says so.
+			set +C
+			step=$number
+			kind=n
+			code=254
+			end_mark
+		fi
+	done
+	trap - EXIT
+	rm -f "$lane.sup"
+	rmdir "$lane.lock"
+}
+
+# ----------------------------------------------------------------------------------------------------------------- ladder
+
+# tree: the living processes of the step: its group, and what carries the name of its command files.
+tree() {
+	leader=
+	if [ -r "$J/steps/$n.pid" ]; then
+		read -r leader begun_at <"$J/steps/$n.pid"
+		if [ -d "/proc/$leader" ]; then
+			started "$leader"
+			[ "$start" = "$begun_at" ] || leader=
+		fi
+	fi
+	group_alive=
+	if [ -n "$leader" ] && kill -0 "-$leader" 2>/dev/null; then group_alive=yes; fi
+	tagged "$J/steps/$n."
+	others=
+	for one in $pids; do
+		[ "$one" != $$ ] || continue
+		group=
+		started "$one"
+		[ -n "$start" ] || [ ! -d /proc/self ] || continue
+		if [ -z "$leader" ] || [ "$group" != "$leader" ]; then others="$others $one"; fi
+	done
+	[ -n "$group_alive$others" ]
+}
+
+signal_tree() {
+	[ -z "$group_alive" ] || kill "-$1" "-$leader" 2>/dev/null
+	[ -z "$others" ] || kill "-$1" $others 2>/dev/null
+}
+
+# wait_gone TENTHS
+wait_gone() {
+	turns=0
+	while [ "$turns" -lt "$1" ]; do
+		tree || return 0
+		nap
+	done
+	return 1
+}
+
+ladder() {
+	J=$1
+	n=$2
+	cd / || exit 1
+	# A step that was begun this moment tells its process soon.
+	turns=0
+	while [ -e "$J/steps/$n.begun" ] && [ ! -e "$J/steps/$n.pid" ] && [ ! -e "$J/steps/$n.ended" ] && [ "$turns" -lt 20 ]; do
+		nap
+	done
+	if tree; then
+		signal_tree INT
+		if ! wait_gone "$3"; then
+			tree
+			signal_tree TERM
+			wait_gone "$4"
+		fi
+	fi
+	quiet=0
+	turns=0
+	while [ "$quiet" -lt 2 ] && [ "$turns" -lt 50 ]; do
+		if tree; then
+			quiet=0
+			signal_tree KILL
+			nap
+		else
+			quiet=$((quiet + 1))
+		fi
+		turns=$((turns + 1))
+	done
+	[ "$quiet" -ge 2 ] || printf '%s\n' "$leader $others" >"$J/steps/$n.survivors"
+	echo >"$J/steps/$n.swept"
+}
+
+# ------------------------------------------------------------------------------------------------------------------ sweep
+
+sweep() {
+	quiet=0
+	turns=0
+	seen=" "
+	while [ "$quiet" -lt 2 ] && [ "$turns" -lt 50 ]; do
+		tagged "RUNNER_TRACKING_ID=$2"
+		quiet=$((quiet + 1))
+		for one in $pids; do
+			[ "$one" != $$ ] || continue
+			kill -0 "$one" 2>/dev/null || [ -d "/proc/$one" ] || continue
+			case $seen in
+			*" $one "*) ;;
+			*)
+				seen="$seen$one "
+				name=
+				{ read -r name <"/proc/$one/comm"; } 2>/dev/null || name=$(ps -o comm= -p "$one" 2>/dev/null)
+				echo "killed $one $name"
+				;;
+			esac
+			quiet=0
+			kill -KILL "$one" 2>/dev/null
+		done
+		[ "$quiet" -gt 0 ] || nap
+		turns=$((turns + 1))
+	done
+	[ "$quiet" -ge 2 ] || for one in $pids; do echo "survived $one"; done
+}
+
+R=${here%/*}
+case $mode in
+control) control "$@" ;;
+follow) follow "$@" ;;
+lane) lane "$@" ;;
+ladder) ladder "$@" ;;
+sweep) sweep "$@" ;;
+esac

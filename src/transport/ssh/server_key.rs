@@ -1,0 +1,206 @@
+//! Whether the server is the one we mean.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use russh::Preferred;
+use russh::client::Handler;
+use russh::keys::PublicKeyOrCertificate;
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
+
+use super::super::known_hosts::{Judgement, KnownHosts, line, recorded_name};
+use super::super::{SshTarget, TransportError, UnknownKey};
+use crate::clock::Clock;
+use crate::id::HostName;
+
+/// What ends the setting up of a connection.
+#[derive(Debug)]
+pub(super) enum ConnectError {
+    Russh(russh::Error),
+    Key(Box<TransportError>),
+}
+
+impl From<russh::Error> for ConnectError {
+    fn from(error: russh::Error) -> Self {
+        Self::Russh(error)
+    }
+}
+
+/// Judges a server's key or certificate by the known_hosts files.
+pub(super) struct Checker {
+    host: HostName,
+    ssh: SshTarget,
+    name: String,
+    known: KnownHosts,
+}
+
+impl Checker {
+    /// Reads the files. One that is not there is empty; one that cannot be read is an error, because a revoked key may be in it.
+    pub(super) fn new(host: &HostName, ssh: &SshTarget) -> Result<Self, TransportError> {
+        let mut known = KnownHosts::default();
+        for file in &ssh.known_hosts {
+            match std::fs::read(file) {
+                Ok(text) => known.read(&file.display().to_string(), &String::from_utf8_lossy(&text)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(TransportError::Invalid(format!("cannot read {}: {error}", file.display())));
+                }
+            }
+        }
+        Ok(Self { host: host.clone(), name: recorded_name(&ssh.address, ssh.port), ssh: ssh.clone(), known })
+    }
+
+    /// The algorithms to ask for: those recorded for the host first.
+    pub(super) fn key_algorithms(&self) -> Cow<'static, [Algorithm]> {
+        let all = Preferred::default().key;
+        let recorded = self.known.algorithms(&self.name);
+        let is_recorded = |algorithm: &Algorithm| match algorithm {
+            Algorithm::Rsa { .. } => recorded.iter().any(|name| name == "ssh-rsa"),
+            other => recorded.iter().any(|name| name == other.as_str()),
+        };
+        let (first, rest): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_recorded);
+        Cow::Owned([first, rest].concat())
+    }
+
+    /// Certificates are asked for only where an authority could vouch for them.
+    pub(super) fn certificate_algorithms(&self) -> Cow<'static, [Algorithm]> {
+        if self.known.has_authority(&self.name) { Preferred::default().key } else { Cow::Borrowed(&[]) }
+    }
+
+    fn refuse(&self, key: &PublicKey, reason: String) -> ConnectError {
+        ConnectError::Key(Box::new(TransportError::HostKey {
+            host: self.host.clone(),
+            fingerprint: fingerprint(key),
+            reason,
+        }))
+    }
+
+    fn check_key(&self, key: &PublicKey) -> Result<bool, ConnectError> {
+        let fingerprint = fingerprint(key);
+        let (host, address) = (&self.host, &self.name);
+        let blob = key.to_bytes().map_err(|error| self.refuse(key, error.to_string()))?;
+        match self.known.judge(&self.name, &blob) {
+            Judgement::Known => Ok(true),
+            Judgement::Revoked(place) => Err(self.refuse(
+                key,
+                format!("{host} ({address}) shows a key that is revoked at {place}: {fingerprint}"),
+            )),
+            Judgement::Changed(place) => Err(self.refuse(
+                key,
+                format!(
+                    "the host key of {host} ({address}) has changed: it is now {fingerprint}, another one is recorded at {place}. If the \
+                     machine was installed anew, remove that line and run `towline host add {}`; if not, someone may be listening",
+                    destination(&self.ssh)
+                ),
+            )),
+            Judgement::Unknown => match &self.ssh.unknown_key {
+                UnknownKey::AcceptAny => Ok(true),
+                UnknownKey::AcceptNew => {
+                    self.record(key);
+                    Ok(true)
+                }
+                UnknownKey::Fingerprint(accepted) if *accepted == fingerprint => Ok(true),
+                UnknownKey::Fingerprint(accepted) => Err(self.refuse(
+                    key,
+                    format!("the host key of {host} ({address}) is {fingerprint}, not {accepted}"),
+                )),
+                UnknownKey::Refuse => Err(self.refuse(
+                    key,
+                    format!(
+                        "the host key of {host} ({address}) is not known: {fingerprint}. To accept it: `towline host add {} --accept \
+                         {fingerprint}`",
+                        destination(&self.ssh)
+                    ),
+                )),
+            },
+        }
+    }
+
+    /// A certificate must be a host's, for this name, valid now, without conditions we do not know, and signed by an authority of
+    /// this host.
+    fn check_certificate(&self, certificate: &Certificate) -> Result<bool, ConnectError> {
+        let host = &self.host;
+        let authority = PublicKey::from(certificate.signature_key().clone());
+        let refuse =
+            |why: &str| self.refuse(&authority, format!("the host certificate of {host} ({}) {why}", self.name));
+        if certificate.cert_type() != CertType::Host {
+            return Err(refuse("is a user's"));
+        }
+        let blob = authority.to_bytes().map_err(|error| refuse(&error.to_string()))?;
+        match self.known.judge_authority(&self.name, &blob) {
+            Judgement::Known => {}
+            Judgement::Revoked(place) => return Err(refuse(&format!("was signed by an authority revoked at {place}"))),
+            _ => return Err(refuse("was signed by an authority that is not known for it")),
+        }
+        let own = PublicKey::from(certificate.public_key().clone());
+        let own = own.to_bytes().map_err(|error| refuse(&error.to_string()))?;
+        if let Judgement::Revoked(place) = self.known.judge(&self.name, &own) {
+            return Err(refuse(&format!("holds a key revoked at {place}")));
+        }
+        let now = u64::try_from(Clock::System.now().as_second()).unwrap_or(0);
+        if now < certificate.valid_after() || now >= certificate.valid_before() {
+            return Err(refuse("is not valid now; look at its dates and at both clocks"));
+        }
+        if certificate.critical_options().iter().next().is_some() {
+            return Err(refuse("has critical options that are not known"));
+        }
+        // OpenSSH compares with the host name, never with the port. No names at all would mean any host: refused.
+        let address = self.ssh.address.to_ascii_lowercase();
+        let names = certificate.valid_principals();
+        if !names
+            .iter()
+            .any(|name| super::super::known_hosts::matches(name.to_ascii_lowercase().as_bytes(), address.as_bytes()))
+        {
+            return Err(refuse(&format!("is for {}, not for {address}", names.join(", "))));
+        }
+        let print = authority.fingerprint(HashAlg::Sha256);
+        match certificate.validate_at(now, [&print]) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(refuse(&format!("does not hold: {error}"))),
+        }
+    }
+
+    /// `StrictHostKeyChecking accept-new`: the key goes to the first file.
+    fn record(&self, key: &PublicKey) {
+        let (Some(file), Ok(text)) = (self.ssh.known_hosts.first(), key.to_openssh()) else {
+            return;
+        };
+        if let Err(error) = append(file, &line(&self.ssh.address, self.ssh.port, &text)) {
+            log::warn!("cannot record the key of {} in {}: {error}", self.host, file.display());
+        }
+    }
+}
+
+impl Handler for Checker {
+    type Error = ConnectError;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } => self.check_key(key),
+            PublicKeyOrCertificate::Certificate(certificate) => self.check_certificate(certificate),
+        }
+    }
+}
+
+/// `SHA256:...`, as `ssh-keygen -l` shows it.
+fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// `USER@ADDRESS[:PORT]`, as `towline host add` takes it.
+fn destination(ssh: &SshTarget) -> String {
+    let port = if ssh.port == 22 { String::new() } else { format!(":{}", ssh.port) };
+    format!("{}@{}{port}", ssh.user, ssh.address)
+}
+
+/// Appends a line to a file that only we may write.
+fn append(file: &Path, line: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Some(directory) = file.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+    file.write_all(line.as_bytes())
+}
