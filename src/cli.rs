@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod eval;
 mod exec;
+mod hook;
 mod host;
 mod plan;
 mod repo;
@@ -44,6 +45,9 @@ enum Command {
     Host(host::Arguments),
     /// Lists, adds and removes repositories.
     Repo(repo::Arguments),
+    /// What git runs in a repository that was added.
+    #[command(hide = true)]
+    Hook(hook::Arguments),
 }
 
 /// Success.
@@ -69,5 +73,6 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Host(arguments) => host::run(arguments),
         Command::Repo(arguments) => repo::run(arguments),
+        Command::Hook(arguments) => hook::run(arguments),
     })
 }

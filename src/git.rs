@@ -142,6 +142,38 @@ impl Repository {
         Ok(answer.map(|name| name.trim_end().strip_prefix("refs/heads/").unwrap_or(name.trim_end()).to_owned()))
     }
 
+    /// Makes `HEAD` name another branch, which need not exist.
+    ///
+    /// # Errors
+    /// A bad name, or an unwritable repository.
+    pub async fn set_head_branch(&self, branch: &str) -> Result<(), Error> {
+        let mut git = self.git("symbolic-ref");
+        git.args(["HEAD", &format!("refs/heads/{branch}")]);
+        git.text().await.map(drop)
+    }
+
+    /// Where its hooks lie: `core.hooksPath` of the repository, else `hooks`.
+    ///
+    /// # Errors
+    /// When git cannot be asked.
+    pub async fn hooks_directory(&self) -> Result<PathBuf, Error> {
+        let mut git = self.git("config");
+        // The repository's own file only: our arguments set another path for every call.
+        git.args(["--local", "--type=path", "--get", "core.hooksPath"]);
+        let configured = git.maybe().await?.map(|path| PathBuf::from(path.trim_end_matches('\n')));
+        Ok(self.git_dir.join(configured.unwrap_or_else(|| PathBuf::from("hooks"))))
+    }
+
+    /// Writes a setting into the repository's configuration.
+    ///
+    /// # Errors
+    /// A bad key, or an unwritable repository.
+    pub async fn configure(&self, key: &str, value: &str) -> Result<(), Error> {
+        let mut git = self.git("config");
+        git.args(["--local", key, value]);
+        git.text().await.map(drop)
+    }
+
     /// All refs under a prefix (`refs/heads/`), full names with the commits they mean; tags are peeled.
     ///
     /// # Errors

@@ -1,1 +1,52 @@
-//! Webhook, git hook, poll, cron, watch, dispatch: what happened outside becomes an event.
+//! Webhook, git hook, poll, cron, watch, dispatch: what happened outside becomes an event, and an event becomes runs.
+//!
+//! Owns how events arrive and which runs they ask for. A trigger hands [`Start`]s to whoever owns the engine through a
+//! bounded channel ([`Starter`]) and is answered with the run; it knows neither the engine's state nor hosts.
+
+pub mod hook;
+pub mod push;
+pub mod start;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::Answer;
+
+pub use start::{Elsewhere, Passed, Reading, Start, Starts};
+
+/// The way to the engine: a run to start, and where to say which one it became.
+#[derive(Clone, Debug)]
+pub struct Starter {
+    queue: mpsc::Sender<Request>,
+}
+
+/// One run to start.
+#[derive(Debug)]
+pub struct Request {
+    pub start: Start,
+    /// Answered when the run is durable.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The engine's side is gone, or did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is stopping; the event is kept and taken up when it starts again")]
+pub struct Stopping;
+
+impl Starter {
+    /// A way that holds so many runs before it makes triggers wait.
+    #[must_use]
+    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Request>) {
+        let (queue, requests) = mpsc::channel(capacity);
+        (Self { queue }, requests)
+    }
+
+    /// Starts a run and waits until it is durable.
+    ///
+    /// # Errors
+    /// [`Stopping`]; the caller keeps the event.
+    pub async fn start(&self, start: Start) -> Result<Answer, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Request { start, answer }).await.map_err(|_| Stopping)?;
+        answered.await.map_err(|_| Stopping)
+    }
+}

@@ -1,0 +1,239 @@
+//! Plain `git push`: what a hook tells becomes events, and what the pusher reads in return.
+
+use jiff::Timestamp;
+
+use super::hook::HookPush;
+use crate::engine::Answer;
+use crate::event::{self, ChangedFiles, Event};
+use crate::git::{self, Changes, NULL_ID, PushedCommit, PushedRef, Repository};
+use crate::id::RepositoryName;
+
+use super::{Reading, Start, Starter, start};
+
+/// Commits listed in a payload; reading more would hold the pusher up.
+const COMMITS_TOLD: usize = 250;
+/// Refs of one push that become events. A mirror push of thousands is bookkeeping, not work (T19).
+const MOST_REFS: usize = 200;
+
+/// Where a pushed repository stands.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub repository: RepositoryName,
+    /// The daemon's address.
+    pub server_url: String,
+    pub clone_url: String,
+}
+
+/// What became of a push.
+#[derive(Clone, Debug, Default)]
+pub struct Accepted {
+    pub runs: Vec<StartedRun>,
+    /// What the pusher should know besides: faulty files, why nothing started.
+    pub notes: Vec<String>,
+}
+
+/// A run that a push started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartedRun {
+    pub run: u64,
+    pub run_number: u64,
+    pub workflow: String,
+    pub held: bool,
+    /// It was started by the same push before.
+    pub repeated: bool,
+}
+
+/// The events of a push: one per branch or tag, in the order git gave them. Other refs start nothing.
+///
+/// # Errors
+/// The repository cannot be read.
+pub async fn events(
+    now: Timestamp,
+    place: &Place,
+    repository: &Repository,
+    push: &HookPush,
+) -> Result<Vec<Event>, git::Error> {
+    let all: Vec<PushedRef> = push
+        .refs
+        .iter()
+        .map(|one| PushedRef { old: one.old.clone(), new: one.new.clone(), name: one.name.clone() })
+        .filter(is_sound)
+        .collect();
+    let default_branch = default_branch(repository, &all).await?;
+    let default_sha = repository.resolve(&format!("refs/heads/{default_branch}")).await?.unwrap_or_default();
+    let mut events = Vec::new();
+    for pushed in all.iter().filter(|one| starts_something(one)).take(MOST_REFS) {
+        let tip = if pushed.is_deleted() { None } else { repository.resolve(&pushed.new).await? };
+        if tip.is_none() && !pushed.is_deleted() {
+            // A tag of a file or a tree.
+            continue;
+        }
+        let mut commits = repository.log_of_push(pushed, &all, COMMITS_TOLD).await?;
+        let brought = commits.len();
+        if let (Some(tip), true) = (&tip, commits.is_empty()) {
+            // Nothing new, yet the payload names the head commit.
+            let mut objects = repository.objects()?;
+            if let Some(commit) = objects.commit(tip).await? {
+                commits.push(PushedCommit { commit, ..PushedCommit::default() });
+            }
+            objects.close().await;
+        }
+        let changed_files = match repository.changes_of_push(pushed, &all).await? {
+            Changes::Files(files) => ChangedFiles::Known(files),
+            Changes::TooMany => ChangedFiles::Unknown,
+        };
+        let forced = !pushed.is_created()
+            && !pushed.is_deleted()
+            && !repository.is_ancestor(&pushed.old, &pushed.new).await.unwrap_or(false);
+        let mut event = event::push::push(
+            now,
+            event::push::Push {
+                repository: place.repository.clone(),
+                git_ref: pushed.name.clone(),
+                before: pushed.old.clone(),
+                after: tip.unwrap_or_else(|| NULL_ID.to_owned()),
+                forced,
+                commits: commits.iter().map(told).collect(),
+                changed_files,
+                pusher: push.pusher.clone(),
+                pusher_email: None,
+                default_branch: default_branch.clone(),
+                default_sha: default_sha.clone(),
+                server_url: place.server_url.clone(),
+                clone_url: place.clone_url.clone(),
+            },
+        );
+        if brought == 0
+            && let Some(listed) = event.payload.get_mut("commits")
+        {
+            *listed = serde_json::Value::Array(Vec::new());
+        }
+        event.delivery = Some(format!("{} {}", push.id, pushed.name));
+        events.push(event);
+    }
+    Ok(events)
+}
+
+/// Starts everything a push starts.
+///
+/// # Errors
+/// The repository cannot be read, or the daemon is stopping: the push must be kept.
+pub async fn accept(
+    now: Timestamp,
+    place: &Place,
+    repository: &Repository,
+    reading: &Reading,
+    push: &HookPush,
+    starter: &Starter,
+) -> Result<Accepted, Error> {
+    let mut accepted = Accepted::default();
+    for event in events(now, place, repository, push).await? {
+        let name = event.ref_name().to_owned();
+        let found = start::starts(event, repository, reading).await?;
+        for diagnostic in found.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
+            let line = diagnostic.span.map_or(String::new(), |span| format!(":{}", span.start.line));
+            accepted.notes.push(format!("{}{line}: {}", diagnostic.path, diagnostic.message));
+        }
+        if found.starts.is_empty() {
+            let why = match found.passed.first() {
+                None => "there are no workflows at this commit".to_owned(),
+                Some(passed) => format!("{}: {}", passed.path, passed.selection.reason),
+            };
+            accepted.notes.push(format!("nothing to run for {name}: {why}"));
+        }
+        for start in found.starts {
+            let (workflow, held) = (title(&start), start.held);
+            match starter.start(start).await.map_err(|_| Error::Stopping)? {
+                Answer::Run { run, run_number, repeated, .. } => {
+                    accepted.runs.push(StartedRun { run: run.0, run_number, workflow, held, repeated });
+                }
+                Answer::Unknown(reason) | Answer::Refused(reason) => {
+                    accepted.notes.push(format!("{workflow}: {reason}"))
+                }
+                Answer::Done => {}
+            }
+        }
+    }
+    Ok(accepted)
+}
+
+/// What the pusher reads: one line per run, with its address.
+#[must_use]
+pub fn lines(place: &Place, accepted: &Accepted) -> Vec<String> {
+    let server = place.server_url.trim_end_matches('/');
+    let mut lines: Vec<String> = accepted
+        .runs
+        .iter()
+        .map(|run| {
+            let state = if run.held { ", waits for approval" } else { "" };
+            format!(
+                "{} #{}{state}  {server}/{}/actions/runs/{}",
+                run.workflow,
+                run.run_number,
+                full(&place.repository),
+                run.run
+            )
+        })
+        .collect();
+    lines.extend(accepted.notes.iter().cloned());
+    lines
+}
+
+/// Why a push could not be taken up now.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Git(#[from] git::Error),
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+fn title(start: &Start) -> String {
+    let (model, _) = crate::workflow::parse(&start.spec.workflow_path, &start.spec.workflow_text);
+    model.map_or_else(|| start.spec.workflow_path.clone(), |model| model.display_name().to_owned())
+}
+
+fn full(repository: &RepositoryName) -> String {
+    format!("{}/{}", repository.owner(), repository.name())
+}
+
+/// What a hook says is believed only where git could have said it.
+fn is_sound(pushed: &PushedRef) -> bool {
+    let id = |id: &str| git::is_object_id(id) || matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte == b'0');
+    id(&pushed.old) && id(&pushed.new) && pushed.name.starts_with("refs/") && !pushed.name.contains(['\n', '\0', ' '])
+}
+
+fn starts_something(pushed: &PushedRef) -> bool {
+    pushed.name.starts_with("refs/heads/") || pushed.name.starts_with("refs/tags/")
+}
+
+/// The branch `HEAD` names. In a new repository whose first push brings another branch, that one from then on.
+async fn default_branch(repository: &Repository, pushed: &[PushedRef]) -> Result<String, git::Error> {
+    let head = repository.head_branch().await?.unwrap_or_else(|| "main".to_owned());
+    if repository.resolve("HEAD").await?.is_some() {
+        return Ok(head);
+    }
+    let first = pushed
+        .iter()
+        .filter(|one| !one.is_deleted())
+        .find_map(|one| one.name.strip_prefix("refs/heads/"))
+        .filter(|branch| *branch != head);
+    let Some(branch) = first else { return Ok(head) };
+    repository.set_head_branch(branch).await?;
+    Ok(branch.to_owned())
+}
+
+fn told(pushed: &PushedCommit) -> event::push::Commit {
+    let person = |person: &git::Person| event::push::Person { name: person.name.clone(), email: person.email.clone() };
+    event::push::Commit {
+        id: pushed.commit.id.clone(),
+        tree: pushed.commit.tree.clone(),
+        message: pushed.commit.message.clone(),
+        timestamp: pushed.commit.committer.at.to_string(),
+        author: person(&pushed.commit.author),
+        committer: person(&pushed.commit.committer),
+        added: pushed.added.clone(),
+        removed: pushed.removed.clone(),
+        modified: pushed.modified.clone(),
+    }
+}
