@@ -2,4 +2,5 @@
 
 mod hash_files;
 mod limits;
+mod properties;
 mod vectors;
