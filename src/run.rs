@@ -5,26 +5,41 @@
 //!
 //! Pure: no I/O, no clock, no async.
 
+mod advance;
+mod cancel;
 pub mod conclusion;
+mod inputs;
 pub mod order;
+mod ordering;
 pub mod report;
+mod rerun;
 pub mod state;
 pub mod steps;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
+pub use crate::plan::fields::{Concurrency, ConcurrencyQueue};
 pub use conclusion::Conclusion;
-pub use state::{Cancel, Concurrency, ConcurrencyQueue, JobPhase, JobState, RunSpec, RunState, RunStatus};
+pub use rerun::{Rerun, Which};
+pub use state::{Cancel, JobPhase, JobState, RunSpec, RunState, RunStatus};
 
+use crate::event::context::RunFacts;
 use crate::id::{HostName, JobId};
-use order::Order;
+use crate::plan::{Material, Plan, Refused};
 use report::Report;
+
+/// Days that logs and artifacts are kept, as `github.retention_days` tells.
+const RETENTION_DAYS: u32 = 90;
 
 /// A run: what it was made of, and where it is.
 #[derive(Clone, Debug)]
 pub struct Run {
-    spec: RunSpec,
+    spec: Arc<RunSpec>,
     state: RunState,
+    /// Derived from the spec; `None` when its files are refused.
+    plan: Option<Arc<Plan>>,
 }
 
 /// What a run learns.
@@ -120,49 +135,65 @@ impl Run {
     /// Makes a run: parses its workflows and asks for its concurrency group, or at once for its first jobs. A file that
     /// is refused gives a run that has ended with `startup_failure`.
     pub fn start(now: Timestamp, spec: RunSpec, ids: &mut dyn FnMut() -> JobId) -> (Run, Vec<RunEffect>) {
-        let _ = (now, spec, ids);
-        unimplemented!()
+        let planned = plan(&spec);
+        let state = RunState::new(now, planned.as_ref().map(|plan| plan.title.clone()).unwrap_or_default());
+        let mut run = Run { spec: Arc::new(spec), state, plan: None };
+        let mut effects = vec![RunEffect::RunChanged];
+        match planned {
+            Err(refused) => {
+                run.state.title = run.spec.event.title().unwrap_or_else(|| run.spec.workflow_path.clone());
+                run.refuse(now, refused, &mut effects);
+            }
+            Ok(plan) => {
+                run.state.scopes.push(state::ScopeState::new(&plan.workflow, None, None, run.spec.inputs.clone()));
+                run.plan = Some(Arc::new(plan));
+                run.begin(now, ids, &mut effects);
+            }
+        }
+        (run, effects)
     }
 
     /// A run as it was stored.
     ///
     /// # Errors
-    /// The stored texts are no longer accepted.
+    /// The stored texts are no longer accepted, though the run is not over.
     pub fn restore(spec: RunSpec, state: RunState) -> Result<Run, String> {
-        Ok(Run { spec, state })
+        let plan = match plan(&spec) {
+            Ok(plan) => Some(Arc::new(plan)),
+            Err(refused) if state.status != RunStatus::Completed => return Err(refused.message),
+            Err(_) => None,
+        };
+        Ok(Run { spec: Arc::new(spec), state, plan })
     }
 
-    /// Takes a fact and says what must happen.
-    pub fn apply(&mut self, now: Timestamp, input: RunInput, ids: &mut dyn FnMut() -> JobId) -> Vec<RunEffect> {
-        let _ = (now, input, ids);
-        unimplemented!()
-    }
-
-    /// The next attempt of a finished run (U1): jobs that are not run again keep their outputs and results.
-    ///
-    /// # Errors
-    /// The run is not over, the job is unknown, or nothing failed.
-    pub fn rerun(
-        &self,
-        now: Timestamp,
-        mode: &Rerun,
-        ids: &mut dyn FnMut() -> JobId,
-    ) -> Result<(Run, Vec<RunEffect>), String> {
-        let _ = (now, mode, ids);
-        unimplemented!()
-    }
-
-    /// What a runner needs to run this job; `None` for unknown jobs.
-    #[must_use]
-    pub fn order(&self, job: JobId) -> Option<Order> {
-        let _ = job;
-        unimplemented!()
-    }
-
-    /// What must be done again after a restart: what is queued, what waits for a group, what was told to stop.
+    /// What must be done again after a restart: who waits for a group, what wants a host, what was told to stop. Each is
+    /// harmless when it was done before.
     #[must_use]
     pub fn outstanding(&self) -> Vec<RunEffect> {
-        unimplemented!()
+        let mut effects = Vec::new();
+        if self.state.status == RunStatus::Completed {
+            return effects;
+        }
+        if self.state.status == RunStatus::Pending {
+            let concurrency = self.plan.as_ref().and_then(|plan| plan.concurrency.clone());
+            effects.extend(concurrency.map(|concurrency| RunEffect::Admit { job: None, concurrency }));
+        }
+        for leg in self.state.scopes.iter().flat_map(|scope| scope.nodes.values()).flat_map(|node| &node.legs) {
+            let waits = leg.released && leg.scope.is_none() && leg.result.is_none();
+            if let Some(concurrency) = leg.concurrency.clone().filter(|_| waits) {
+                effects.push(RunEffect::Admit { job: Some(leg.job), concurrency });
+            }
+        }
+        for job in self.state.jobs.values() {
+            match job.phase {
+                JobPhase::Queued | JobPhase::Waiting => effects.push(RunEffect::Enqueue(job.pending())),
+                JobPhase::InProgress if job.cancel != Cancel::No => {
+                    effects.push(RunEffect::CancelJob { job: job.id, force: job.cancel == Cancel::Forced });
+                }
+                _ => {}
+            }
+        }
+        effects
     }
 
     /// What the run was made of.
@@ -182,22 +213,56 @@ impl Run {
     pub fn job(&self, job: JobId) -> Option<&JobState> {
         self.state.jobs.get(&job)
     }
+
+    /// The workflows, parsed; `None` when they were refused.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
+    }
+
+    /// Asks for the group, or goes on at once.
+    fn begin(&mut self, now: Timestamp, ids: &mut dyn FnMut() -> JobId, effects: &mut Vec<RunEffect>) {
+        match self.plan.as_ref().and_then(|plan| plan.concurrency.clone()) {
+            Some(concurrency) => {
+                self.state.status = RunStatus::Pending;
+                effects.push(RunEffect::Admit { job: None, concurrency });
+            }
+            None => self.advance(now, ids, effects),
+        }
+    }
+
+    fn refuse(&mut self, now: Timestamp, refused: Refused, effects: &mut Vec<RunEffect>) {
+        self.state.startup_failure = Some(refused.message);
+        self.state.status = RunStatus::Completed;
+        self.state.conclusion = Some(Conclusion::StartupFailure);
+        self.state.started_at = Some(now);
+        self.state.completed_at = Some(now);
+        effects.push(RunEffect::Finished(Conclusion::StartupFailure));
+    }
 }
 
-/// A wish for the next attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rerun {
-    pub which: Which,
-    pub actor: String,
-    pub debug: bool,
+/// The plan of a run: every run derives it from its spec in the same way.
+fn plan(spec: &RunSpec) -> Result<Plan, Refused> {
+    let facts = RunFacts {
+        run_id: spec.run.0,
+        run_number: spec.run_number,
+        run_attempt: spec.attempt,
+        workflow: "",
+        workflow_path: &spec.workflow_path,
+        workflow_sha: &spec.workflow_sha,
+        triggering_actor: &spec.triggering_actor,
+        retention_days: RETENTION_DAYS,
+    };
+    Plan::new(Material {
+        event: &spec.event,
+        facts,
+        workflow_path: &spec.workflow_path,
+        workflow_text: &spec.workflow_text,
+        called: &spec.called,
+        inputs: &spec.inputs,
+        vars: &spec.vars,
+    })
 }
 
-/// Which jobs run again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    All,
-    /// Those that did not succeed, and all that depend on them.
-    Failed,
-    /// This one and all that depend on it.
-    Job(JobId),
-}
+#[cfg(test)]
+mod tests;

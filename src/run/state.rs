@@ -7,11 +7,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::PendingJob;
 use super::conclusion::Conclusion;
 use super::report::{Annotation, StepState};
 use crate::event::Event;
 use crate::id::{HostName, JobId, RunId};
 use crate::plan::calls::CalledWorkflow;
+use crate::plan::fields::Concurrency;
+use crate::workflow::model::Workflow;
 
 /// All a run is made of; never changes after the run was made. A re-run makes a new spec with the next attempt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,6 +145,8 @@ pub struct LegState {
     pub name: String,
     /// The scope that a call leg made once it started.
     pub scope: Option<usize>,
+    /// The group of a call: it starts once it was admitted.
+    pub concurrency: Option<Concurrency>,
     /// It was allowed to go on: counted by `max-parallel` until it ends.
     pub released: bool,
     /// How it ended, after job-level continue-on-error (S9).
@@ -192,22 +197,86 @@ pub struct Detached {
     pub reason: String,
 }
 
-/// A concurrency group, evaluated (Q1–Q4).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Concurrency {
-    /// As written; compares without case within the repository.
-    pub group: String,
-    pub cancel_in_progress: bool,
-    pub queue: ConcurrencyQueue,
+impl RunState {
+    /// A run in which nothing has happened yet.
+    pub(super) fn new(now: Timestamp, title: String) -> Self {
+        Self {
+            status: RunStatus::Queued,
+            conclusion: None,
+            title,
+            startup_failure: None,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            cancel: Cancel::No,
+            scopes: Vec::new(),
+            jobs: IndexMap::new(),
+        }
+    }
 }
 
-/// How many may wait for a concurrency group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConcurrencyQueue {
-    /// One; a newcomer cancels it (Q2).
-    #[default]
-    Single,
-    /// A hundred, in order (Q4).
-    Max,
+impl ScopeState {
+    pub(super) fn new(
+        workflow: &Workflow,
+        key: Option<String>,
+        caller: Option<Caller>,
+        inputs: Map<String, Json>,
+    ) -> Self {
+        let nodes = workflow.jobs.keys().map(|id| (id.clone(), NodeState::default())).collect();
+        Self { caller, workflow: key, inputs, cancel: Cancel::No, nodes }
+    }
+
+    /// Every job of it has ended.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.nodes.values().all(|node| node.result.is_some())
+    }
+
+    /// The result of the call, or of the run: what its jobs amount to (N4, R8).
+    #[must_use]
+    pub fn result(&self) -> Conclusion {
+        aggregate(self.nodes.values().filter_map(|node| node.result))
+    }
+}
+
+impl NodeState {
+    /// A job of a called workflow whose call was started over: it is done with and shows nothing.
+    pub(super) fn abandoned() -> Self {
+        Self { expanded: true, result: Some(Conclusion::Skipped), ..Self::default() }
+    }
+}
+
+/// Failure if anything failed, else cancelled if anything was, else success; skipped when all was skipped (N4).
+pub(super) fn aggregate(results: impl Iterator<Item = Conclusion>) -> Conclusion {
+    let (mut cancelled, mut ran, mut any) = (false, false, false);
+    for result in results {
+        any = true;
+        match result.as_result() {
+            "failure" => return Conclusion::Failure,
+            "cancelled" => cancelled = true,
+            "skipped" => {}
+            _ => ran = true,
+        }
+    }
+    match (cancelled, ran) {
+        (true, _) => Conclusion::Cancelled,
+        (false, false) if any => Conclusion::Skipped,
+        _ => Conclusion::Success,
+    }
+}
+
+impl JobState {
+    /// The job as the queue wants it.
+    #[must_use]
+    pub fn pending(&self) -> PendingJob {
+        PendingJob {
+            job: self.id,
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+            group: self.group.clone(),
+            concurrency: self.concurrency.clone(),
+            environment: self.environment.clone(),
+            timeout_minutes: self.timeout_minutes,
+        }
+    }
 }
