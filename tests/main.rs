@@ -9,6 +9,7 @@ mod expressions;
 mod hosts;
 mod plans;
 mod server;
+mod services;
 mod store;
 mod toolkit;
 mod triggers;
