@@ -10,6 +10,7 @@ mod hook;
 mod host;
 mod plan;
 mod repo;
+mod screen;
 mod serve;
 mod why;
 

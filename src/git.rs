@@ -26,7 +26,7 @@ pub use commit::{Author, commit_directory, push};
 pub use mirror::{Credentials, RemoteRef, fetch_mirror, ls_remote};
 pub use objects::{CommitInfo, Entry, EntryKind, Objects, Person, TextFile};
 pub use snapshot::{Snapshot, snapshot, snapshot_directory};
-pub use transfer::{archive, bundle, shallow_store};
+pub use transfer::{archive, bundle, fetch_more, shallow_store};
 
 /// The name of no object: what a hook gives for a ref that did not exist, or exists no more.
 pub const NULL_ID: &str = "0000000000000000000000000000000000000000";
@@ -140,6 +140,16 @@ impl Repository {
         git.args(["--quiet", "HEAD"]);
         let answer = git.maybe().await?;
         Ok(answer.map(|name| name.trim_end().strip_prefix("refs/heads/").unwrap_or(name.trim_end()).to_owned()))
+    }
+
+    /// The address of a remote; `None` when there is no such remote.
+    ///
+    /// # Errors
+    /// When git cannot be asked.
+    pub async fn remote_url(&self, remote: &str) -> Result<Option<String>, Error> {
+        let mut git = self.git("config");
+        git.args(["--get", &format!("remote.{remote}.url")]);
+        Ok(git.maybe().await?.map(|answer| answer.trim_end().to_owned()))
     }
 
     /// Makes `HEAD` name another branch, which need not exist.

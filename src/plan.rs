@@ -35,6 +35,8 @@ pub struct Material<'a> {
     pub called: &'a BTreeMap<String, CalledWorkflow>,
     pub inputs: &'a Map<String, Json>,
     pub vars: &'a Map<String, Json>,
+    /// Only this job of the triggered workflow, and those it needs.
+    pub only: Option<&'a str>,
 }
 
 /// A workflow and all that it calls, ready to run.
@@ -77,6 +79,27 @@ impl Refused {
     }
 }
 
+/// Leaves a job and its transitive needs.
+fn keep_only(workflow: &mut Workflow, only: &str) -> Result<(), Refused> {
+    let find = |id: &str| workflow.jobs.keys().find(|key| key.eq_ignore_ascii_case(id)).cloned();
+    let Some(first) = find(only) else {
+        let known: Vec<&str> = workflow.jobs.keys().map(String::as_str).collect();
+        return Err(Refused::because(format!("there is no job '{only}'; the workflow has {}", known.join(", "))));
+    };
+    let mut kept = vec![first];
+    let mut next = 0;
+    while let Some(id) = kept.get(next).cloned() {
+        next += 1;
+        for need in &workflow.jobs[&id].needs {
+            if let Some(need) = find(need).filter(|need| !kept.contains(need)) {
+                kept.push(need);
+            }
+        }
+    }
+    workflow.jobs.retain(|id, _| kept.contains(id));
+    Ok(())
+}
+
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
@@ -91,7 +114,10 @@ impl Plan {
     /// # Errors
     /// A file is refused, a called file is missing or cannot be called, the run's name or group cannot be evaluated.
     pub fn new(material: Material<'_>) -> Result<Self, Refused> {
-        let workflow = parse(material.workflow_path, material.workflow_text)?;
+        let mut workflow = parse(material.workflow_path, material.workflow_text)?;
+        if let Some(only) = material.only {
+            keep_only(&mut workflow, only)?;
+        }
         let called = calls::load(&workflow, material.called)?;
         let facts = RunFacts { workflow: workflow.display_name(), ..material.facts };
         let github = github_context(material.event, &facts);

@@ -261,6 +261,7 @@ fn plan(spec: &RunSpec) -> Result<Plan, Refused> {
         called: &spec.called,
         inputs: &spec.inputs,
         vars: &spec.vars,
+        only: spec.only.as_deref(),
     })
 }
 

@@ -1,1 +1,123 @@
-//! One order on one host: steps, actions, outputs, resumption.
+//! One order on one host: workspace, steps, actions, outputs, resumption.
+//!
+//! A job is a plain program over its steps ([`job`]); what it learns from outside is answered from a [`journal`] after
+//! a restart, so a job goes on where it was. The runner knows nothing of queues, runs or pages: it is given an order,
+//! says what happens in reports, and returns how the job ended.
+
+mod action;
+mod background;
+mod checkout;
+mod composite;
+mod contexts;
+mod executor;
+mod follow;
+mod hashing;
+mod javascript;
+mod job;
+mod journal;
+mod log;
+mod script;
+mod secrets;
+mod step;
+mod workspace;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::id::RepositoryName;
+use crate::run::order::Order;
+use crate::run::report::{JobResult, Report};
+use crate::transport::{Hosts, Target, TransportError};
+
+pub use executor::{Executor, Surroundings};
+pub use journal::{Entry, JournalStore};
+pub use log::LogFile;
+
+/// What all jobs of this process share. Cheap to clone.
+#[derive(Clone)]
+pub struct Runner {
+    pub hosts: Hosts,
+    pub clock: Clock,
+    /// Where repositories and actions are found.
+    pub sources: Arc<Sources>,
+    /// Empties workspaces before a job and removes them after it: `exec` leaves nothing behind.
+    pub fresh_workspaces: bool,
+}
+
+/// Where a job's `uses: actions/checkout` and `uses: owner/repo@ref` find things, on this machine.
+#[derive(Default)]
+pub struct Sources {
+    /// Bare repositories by name.
+    pub repositories: BTreeMap<RepositoryName, RepositorySource>,
+    /// Directory that holds `OWNER/NAME.git` for repositories not listed.
+    pub mirrors: Option<PathBuf>,
+    /// Actions of other repositories.
+    pub actions: Option<crate::actions::Sources>,
+}
+
+/// One repository on this machine.
+#[derive(Clone, Debug)]
+pub struct RepositorySource {
+    pub git_dir: PathBuf,
+    /// A commit whose tree is laid over the checkout of the run's own commit: the working tree as it stood when
+    /// `towline exec` was called.
+    pub overlay: Option<String>,
+}
+
+/// One job for the runner.
+pub struct Assignment {
+    pub order: Arc<Order>,
+    pub target: Target,
+    /// The slot on the host: jobs in different slots never share a workspace.
+    pub slot: u32,
+    /// Values that `secrets` has for this job, `GITHUB_TOKEN` among them.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// Additional variables of the machine's environment, below everything a workflow says.
+    pub machine_env: Vec<(String, String)>,
+    pub log: LogFile,
+    /// What an earlier process of this daemon recorded; empty for a job that starts.
+    pub journal: Vec<Entry>,
+    /// Where to record; `None` when nothing outlives this process.
+    pub journal_store: Option<Box<dyn JournalStore>>,
+    pub reports: mpsc::Sender<Report>,
+    pub cancel: watch::Receiver<Cancel>,
+}
+
+/// Whether a job is to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cancel {
+    #[default]
+    No,
+    /// Stop the running step; `always()` and post steps still run within the job's cancel time-out.
+    Requested,
+    /// Stop now.
+    Forced,
+}
+
+/// Why a job cannot go on, the job itself not being at fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("{reason}")]
+    Lost { reason: String, host_died: bool },
+    #[error("cannot write the job's log: {0}")]
+    Log(#[from] std::io::Error),
+    #[error("cannot keep the job's state: {0}")]
+    Journal(String),
+    #[error("the run was cancelled")]
+    Forced,
+}
+
+impl Runner {
+    /// Runs one job to its end, or picks up one that runs already. Dropping the future leaves the job on its host
+    /// untouched: it can be picked up again.
+    pub async fn run(&self, assignment: Assignment) -> JobResult {
+        job::run(self, assignment).await
+    }
+}

@@ -4,6 +4,7 @@
 //! bounded channel ([`Starter`]) and is answered with the run; it knows neither the engine's state nor hosts.
 
 pub mod hook;
+pub mod local;
 pub mod push;
 pub mod start;
 

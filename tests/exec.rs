@@ -1,1 +1,194 @@
-//! Tests of the area `exec` against the built binary, known answers and real parts.
+//! `towline exec` through the built binary: known answers of other runners, the samples, and what a person does wrong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value as Json;
+
+use crate::support::sshd::{self, Sshd};
+use crate::support::{conformance, towline};
+
+/// What this machine offers to the known answers.
+const OFFERED: &[&str] = &["bash", "sh", "python", "root", "checkout", "self-hosted"];
+
+/// Known answers that are wrong for us, with the reason.
+const SKIPPED: &[(&str, &str)] = &[];
+
+#[test]
+fn known_answers_of_other_runners_hold_on_this_machine() {
+    run_suites(&[]);
+}
+
+#[test]
+fn known_answers_of_other_runners_hold_over_ssh() {
+    let Some(sshd) = Sshd::start() else { return };
+    let port = sshd.port().to_string();
+    let host = format!("{}@127.0.0.1:{port}", sshd::user());
+    let identity = sshd.path("id").to_string_lossy().into_owned();
+    let known_hosts = sshd.path("known_hosts").to_string_lossy().into_owned();
+    run_suites(&["--host", &host, "--identity", &identity, "--known-hosts", &known_hosts]);
+}
+
+fn run_suites(way: &[&str]) {
+    let mut faults = Vec::new();
+    let (mut passed, mut skipped) = (0, 0);
+    for suite in ["act-runner", "server-workflows"] {
+        let Some(folder) = conformance(suite) else { return };
+        let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        cases.sort();
+        for folder in cases {
+            let case: Json = serde_json::from_str(&std::fs::read_to_string(folder.join("case.json")).unwrap()).unwrap();
+            let id = case["id"].as_str().unwrap().to_owned();
+            let missing = strings(&case["requires"]).into_iter().find(|need| !OFFERED.contains(&need.as_str()));
+            if let Some(need) = missing {
+                skipped += 1;
+                println!("skipped {id}: needs {need}");
+                continue;
+            }
+            if let Some((_, reason)) = SKIPPED.iter().find(|(skipped, _)| *skipped == id) {
+                skipped += 1;
+                println!("skipped {id}: {reason}");
+                continue;
+            }
+            match check_case(&folder, &case, way) {
+                Ok(()) => passed += 1,
+                Err(fault) => faults.push(format!("{id}: {fault}")),
+            }
+        }
+    }
+    println!("act-runner and server-workflows: {passed} passed, {} failed, {skipped} skipped", faults.len());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn check_case(folder: &Path, case: &Json, way: &[&str]) -> Result<(), String> {
+    let work = tempfile::tempdir().unwrap();
+    let repository = work.path().join("repo");
+    copy(&folder.join("repo"), &repository);
+    init(&repository);
+    let mut command = towline();
+    command.current_dir(&repository).env("HOME", work.path()).args(["exec", "--json"]).args(way);
+    command.arg(case["workflow"].as_str().unwrap()).args(["--event", case["event"].as_str().unwrap()]);
+    if case["payload"].is_object() {
+        let file = work.path().join("payload.json");
+        std::fs::write(&file, case["payload"].to_string()).unwrap();
+        command.arg("--payload").arg(file);
+    }
+    for (option, key) in [("--input", "inputs"), ("--secret", "secrets"), ("--var", "vars"), ("--env", "inject_env"), ("--github", "github")] {
+        for (name, value) in case[key].as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            command.args([option, &format!("{name}={value}")]);
+        }
+    }
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let tail = || stderr.lines().rev().take(25).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n    ");
+    let expected = case["conclusion"].as_str().unwrap();
+    let code = match expected {
+        "success" => 0,
+        "invalid" => 2,
+        _ => 1,
+    };
+    if output.status.code() != Some(code) {
+        return Err(format!("exit {:?} where {code} is due\n    {}", output.status.code(), tail()));
+    }
+    if expected == "invalid" {
+        return Ok(());
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let result: Json = serde_json::from_str(stdout.lines().last().unwrap_or_default()).map_err(|e| format!("no JSON: {e}"))?;
+    if result["conclusion"] != case["conclusion"] {
+        return Err(format!("concluded {} where {expected} is due\n    {}", result["conclusion"], tail()));
+    }
+    check_jobs(case, &result)?;
+    for text in strings(&case["log_output_must_not_contain"]) {
+        // The echoed source of the masking step itself is exempt: it is printed before the mask is known.
+        let shown = stderr.lines().filter(|line| !line.contains("echo") && line.contains(&text)).count();
+        if shown > 0 {
+            return Err(format!("the log shows '{text}'\n    {}", tail()));
+        }
+    }
+    Ok(())
+}
+
+fn check_jobs(case: &Json, result: &Json) -> Result<(), String> {
+    let mut by_id: BTreeMap<String, Vec<&Json>> = BTreeMap::new();
+    for job in result["jobs"].as_array().into_iter().flatten() {
+        by_id.entry(job["id"].as_str().unwrap_or_default().to_owned()).or_default().push(job);
+    }
+    for (id, expected) in case["jobs"].as_object().into_iter().flatten() {
+        let legs = by_id.get(id).ok_or_else(|| format!("there is no job {id} in {:?}", by_id.keys()))?;
+        let ends: Vec<&str> = legs.iter().filter_map(|leg| leg["conclusion"].as_str()).collect();
+        let worst = ["failure", "cancelled", "success", "skipped"].into_iter().find(|end| ends.contains(end));
+        if worst != expected["conclusion"].as_str() {
+            return Err(format!("job {id}: {ends:?} where {} is due", expected["conclusion"]));
+        }
+        for leg in expected["matrix"].as_array().into_iter().flatten() {
+            let same = |job: &&&Json| {
+                leg.as_object().unwrap().iter().all(|(key, value)| key == "conclusion" || job["matrix"][key] == *value)
+            };
+            let found = legs.iter().find(same).ok_or_else(|| format!("job {id}: no leg {leg}"))?;
+            if found["conclusion"] != leg["conclusion"] {
+                return Err(format!("job {id}: leg {leg} ended with {}", found["conclusion"]));
+            }
+        }
+        if let Some(steps) = expected["steps"].as_array() {
+            let got = legs[0]["steps"].as_array().unwrap();
+            if got.len() != steps.len() {
+                return Err(format!("job {id}: {} steps where {} are due", got.len(), steps.len()));
+            }
+            for (step, got) in steps.iter().zip(got) {
+                let (outcome, conclusion) = match step {
+                    Json::String(_) => (step, step),
+                    step => (&step["outcome"], &step["conclusion"]),
+                };
+                if got["outcome"] != *outcome || got["conclusion"] != *conclusion {
+                    return Err(format!("job {id}: step {got} where {step} is due"));
+                }
+            }
+        }
+    }
+    for (id, count) in case["job_counts"].as_object().into_iter().flatten() {
+        let got = by_id.get(id).map_or(0, Vec::len);
+        if Some(got as u64) != count.as_u64() {
+            return Err(format!("job {id}: {got} legs where {count} are due"));
+        }
+    }
+    if case["runs"] == 0 && !by_id.is_empty() {
+        return Err("jobs ran although no run is due".to_owned());
+    }
+    Ok(())
+}
+
+fn strings(json: &Json) -> Vec<String> {
+    json.as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Makes a directory a repository with one commit.
+fn init(directory: &Path) {
+    let git = |arguments: &[&str]| {
+        let status = Command::new("git")
+            .current_dir(directory)
+            .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"])
+            .args(arguments)
+            .status()
+            .unwrap();
+        assert!(status.success(), "git {arguments:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "Test repository"]);
+}

@@ -9,7 +9,6 @@ mod expressions;
 mod hosts;
 mod plans;
 mod server;
-mod services;
 mod store;
 mod toolkit;
 mod triggers;

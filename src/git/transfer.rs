@@ -122,6 +122,11 @@ pub async fn shallow_store(
     into: &Path,
 ) -> Result<Repository, Error> {
     let store = Repository::init_bare(into, "main").await?;
+    fetch_local(repository, into, &[format!("+{commit}:{name}")], depth).await?;
+    Ok(store)
+}
+
+async fn fetch_local(repository: &Repository, into: &Path, refspecs: &[String], depth: u32) -> Result<(), Error> {
     let mut url = std::ffi::OsString::from("file://");
     let absolute = repository
         .git_dir()
@@ -136,7 +141,18 @@ pub async fn shallow_store(
     if depth > 0 {
         git.arg(format!("--depth={depth}"));
     }
-    git.arg("--end-of-options").arg(url).arg(format!("+{commit}:{name}"));
-    git.text().await?;
-    Ok(store)
+    git.arg("--end-of-options").arg(url).args(refspecs);
+    git.text().await.map(drop)
+}
+
+/// Fetches further refs of a repository on this machine into a store made by [`shallow_store`]. `depth` 0 takes all
+/// history.
+///
+/// # Errors
+/// What git says.
+pub async fn fetch_more(repository: &Repository, store: &Path, refspecs: &[String], depth: u32) -> Result<(), Error> {
+    if refspecs.is_empty() {
+        return Ok(());
+    }
+    fetch_local(repository, store, refspecs, depth).await
 }

@@ -39,6 +39,9 @@ pub struct RunSpec {
     pub triggering_actor: String,
     /// Step and job debug logging for the whole run.
     pub debug: bool,
+    /// Only this job of the workflow and those it needs; all when absent.
+    #[serde(default)]
+    pub only: Option<String>,
 }
 
 /// The changing part of a run.

@@ -42,6 +42,7 @@ fn spec(text: &str, called: &[(&str, &str)]) -> RunSpec {
         vars: json!({ "legs": "[1,2]" }).as_object().cloned().unwrap_or_default(),
         triggering_actor: "mona".to_owned(),
         debug: false,
+        only: None,
     }
 }
 

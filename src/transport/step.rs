@@ -74,7 +74,8 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     let _ = write!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}\n", quoted(&request.cwd));
     text.push_str("} 2>/dev/null\n");
     // Nothing of the supervisor's own environment is left.
-    text.push_str("unset s w HOME PWD OLDPWD SHLVL _ PATH\n");
+    // Our own files are private; what a step makes is as open as on GitHub's runners.
+    text.push_str("umask 022\nunset s w HOME PWD OLDPWD SHLVL _ PATH\n");
     let (plain, odd): (Vec<_>, Vec<_>) = request.env.iter().partition(|(name, _)| is_identifier(name));
     for (name, value) in plain {
         let _ = writeln!(text, "export {name}={}", quoted(value));

@@ -167,6 +167,7 @@ fn start(
             vars: reading.vars.clone(),
             triggering_actor: event.actor.clone(),
             debug: false,
+            only: None,
         }),
     }
 }

@@ -1,0 +1,72 @@
+//! What `towline exec` is told.
+
+use std::path::PathBuf;
+
+/// Arguments of `towline exec`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// The workflow file, or its name in .towline/workflows or .github/workflows
+    pub(super) workflow: PathBuf,
+    /// The event to deliver; chosen from what the workflow listens to by default
+    #[arg(long, value_name = "EVENT")]
+    pub(super) event: Option<String>,
+    /// A file with the event's payload (`-` for standard input)
+    #[arg(long, value_name = "FILE")]
+    pub(super) payload: Option<PathBuf>,
+    /// An input of workflow_dispatch
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(super) inputs: Vec<String>,
+    /// A variable (`vars.NAME`)
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    pub(super) vars: Vec<String>,
+    /// A secret; NAME alone takes the value from the environment
+    #[arg(long = "secret", value_name = "NAME[=VALUE]")]
+    pub(super) secrets: Vec<String>,
+    /// Runs only this job and what it needs
+    #[arg(long, value_name = "ID")]
+    pub(super) job: Option<String>,
+    /// Runs jobs on this host over SSH instead of on this machine; may be repeated
+    #[arg(long = "host", value_name = "[USER@]ADDRESS[:PORT]")]
+    pub(super) hosts: Vec<String>,
+    /// The private key to log in with
+    #[arg(long, value_name = "FILE")]
+    pub(super) identity: Option<PathBuf>,
+    /// The file with the hosts' keys
+    #[arg(long, value_name = "FILE")]
+    pub(super) known_hosts: Option<PathBuf>,
+    /// A variable of the machine's environment for all steps
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// A value of the github context
+    #[arg(long = "github", value_name = "KEY=VALUE")]
+    pub(super) github: Vec<String>,
+    /// The ref to run for; HEAD by default
+    #[arg(long = "ref", value_name = "REF")]
+    pub(super) git_ref: Option<String>,
+    /// A changed file, for path filters; may be repeated
+    #[arg(long = "changed-file", value_name = "FILE")]
+    pub(super) changed_files: Vec<String>,
+    /// A directory of bare repositories OWNER/NAME.git to find actions in
+    #[arg(long, value_name = "DIR")]
+    pub(super) actions: Option<PathBuf>,
+    /// Where the hosts keep what belongs to this program
+    #[arg(long, value_name = "DIR", default_value = "~/.towline")]
+    pub(super) root: String,
+    /// How many jobs run at once on each host; its cores by default
+    #[arg(long, value_name = "N")]
+    pub(super) slots: Option<u32>,
+    /// Turns on debug logging of steps
+    #[arg(long)]
+    pub(super) debug: bool,
+    /// Prints one JSON object at the end; everything else goes to standard error
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Splits `NAME=VALUE`.
+pub(super) fn pair<'a>(text: &'a str, option: &str) -> Result<(&'a str, &'a str), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name, value)),
+        _ => Err(format!("{option} wants NAME=VALUE, not '{text}'")),
+    }
+}

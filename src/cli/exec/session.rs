@@ -1,0 +1,432 @@
+//! One run from start to end in this process: the engine decides, the executor runs, the screen shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde_json::{Map, Value as Json};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::engine::record::{JobRecord, RunRecord};
+use crate::engine::{Answer, Change, Effect, Engine, Input, Settings};
+use crate::id::{HostName, JobId};
+use crate::queue::HostFacts;
+use crate::run::order::Order;
+use crate::run::report::Report;
+use crate::run::{Conclusion, JobPhase, RunState};
+use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, Sources, Surroundings};
+use crate::transport::{Hosts, IdentityFile, SshTarget, Target, UnknownKey, Way};
+
+use super::super::screen::{Screen, duration};
+use super::super::{ENVIRONMENT, FAILED, SUCCESS};
+use super::arguments::{Arguments, pair};
+use super::source::Prepared;
+use super::{Refusal, result};
+
+/// Runs what was prepared and says the exit code.
+pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared) -> Result<u8, Refusal> {
+    if let Some(reason) = &prepared.not_selected {
+        let screen = Screen::new();
+        screen.say(&format!("nothing to do: {reason}"));
+        screen.finish();
+        print_json(arguments, &result::nothing(reason));
+        return Ok(SUCCESS);
+    }
+    let secrets = secrets(arguments)?;
+    let hosts = Hosts::new();
+    let targets = targets(arguments, &prepared)?;
+    let mut facts = Vec::new();
+    for target in &targets {
+        let probed = hosts.probe(target).await.map_err(|error| Refusal::Environment(error.to_string()))?;
+        facts.push(HostFacts {
+            name: target.name.clone(),
+            slots: arguments.slots.unwrap_or(probed.cores.max(1)),
+            os: probed.os,
+            arch: probed.arch,
+            labels: Vec::new(),
+            label_limits: BTreeMap::new(),
+        });
+    }
+    let repository = RepositorySource {
+        git_dir: prepared.snapshot.repository.git_dir().to_owned(),
+        overlay: prepared.snapshot.head.as_ref().filter(|head| **head != prepared.snapshot.commit).map(|_| prepared.snapshot.commit.clone()),
+    };
+    let sources = Sources {
+        repositories: BTreeMap::from([(prepared.spec.event.repository.clone(), repository)]),
+        mirrors: None,
+        actions: actions(arguments, &prepared)?,
+    };
+    let runner = Runner { hosts, clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: true };
+    let surroundings = Here {
+        secrets,
+        logs: prepared.scratch.path.join("logs"),
+        env: arguments.env.iter().filter_map(|text| text.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+    };
+    let tracker = TaskTracker::new();
+    let (report_sender, reports) = mpsc::channel(256);
+    let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone());
+    for target in targets {
+        executor.set_host(target);
+    }
+    let github: Map<String, Json> = super::source::pairs(&arguments.github, "--github")?;
+    let mut session = Session {
+        clock: clock.clone(),
+        engine: Engine::new(Settings::github()),
+        executor,
+        hosts: facts,
+        github,
+        logs: prepared.scratch.path.join("logs"),
+        screen: Arc::new(std::sync::Mutex::new(Screen::new())),
+        followed: TaskTracker::new(),
+        run: None,
+        state: None,
+        jobs: BTreeMap::new(),
+        timer: None,
+    };
+    session.say(&format!("{} · {} on {}", prepared.workflow_name, prepared.spec.event.name, short_ref(&prepared.spec.event.git_ref)));
+    let end = session.work(prepared.spec.clone(), reports).await;
+    tracker.close();
+    tracker.wait().await;
+    session.followed.close();
+    session.followed.wait().await;
+    session.lock().finish();
+    end?;
+    let now = clock.now();
+    let Some(run) = &session.run else {
+        return Err(Refusal::Environment("the run could not be started".to_owned()));
+    };
+    session.lock().table(session.jobs.values());
+    for message in &run.messages {
+        session.say(message);
+    }
+    let word = run.conclusion.map_or("unknown", Conclusion::as_str);
+    session.say(&format!("\n{word} in {}", duration(run.created_at, run.completed_at.unwrap_or(now))));
+    print_json(arguments, &result::json(run, session.state.as_ref(), &session.jobs, now));
+    let machine_at_fault = session.jobs.values().any(|job| job.state.reason.is_some() && job.state.steps.iter().all(|step| step.started_at.is_none()));
+    Ok(match run.conclusion {
+        Some(Conclusion::Success | Conclusion::Skipped | Conclusion::Neutral) => SUCCESS,
+        Some(Conclusion::StartupFailure) => super::super::INVALID,
+        _ if machine_at_fault => ENVIRONMENT,
+        _ => FAILED,
+    })
+}
+
+fn short_ref(git_ref: &str) -> &str {
+    git_ref.strip_prefix("refs/heads/").or_else(|| git_ref.strip_prefix("refs/tags/")).unwrap_or(git_ref)
+}
+
+#[expect(clippy::print_stdout, reason = "this is the machine-readable result")]
+fn print_json(arguments: &Arguments, json: &Json) {
+    if arguments.json {
+        println!("{json}");
+    }
+}
+
+struct Session {
+    clock: Clock,
+    engine: Engine,
+    executor: Executor,
+    hosts: Vec<HostFacts>,
+    github: Map<String, Json>,
+    logs: PathBuf,
+    screen: Arc<std::sync::Mutex<Screen>>,
+    followed: TaskTracker,
+    run: Option<RunRecord>,
+    state: Option<RunState>,
+    jobs: BTreeMap<JobId, JobRecord>,
+    timer: Option<jiff::Timestamp>,
+}
+
+impl Session {
+    async fn work(
+        &mut self,
+        spec: crate::run::RunSpec,
+        mut reports: mpsc::Receiver<(JobId, HostName, Report)>,
+    ) -> Result<(), Refusal> {
+        for host in self.hosts.clone() {
+            self.step(Input::HostUp(host));
+        }
+        let mut id = None;
+        for effect in self.step(Input::StartRun { key: None, held: false, spec: Box::new(spec) }) {
+            match effect {
+                Answer::Run { run, .. } => id = Some(run),
+                Answer::Refused(reason) | Answer::Unknown(reason) => return Err(Refusal::Invalid(vec![reason])),
+                Answer::Done => {}
+            }
+        }
+        let Some(run) = id else { return Err(Refusal::Environment("the run could not be started".to_owned())) };
+        let mut interrupts = 0;
+        let mut interrupt = interrupts_of_this_process();
+        while self.run.as_ref().is_none_or(|run| run.completed_at.is_none()) {
+            self.fit_labels();
+            self.show_progress();
+            let wait = self.timer.map(|at| at.duration_since(self.clock.now()));
+            let wait = wait.and_then(|wait| std::time::Duration::try_from(wait).ok()).unwrap_or_default();
+            let timer = self.timer.is_some();
+            tokio::select! {
+                report = reports.recv() => match report {
+                    Some((job, host, report)) => drop(self.step(Input::Report { job, host, report })),
+                    None => return Err(Refusal::Environment("the executor is gone".to_owned())),
+                },
+                Some(()) = interrupt.recv() => {
+                    interrupts += 1;
+                    let force = interrupts > 1;
+                    self.say(if force { "stopping at once" } else { "cancelling (again to stop at once)" });
+                    self.step(Input::Cancel { run, force, actor: "you".to_owned() });
+                }
+                () = tokio::time::sleep(wait), if timer => {
+                    self.timer = None;
+                    self.step(Input::Tick);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the engine an input and does what it wants.
+    fn step(&mut self, input: Input) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let mut inputs = std::collections::VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.engine.step(self.clock.now(), input) {
+                match effect {
+                    Effect::Persist(changes) => changes.into_iter().for_each(|change| self.remember(change)),
+                    Effect::Dispatch { job, host, order } | Effect::Attach { job, host, order } => {
+                        let order = self.completed(*order);
+                        match self.executor.start(&host, order) {
+                            Ok(()) => self.follow_log(job),
+                            Err(reason) => inputs.push_back(Input::DispatchFailed { job, host, reason }),
+                        }
+                    }
+                    Effect::CancelJob { job, force, .. } => self.executor.cancel(job, force),
+                    Effect::SetTimer(at) => self.timer = Some(at),
+                    Effect::Answer(answer) => answers.push(answer),
+                    Effect::Update(_) => {}
+                }
+            }
+        }
+        answers
+    }
+
+    fn remember(&mut self, change: Change) {
+        match change {
+            Change::Run(record) => self.run = Some(*record),
+            Change::Job(record) => {
+                self.lock().name(record.state.id, &record.state.name);
+                self.jobs.insert(record.state.id, *record);
+            }
+            Change::Graph { state, .. } => self.state = Some(*state),
+            _ => {}
+        }
+    }
+
+    /// The order with what only the command line knows.
+    fn completed(&self, mut order: Order) -> Order {
+        for (key, value) in &self.github {
+            order.github.insert(key.clone(), value.clone());
+        }
+        order
+    }
+
+    /// Labels that no host has do not keep a job waiting: the given hosts take all jobs.
+    fn fit_labels(&mut self) {
+        let waiting = self.engine.waiting_jobs();
+        let mut wanted = BTreeSet::new();
+        for job in waiting {
+            if let Some(record) = self.jobs.get(&job).filter(|record| record.state.phase == JobPhase::Queued) {
+                wanted.extend(record.state.labels.iter().map(|label| label.to_lowercase()));
+            }
+        }
+        for index in 0..self.hosts.len() {
+            let host = &mut self.hosts[index];
+            let before = host.labels.len();
+            let missing: Vec<_> = wanted.iter().filter(|label| !host.labels.contains(label)).cloned().collect();
+            host.labels.extend(missing);
+            if host.labels.len() > before {
+                let host = host.clone();
+                self.step(Input::HostUp(host));
+            }
+        }
+    }
+
+    /// Prints a job's log as it grows. Readers read the file; they never slow the job.
+    fn follow_log(&self, job: JobId) {
+        let Some(mut length) = self.executor.log_length(job) else { return };
+        let path = self.logs.join(format!("{job}.log"));
+        let screen = self.screen.clone();
+        self.followed.spawn(async move {
+            use std::io::{Read as _, Seek as _};
+            let Ok(mut file) = std::fs::File::open(&path) else { return };
+            let mut position = 0_u64;
+            loop {
+                let until = *length.borrow_and_update();
+                while position < until {
+                    let mut bytes = Vec::new();
+                    let part = (until - position).min(1 << 20);
+                    if file.seek(std::io::SeekFrom::Start(position)).is_err()
+                        || file.by_ref().take(part).read_to_end(&mut bytes).is_err()
+                        || bytes.is_empty()
+                    {
+                        break;
+                    }
+                    // Only whole lines; the rest comes with the next look.
+                    let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else { break };
+                    screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).log(job, &bytes[..=end]);
+                    position += end as u64 + 1;
+                }
+                if length.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn show_progress(&self) {
+        let count = |phase: JobPhase| self.jobs.values().filter(|job| job.state.phase == phase).count();
+        let running: Vec<_> = self
+            .jobs
+            .values()
+            .filter(|job| job.state.phase == JobPhase::InProgress)
+            .map(|job| {
+                let step = job.state.steps.iter().rfind(|step| step.started_at.is_some());
+                step.map_or(job.state.name.clone(), |step| format!("{}: {}", job.state.name, step.name))
+            })
+            .collect();
+        let text = format!("{} done, {} running, {} waiting  {}", count(JobPhase::Completed), running.len(), count(JobPhase::Queued), running.join(" | "));
+        self.lock().progress(text.chars().take(160).collect());
+    }
+
+    fn say(&self, text: &str) {
+        self.lock().say(text);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Screen> {
+        self.screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Ctrl-C and SIGTERM, as they come.
+fn interrupts_of_this_process() -> mpsc::Receiver<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = mpsc::channel(4);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        if let Ok(mut stream) = signal(kind) {
+            let sender = sender.clone();
+            // Ends with the process: there is nothing to clean up.
+            tokio::task::spawn(async move {
+                while stream.recv().await.is_some() {
+                    if sender.send(()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+    receiver
+}
+
+/// What the command line gives to the jobs.
+struct Here {
+    secrets: BTreeMap<String, SecretString>,
+    logs: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+impl Surroundings for Here {
+    fn secrets(&self, _: &Order) -> BTreeMap<String, SecretString> {
+        self.secrets.clone()
+    }
+
+    fn journal(&self, _: JobId) -> Result<(Vec<Entry>, Option<Box<dyn JournalStore>>), String> {
+        Ok((Vec::new(), None))
+    }
+
+    fn log_path(&self, order: &Order) -> PathBuf {
+        self.logs.join(format!("{}.log", order.job))
+    }
+
+    fn machine_env(&self, _: &Order) -> Vec<(String, String)> {
+        self.env.clone()
+    }
+}
+
+fn secrets(arguments: &Arguments) -> Result<BTreeMap<String, SecretString>, Refusal> {
+    let mut secrets = BTreeMap::new();
+    for text in &arguments.secrets {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => {
+                let value = std::env::var(text).map_err(|_| {
+                    Refusal::Invalid(vec![format!("--secret {text}: there is no variable {text} in the environment")])
+                })?;
+                (text.clone(), value)
+            }
+        };
+        secrets.insert(name, SecretString::from(value));
+    }
+    for text in &arguments.env {
+        pair(text, "--env").map_err(|message| Refusal::Invalid(vec![message]))?;
+    }
+    Ok(secrets)
+}
+
+/// Actions of other repositories come from a directory, when one is given.
+fn actions(arguments: &Arguments, prepared: &Prepared) -> Result<Option<crate::actions::Sources>, Refusal> {
+    let Some(mirror) = &arguments.actions else { return Ok(None) };
+    let settings = crate::actions::Settings {
+        mirror: Some(mirror.clone()),
+        url: None,
+        credentials: crate::git::Credentials::None,
+        cache: prepared.scratch.path.join("actions"),
+        allow: Vec::new(),
+        lock_file: None,
+    };
+    let sources = crate::actions::Sources::new(settings).map_err(|error| Refusal::Environment(error.to_string()))?;
+    Ok(Some(sources))
+}
+
+fn targets(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<Target>, Refusal> {
+    // A root of its own per run: nothing of it stays, and two runs at once never meet.
+    let name = prepared.scratch.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    if arguments.hosts.is_empty() {
+        let root = prepared.scratch.path.join("host").to_string_lossy().into_owned();
+        return Ok(vec![Target { name: HostName("local".to_owned()), way: Way::Local, root }]);
+    }
+    let mut targets = Vec::new();
+    for destination in &arguments.hosts {
+        let mut ssh = temporary(destination);
+        if let Some(identity) = &arguments.identity {
+            ssh.identities = vec![IdentityFile { path: identity.clone(), passphrase_file: None }];
+            ssh.agent = false;
+        }
+        if let Some(file) = &arguments.known_hosts {
+            ssh.known_hosts = vec![file.clone()];
+            ssh.unknown_key = UnknownKey::Refuse;
+        }
+        let host = ssh.address.clone();
+        let taken = targets.iter().any(|target: &Target| target.name.0 == host);
+        let host = if taken { destination.clone() } else { host };
+        let root = format!("{}/exec/{name}", arguments.root.trim_end_matches('/'));
+        targets.push(Target { name: HostName(host), way: Way::Ssh(Box::new(ssh)), root });
+    }
+    Ok(targets)
+}
+
+fn temporary(destination: &str) -> SshTarget {
+    let (user, rest) = destination.split_once('@').unwrap_or(("root", destination));
+    let (address, port) = rest.rsplit_once(':').unwrap_or((rest, "22"));
+    SshTarget {
+        address: address.to_owned(),
+        port: port.parse().unwrap_or(22),
+        user: user.to_owned(),
+        identities: Vec::new(),
+        agent: true,
+        known_hosts: Vec::new(),
+        unknown_key: UnknownKey::Refuse,
+        jump: None,
+        connect_timeout: std::time::Duration::from_secs(10),
+    }
+}

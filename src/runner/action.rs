@@ -1,0 +1,286 @@
+//! `uses:` steps: finding the action, its inputs, and the way it runs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use crate::id::RepositoryName;
+use crate::toolkit::header;
+use crate::workflow;
+use crate::workflow::model::{Action, ActionReference, ActionRuns, Step};
+use crate::workflow::token::Token;
+
+use super::JobError;
+use super::contexts::{Frame, Variables};
+use super::job::Job;
+use super::script::{StepRun, join};
+use super::step::{StepEnd, StepError, variables};
+use super::workspace::{quote, run};
+
+/// Composite actions inside composite actions inside … (A3).
+const DEEPEST: usize = 9;
+
+/// The repository and commit a file came from: where its `$/path` leads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) repository: RepositoryName,
+    pub(crate) commit: String,
+}
+
+/// An action that was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Found {
+    /// Path of the manifest as shown in messages.
+    pub(super) manifest: String,
+    pub(super) text: String,
+    /// Absolute directory on the host.
+    pub(super) directory: String,
+    pub(super) origin: Option<Origin>,
+    /// `github.action_repository` and `github.action_ref`; empty for actions of the workspace.
+    pub(super) repository: String,
+    pub(super) reference: String,
+}
+
+/// One use of an action, ready to run.
+pub(super) struct Use<'a> {
+    pub(super) step: &'a Step,
+    pub(super) found: &'a Found,
+    pub(super) inputs: Map<String, Json>,
+    /// `env` as the step sees it.
+    pub(super) env: &'a Variables,
+    /// What the step's own `env` says.
+    pub(super) own_env: Variables,
+}
+
+impl Job<'_> {
+    /// Runs the action of a step.
+    pub(super) async fn run_action(
+        &mut self,
+        frame: &mut Frame,
+        step: &Step,
+        uses: &ActionReference,
+        with: Option<&Token>,
+        env: &Variables,
+        run: &StepRun<'_>,
+    ) -> Result<StepEnd, StepError> {
+        let with = match with {
+            Some(token) => variables(&self.value(token, frame, env, run.key).await?).map_err(StepError::Failed)?,
+            None => Variables::new(),
+        };
+        let shown = self.shown_env(frame, env);
+        self.say(&header::uses(&reference_text(uses), pairs(&with), shown.iter().map(|(name, value)| (name.as_str(), value.as_str()))))?;
+        if is_checkout(uses) {
+            return self.check_out(frame, step, &with, run).await;
+        }
+        let found = self.find_action(frame, uses, run.key).await?;
+        let (action, diagnostics) = workflow::parse_action(&found.manifest, &found.text);
+        let Some(action) = action else {
+            let reasons: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+            return Err(StepError::Failed(format!("Failed to load {}: {}", found.manifest, reasons.join("; "))));
+        };
+        let inputs = self.action_inputs(frame, &action, &with, env, run).await?;
+        let own_env = match &step.env {
+            Some(token) => variables(&self.value(token, frame, env, &format!("{}/env", run.key)).await?).unwrap_or_default(),
+            None => Variables::new(),
+        };
+        let use_ = Use { step, found: &found, inputs, env, own_env };
+        match action.runs {
+            ActionRuns::Composite { steps } => {
+                if frame.depth >= DEEPEST {
+                    return Err(StepError::Failed(format!(
+                        "composite actions are nested too deeply: at most {DEEPEST} levels below a step"
+                    )));
+                }
+                self.run_composite(frame, use_, &steps, &action.outputs, run).await
+            }
+            ActionRuns::JavaScript { using, main, post, post_if, .. } => {
+                self.run_javascript(frame, use_, &using, &main, post.map(|post| (post, post_if)), run).await
+            }
+            ActionRuns::Docker { .. } => Err(StepError::Failed(format!(
+                "'{}' is a container action, and containers are not supported yet",
+                reference_text(uses)
+            ))),
+        }
+    }
+
+    /// Finds an action and brings it to the host. What was found stays found over a restart.
+    async fn find_action(&mut self, frame: &Frame, uses: &ActionReference, key: &str) -> Result<Found, StepError> {
+        let key = format!("{key}/action");
+        if let Some(found) = self.journal.recall::<Result<Found, String>>(&key)? {
+            return found.map_err(StepError::Failed);
+        }
+        let found = match self.look_for_action(frame, uses).await {
+            Ok(found) => Ok(found),
+            Err(StepError::Failed(message)) => Err(message),
+            Err(error) => return Err(error),
+        };
+        self.record(&key, &found)?;
+        found.map_err(StepError::Failed)
+    }
+
+    async fn look_for_action(&mut self, frame: &Frame, uses: &ActionReference) -> Result<Found, StepError> {
+        match uses {
+            ActionReference::Workspace(path) => {
+                let directory = join(&self.workspace.path, path);
+                let (manifest, text) = self.manifest(&directory, &format!("./{}", path.trim_start_matches("./"))).await?;
+                Ok(Found { manifest, text, directory, origin: None, repository: String::new(), reference: String::new() })
+            }
+            ActionReference::SameRepository(path) => {
+                let origin = match &frame.action {
+                    Some(action) => action.origin.clone().ok_or_else(|| {
+                        StepError::Failed(format!("$/{path}: the file that says this is in the workspace; say ./{path}"))
+                    })?,
+                    None => Origin {
+                        repository: self.order.workflow_repository.clone(),
+                        commit: self.order.workflow_sha.clone(),
+                    },
+                };
+                self.action_of_repository(&origin, path, "").await
+            }
+            ActionReference::Repository { owner, name, path, reference } => {
+                let Some(sources) = &self.runner.sources.actions else {
+                    return Err(StepError::Failed(format!(
+                        "Unable to resolve action `{owner}/{name}@{reference}`: no source of actions is configured; \
+                         set `[actions]` mirror or url in towline.toml, or --actions DIR with exec"
+                    )));
+                };
+                let resolved = sources.resolve(uses).await.map_err(|error| {
+                    StepError::Failed(format!("Unable to resolve action `{owner}/{name}@{reference}`: {error}"))
+                })?;
+                let origin =
+                    Origin { repository: RepositoryName(format!("{owner}/{name}")), commit: resolved.commit.clone() };
+                let root = format!("{}/{owner}/{name}/{}", self.workspace.actions, resolved.commit);
+                let present = run(&self.host, "looking for the action", &format!("[ -d {} ] && echo yes; exit 0\n", quote(&root)), b"")
+                    .await?;
+                if present.is_empty() {
+                    let archive = sources.archive(&resolved).await.map_err(|error| StepError::Failed(error.to_string()))?;
+                    let mut file = tokio::fs::File::open(&archive).await.map_err(JobError::Log)?;
+                    self.push_tree(&mut file, &root).await?;
+                }
+                let directory = if path.is_empty() { root } else { format!("{root}/{path}") };
+                let (manifest, text) = self.manifest(&directory, &reference_text(uses)).await?;
+                Ok(Found {
+                    manifest,
+                    text,
+                    directory,
+                    origin: Some(origin),
+                    repository: format!("{owner}/{name}"),
+                    reference: reference.clone(),
+                })
+            }
+            ActionReference::Image(image) => Err(StepError::Failed(format!(
+                "docker://{image} needs a container, and containers are not supported yet"
+            ))),
+        }
+    }
+
+    /// An action of a repository that this machine has, at a commit.
+    async fn action_of_repository(&mut self, origin: &Origin, path: &str, reference: &str) -> Result<Found, StepError> {
+        let source = self.repository(&origin.repository).map_err(StepError::Failed)?;
+        let root = format!("{}/{}/{}", self.workspace.actions, origin.repository, origin.commit);
+        let archive = crate::git::archive(&crate::git::Repository::at(&source.git_dir), &origin.commit, Vec::new())
+            .await
+            .map_err(|error| StepError::Failed(error.to_string()))?;
+        self.push_tree(&mut archive.as_slice(), &root).await?;
+        let directory = join(&root, path);
+        let (manifest, text) = self.manifest(&directory, &format!("$/{path}")).await?;
+        Ok(Found {
+            manifest,
+            text,
+            directory,
+            origin: Some(origin.clone()),
+            repository: origin.repository.to_string(),
+            reference: reference.to_owned(),
+        })
+    }
+
+    /// Unpacks a tree on the host under a name that appears only when it is complete.
+    async fn push_tree(
+        &mut self,
+        archive: &mut (dyn tokio::io::AsyncRead + Send + Unpin),
+        directory: &str,
+    ) -> Result<(), JobError> {
+        let partial = format!("{directory}.partial-{}", self.order.job);
+        self.host.put_tar(archive, &partial).await?;
+        let script = format!(
+            "if [ -d {to} ]; then rm -rf {from}; else mv {from} {to}; fi\n",
+            from = quote(&partial),
+            to = quote(directory)
+        );
+        run(&self.host, "storing the action", &script, b"").await.map(drop)
+    }
+
+    /// Reads `action.yml`, else `action.yaml`, else takes a `Dockerfile` (A5).
+    async fn manifest(&mut self, directory: &str, shown: &str) -> Result<(String, String), StepError> {
+        for name in ["action.yml", "action.yaml"] {
+            if let Some(bytes) = self.host.read_file(&format!("{directory}/{name}"), 1 << 20).await.map_err(JobError::from)? {
+                return Ok((format!("{shown}/{name}"), String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        Err(StepError::Failed(format!(
+            "Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{directory}'. \
+             Did you forget to run actions/checkout before running your local action?"
+        )))
+    }
+
+    async fn action_inputs(
+        &mut self,
+        frame: &Frame,
+        action: &Action,
+        with: &Variables,
+        env: &Variables,
+        run: &StepRun<'_>,
+    ) -> Result<Map<String, Json>, StepError> {
+        let mut inputs = Map::new();
+        let mut unknown = Vec::new();
+        for (name, value) in with {
+            let known = action.inputs.keys().find(|key| key.eq_ignore_ascii_case(name));
+            if known.is_none() && !["args", "entrypoint"].contains(&name.as_str()) {
+                unknown.push(format!("'{name}'"));
+            }
+            inputs.insert(known.cloned().unwrap_or_else(|| name.clone()), Json::from(value.as_str()));
+        }
+        if !unknown.is_empty() {
+            let valid: Vec<_> = action.inputs.keys().map(|name| format!("'{name}'")).collect();
+            self.warning(
+                frame.number,
+                &format!("Unexpected input(s) {}, valid inputs are [{}]", unknown.join(", "), valid.join(", ")),
+            )?;
+        }
+        for (name, input) in &action.inputs {
+            if inputs.contains_key(name) {
+                if let Some(message) = &input.deprecation_message {
+                    self.warning(frame.number, &format!("Input '{name}' has been deprecated with message: {message}"))?;
+                }
+                continue;
+            }
+            let value = match &input.default {
+                Some(token) => self.text(token, frame, env, &format!("{}/input/{name}", run.key)).await?,
+                None => String::new(),
+            };
+            inputs.insert(name.clone(), Json::from(value));
+        }
+        Ok(inputs)
+    }
+}
+
+fn pairs(variables: &Variables) -> impl Iterator<Item = (&str, &str)> {
+    variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+fn is_checkout(uses: &ActionReference) -> bool {
+    matches!(uses, ActionReference::Repository { owner, name, path, .. }
+        if owner.eq_ignore_ascii_case("actions") && name.eq_ignore_ascii_case("checkout") && path.is_empty())
+}
+
+/// The reference as a workflow writes it.
+pub(super) fn reference_text(uses: &ActionReference) -> String {
+    match uses {
+        ActionReference::Repository { owner, name, path, reference } if path.is_empty() => {
+            format!("{owner}/{name}@{reference}")
+        }
+        ActionReference::Repository { owner, name, path, reference } => format!("{owner}/{name}/{path}@{reference}"),
+        ActionReference::Workspace(path) => format!("./{}", path.trim_start_matches("./")),
+        ActionReference::SameRepository(path) => format!("$/{path}"),
+        ActionReference::Image(image) => format!("docker://{image}"),
+    }
+}

@@ -1,0 +1,174 @@
+//! Runs the jobs that the engine hands out: a slot on the host, the log, the secrets, then the runner.
+//!
+//! The daemon and `towline exec` use the same executor; what differs is where secrets and journals come from.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use secrecy::SecretString;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::id::{HostName, JobId};
+use crate::run::order::Order;
+use crate::run::report::Report;
+use crate::transport::Target;
+
+use super::journal::{Entry, JournalStore};
+use super::log::LogFile;
+use super::{Assignment, Cancel, Runner};
+
+/// What the executor asks of its surroundings.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Secrets of the workflow that was triggered, before calls pass on what they pass on.
+    fn secrets(&self, order: &Order) -> BTreeMap<String, SecretString>;
+    /// What an earlier process recorded of a job, and where to record from now on.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn journal(&self, job: JobId) -> Result<(Vec<Entry>, Option<Box<dyn JournalStore>>), String>;
+    /// Where the job's log is kept.
+    fn log_path(&self, order: &Order) -> PathBuf;
+    /// Variables of the machine's environment for this job, below everything a workflow says.
+    fn machine_env(&self, order: &Order) -> Vec<(String, String)>;
+}
+
+/// Runs jobs on hosts. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    runner: Runner,
+    surroundings: Arc<dyn Surroundings>,
+    reports: mpsc::Sender<(JobId, HostName, Report)>,
+    tracker: TaskTracker,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    hosts: BTreeMap<HostName, Target>,
+    running: HashMap<JobId, watch::Sender<Cancel>>,
+    /// Slots in use by host.
+    slots: BTreeMap<HostName, BTreeSet<u32>>,
+    /// Lengths of the logs that are being written.
+    logs: HashMap<JobId, watch::Receiver<u64>>,
+}
+
+impl Executor {
+    /// Reports of all jobs go to `reports`, each job's in order.
+    pub fn new(
+        runner: Runner,
+        surroundings: Arc<dyn Surroundings>,
+        reports: mpsc::Sender<(JobId, HostName, Report)>,
+        tracker: TaskTracker,
+    ) -> Self {
+        Self { runner, surroundings, reports, tracker, state: Arc::default() }
+    }
+
+    /// Makes a host known, or changes the way to it; jobs that run keep the way they have.
+    pub fn set_host(&self, target: Target) {
+        self.state().hosts.insert(target.name.clone(), target);
+    }
+
+    /// Forgets a host.
+    pub fn remove_host(&self, name: &HostName) {
+        self.state().hosts.remove(name);
+    }
+
+    /// Length of the log of a job that runs here, as it grows.
+    #[must_use]
+    pub fn log_length(&self, job: JobId) -> Option<watch::Receiver<u64>> {
+        self.state().logs.get(&job).cloned()
+    }
+
+    /// Starts a job, or picks up one that was started before. A second call for the same job does nothing.
+    ///
+    /// # Errors
+    /// The host is not known, or the job's records or log cannot be opened: nothing was started.
+    pub fn start(&self, host: &HostName, order: Order) -> Result<(), String> {
+        let job = order.job;
+        let (entries, journal_store) = self.surroundings.journal(job)?;
+        let (length_sender, length) = watch::channel(0);
+        let log = LogFile::open(&self.surroundings.log_path(&order), length_sender)
+            .map_err(|error| format!("cannot open the log of job {job}: {error}"))?;
+        let (cancel_sender, cancel) = watch::channel(Cancel::No);
+        let (target, slot) = {
+            let mut state = self.state();
+            if state.running.contains_key(&job) {
+                return Ok(());
+            }
+            let target = state.hosts.get(host).cloned().ok_or_else(|| format!("the host {host} is not configured"))?;
+            let slots = state.slots.entry(host.clone()).or_default();
+            let known = entries.iter().find(|entry| entry.key == "opened").and_then(|entry| entry.value.get(1)?.as_u64());
+            let slot = match known.and_then(|slot| u32::try_from(slot).ok()) {
+                Some(slot) => slot,
+                None => (1..).find(|slot| !slots.contains(slot)).unwrap_or(u32::MAX),
+            };
+            slots.insert(slot);
+            state.running.insert(job, cancel_sender);
+            state.logs.insert(job, length);
+            (target, slot)
+        };
+        let order = Arc::new(order);
+        let secrets = super::secrets::resolve(&order.secret_levels, self.surroundings.secrets(&order));
+        let (report_sender, mut reports) = mpsc::channel(256);
+        let machine_env = self.surroundings.machine_env(&order);
+        let assignment = Assignment {
+            order,
+            target,
+            slot,
+            secrets,
+            machine_env,
+            log,
+            journal: entries,
+            journal_store,
+            reports: report_sender,
+            cancel,
+        };
+        let this = self.clone();
+        let host = host.clone();
+        let out = self.reports.clone();
+        let forward_host = host.clone();
+        self.tracker.spawn(async move {
+            while let Some(report) = reports.recv().await {
+                if out.send((job, forward_host.clone(), report)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        self.tracker.spawn(async move {
+            this.runner.run(assignment).await;
+            let mut state = this.state();
+            state.running.remove(&job);
+            state.logs.remove(&job);
+            if let Some(slots) = state.slots.get_mut(&host) {
+                slots.remove(&slot);
+            }
+        });
+        Ok(())
+    }
+
+    /// Tells a job to stop. A job that does not run here is not told.
+    pub fn cancel(&self, job: JobId, force: bool) {
+        let wanted = if force { Cancel::Forced } else { Cancel::Requested };
+        if let Some(cancel) = self.state().running.get(&job) {
+            cancel.send_if_modified(|now| {
+                let more = wanted > *now;
+                if more {
+                    *now = wanted;
+                }
+                more
+            });
+        }
+    }
+
+    /// Jobs that run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.state().running.len()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,686 @@
+//! A job from its first line to its last: set up, main steps, post steps, completion.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::expr::{Expression, Object};
+use crate::run::conclusion::Conclusion;
+use crate::run::order::Order;
+use crate::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepKind, StepState};
+use crate::run::steps::JobStatus;
+use crate::toolkit::annotation::{self, Paths};
+use crate::toolkit::command::Settings;
+use crate::toolkit::environment;
+use crate::toolkit::header;
+use crate::toolkit::mask::Masks;
+use crate::toolkit::matcher::Matchers;
+use crate::transport::{HostEvents, HostJob, JobSpec, Resume};
+use crate::workflow::model::{Step, StepBody};
+
+use super::background::Background;
+use super::contexts::{Fixed, Frame, Variables};
+use super::follow::Ended;
+use super::journal::{Entry, Journal};
+use super::step::{StepEnd, StepError, variables};
+use super::workspace::Workspace;
+use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, hashing};
+use crate::id::RepositoryName;
+
+/// A running job.
+pub(super) struct Job<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) order: &'a Order,
+    pub(super) host_name: String,
+    pub(super) host: HostJob,
+    pub(super) events: HostEvents,
+    pub(super) journal: Journal,
+    pub(super) log: LogFile,
+    pub(super) masks: Masks,
+    pub(super) matchers: Matchers,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) cancel: watch::Receiver<Cancel>,
+    pub(super) workspace: Workspace,
+    fixed: Fixed,
+    machine: Variables,
+    /// Workflow and job `env`, then what steps wrote to `GITHUB_ENV`.
+    pub(super) env: Variables,
+    pub(super) paths: Vec<String>,
+    pub(super) status: JobStatus,
+    pub(super) posts: Vec<Post>,
+    pub(super) background: Vec<Background>,
+    /// The host's number of the last step.
+    number: u32,
+    /// How far the host's main spool was taken, and the last step whose end was.
+    pub(super) resume: Resume,
+    /// When the running part of the job must be over.
+    pub(super) deadline: Instant,
+    /// The job's own time limit has passed.
+    pub(super) out_of_time: bool,
+    pub(super) cancel_deadline: Option<Instant>,
+    /// The time limit of the step that uses the composite action being run.
+    pub(super) step_deadline: Option<Instant>,
+    steps: Vec<StepState>,
+}
+
+/// A post step that is due at the end of the job.
+pub(super) struct Post {
+    pub(super) key: String,
+    pub(super) name: String,
+    pub(super) condition: Expression,
+    pub(super) step: Step,
+    pub(super) argv: Vec<String>,
+    pub(super) inputs: Map<String, Json>,
+    pub(super) env: Variables,
+    pub(super) github: Map<String, Json>,
+    pub(super) state: Variables,
+}
+
+/// Runs the order to its end.
+pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
+    let reports = assignment.reports.clone();
+    let order = assignment.order.clone();
+    let mut outcome = start(runner, &order, assignment).await;
+    let result = match &mut outcome {
+        Ok(job) => match job.work().await {
+            Ok(result) => result,
+            Err(error) => job.give_up(&error),
+        },
+        Err(error) => failed(error),
+    };
+    if let Ok(job) = &mut outcome {
+        job.report(Report::Finished { at: runner.clock.now(), result: result.clone() }).await;
+        // The result is durable once the report was taken; only then does the host forget the job.
+        if let Err(error) = job.host.finish().await {
+            log::warn!(job = order.job.0, host:% = job.host_name; "the job's directory stays on the host: {error}");
+        }
+    } else {
+        drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
+    }
+    result
+}
+
+fn failed(error: &JobError) -> JobResult {
+    let host_lost = matches!(error, JobError::Lost { host_died: true, .. });
+    JobResult {
+        conclusion: if matches!(error, JobError::Forced) { Conclusion::Cancelled } else { Conclusion::Failure },
+        outputs: Map::new(),
+        environment_url: None,
+        reason: Some(error.to_string()),
+        host_lost,
+    }
+}
+
+async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment) -> Result<Job<'a>, JobError> {
+    let Assignment { target, slot, secrets, machine_env, mut log, journal: entries, journal_store, reports, cancel, .. } =
+        assignment;
+    let mut journal = Journal::new(journal_store, &entries);
+    let resume = match entries.last() {
+        Some(last) => {
+            log.rewind(last.log, last.lines)?;
+            Some(Resume { offset: last.spool, ended: last.ended })
+        }
+        None => {
+            log.rewind(0, 0)?;
+            None
+        }
+    };
+    let (nonce, slot) = match journal.recall::<(String, u32)>("opened")? {
+        Some(opened) => opened,
+        None => {
+            let opened = (JobSpec::new_nonce(), slot);
+            let value = json!(opened);
+            journal.record(&Entry { key: "opened".to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
+            journal.durable().await?;
+            opened
+        }
+    };
+    let key = format!("{}-{}-{}", order.run, order.attempt, order.job);
+    let open = runner.hosts.open_job(&target, JobSpec { key, nonce, resume });
+    let mut cancelled = cancel.clone();
+    let (host, events) = tokio::select! {
+        opened = open => opened?,
+        _ = cancelled.wait_for(|cancel| *cancel == Cancel::Forced) => return Err(JobError::Forced),
+    };
+    let workspace = Workspace::new(host.root(), slot, order);
+    let mut masks = Masks::new();
+    for value in secrets.values() {
+        masks.add(secrecy::ExposeSecret::expose_secret(value));
+    }
+    let mut machine: Variables = host.facts().environment.iter().cloned().collect();
+    machine.extend(machine_env);
+    let host_name = target.name.to_string();
+    let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace);
+    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
+    Ok(Job {
+        runner,
+        order,
+        host_name,
+        host,
+        events,
+        journal,
+        log,
+        masks,
+        matchers: Matchers::default(),
+        reports,
+        cancel,
+        workspace,
+        fixed,
+        machine,
+        env: Variables::new(),
+        paths: Vec::new(),
+        status: JobStatus::default(),
+        posts: Vec::new(),
+        background: Vec::new(),
+        number: 0,
+        resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
+        deadline: Instant::now() + limit,
+        out_of_time: false,
+        cancel_deadline: None,
+        step_deadline: None,
+        steps: Vec::new(),
+    })
+}
+
+impl Job<'_> {
+    async fn work(&mut self) -> Result<JobResult, JobError> {
+        let started = self.recall_or("started", |job| job.runner.clock.now())?;
+        let spent = Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
+        self.deadline = self.deadline.checked_sub(spent).unwrap_or_else(Instant::now);
+        self.report(Report::Started { at: started }).await;
+        let order = self.order;
+        let mut frame = Frame::of_job(order);
+        self.list_steps().await;
+        let set_up = self.set_up(&mut frame).await;
+        let ready = match set_up {
+            Ok(()) => true,
+            Err(StepError::Failed(message)) => {
+                self.error(1, &message)?;
+                self.status.record(Conclusion::Failure);
+                false
+            }
+            Err(StepError::Job(error)) => return Err(error),
+        };
+        let outcome = if ready { Conclusion::Success } else { Conclusion::Failure };
+        self.step_finished(1, outcome, outcome, None, "setup").await?;
+        frame.number = 1;
+        if ready {
+            self.run_steps(&mut frame, &order.steps).await?;
+            self.wait_for_rest(&mut frame).await?;
+            self.run_posts(&mut frame).await?;
+        }
+        self.complete(&mut frame, ready).await
+    }
+
+    /// Sets the names of all steps known now, so that a page can show them before they run.
+    async fn list_steps(&mut self) {
+        let mut shown: Vec<&Step> = Vec::new();
+        for step in &self.order.steps {
+            match &step.body {
+                StepBody::Parallel(steps) => shown.extend(steps),
+                _ => shown.push(step),
+            }
+        }
+        self.steps = vec![state(1, "Set up job".to_owned(), StepKind::SetUp)];
+        self.steps.extend(shown.into_iter().zip(2..).map(|(step, number)| StepState {
+            id: step.id.clone(),
+            ..state(number, step.default_name(None), StepKind::Main)
+        }));
+        self.report(Report::Steps { steps: self.steps.clone() }).await;
+    }
+
+    async fn set_up(&mut self, frame: &mut Frame) -> Result<(), StepError> {
+        self.step_started(1, "Set up job", StepKind::SetUp, "setup").await?;
+        let facts = self.host.facts().clone();
+        self.say_line(&format!("Runner: Towline {} on '{}'", env!("CARGO_PKG_VERSION"), self.host_name))?;
+        self.say_line("##[group]Operating System")?;
+        self.say_line(&format!("{} ({} {})", facts.system, facts.os, facts.arch))?;
+        self.say_line("##[endgroup]")?;
+        if let Some(permissions) = &self.order.permissions {
+            let text = serde_json::to_string(permissions).unwrap_or_default();
+            self.say_line(&format!("GITHUB_TOKEN permissions: {text}"))?;
+        }
+        self.say_line("Prepare workflow directory")?;
+        if self.journal.recall::<()>("prepared")?.is_none() {
+            let event = serde_json::to_vec(self.order.github.get("event").unwrap_or(&Json::Null)).unwrap_or_default();
+            let fresh = self.runner.fresh_workspaces;
+            self.workspace.prepare(&self.host, fresh, &event).await?;
+            self.record("prepared", &())?;
+        }
+        self.say_line(&format!("Complete job name: {}", self.order.name))?;
+        let order = self.order;
+        for (level, token) in order.env.iter().enumerate() {
+            // Workflow `env` and job `env` do not see each other's half-made state, only what is above them (S2).
+            let above = self.env.clone();
+            let value = self.value(token, frame, &above, &format!("env/{level}")).await?;
+            self.env.extend(variables(&value).map_err(StepError::Failed)?);
+        }
+        Ok(())
+    }
+
+    /// Post steps, the last one first; each by its own condition (A2).
+    async fn run_posts(&mut self, frame: &mut Frame) -> Result<(), JobError> {
+        frame.number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        while let Some(post) = self.posts.pop() {
+            frame.number += 1;
+            self.steps.push(state(frame.number, post.name.clone(), StepKind::Post));
+            self.report(Report::Steps { steps: self.steps.clone() }).await;
+            self.run_post(frame, post).await?;
+        }
+        Ok(())
+    }
+
+    /// The last step: outputs, the environment's address, what was left running (N6, G1, H10).
+    async fn complete(&mut self, frame: &mut Frame, ready: bool) -> Result<JobResult, JobError> {
+        let number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX).saturating_add(1);
+        self.steps.push(state(number, "Complete job".to_owned(), StepKind::Complete));
+        self.report(Report::Steps { steps: self.steps.clone() }).await;
+        frame.number = number;
+        self.step_started(number, "Complete job", StepKind::Complete, "complete").await?;
+        let mut outputs = Map::new();
+        let mut url = None;
+        if ready {
+            outputs = self.outputs(frame).await?;
+            if let Some(token) = self.order.environment.as_ref().and_then(|environment| environment.url.clone()) {
+                let env = self.env.clone();
+                match self.text(&token, frame, &env, "environment/url").await {
+                    Ok(text) => url = Some(self.masks.apply(&text).into_owned()).filter(|url| !url.is_empty()),
+                    Err(StepError::Failed(message)) => self.error(number, &message)?,
+                    Err(StepError::Job(error)) => return Err(error),
+                }
+            }
+        }
+        self.say_line("Cleaning up orphan processes")?;
+        if self.journal.recall::<()>("swept")?.is_none() {
+            for orphan in self.host.sweep_orphans().await? {
+                let verb = if orphan.survived { "Cannot terminate" } else { "Terminate" };
+                self.say_line(&format!("{verb} orphan process: pid ({}) ({})", orphan.pid, orphan.command))?;
+            }
+            if self.runner.fresh_workspaces {
+                self.workspace.remove(&self.host).await?;
+            }
+            self.record("swept", &())?;
+        }
+        let conclusion = if self.out_of_time { Conclusion::TimedOut } else { self.status.conclusion() };
+        self.step_finished(number, Conclusion::Success, Conclusion::Success, None, "complete").await?;
+        self.journal.durable().await?;
+        Ok(JobResult { conclusion, outputs, environment_url: url, reason: None, host_lost: false })
+    }
+
+    /// Outputs of the job: those that hold a secret stay here, empty ones do not count (N6).
+    async fn outputs(&mut self, frame: &Frame) -> Result<Map<String, Json>, JobError> {
+        let mut outputs = Map::new();
+        let Some(token) = self.order.outputs.clone() else { return Ok(outputs) };
+        let env = self.env.clone();
+        let value = match self.value(&token, frame, &env, "outputs").await {
+            Ok(value) => value,
+            Err(StepError::Job(error)) => return Err(error),
+            Err(StepError::Failed(message)) => {
+                self.error(frame.number, &message)?;
+                self.status.record(Conclusion::Failure);
+                return Ok(outputs);
+            }
+        };
+        for (name, value) in variables(&value).unwrap_or_default() {
+            if value.is_empty() {
+                continue;
+            }
+            if self.masks.hits(value.as_bytes()) {
+                self.warning(frame.number, &format!("Skip output '{name}' since it may contain secret."))?;
+                continue;
+            }
+            outputs.insert(name, Json::from(value));
+        }
+        Ok(outputs)
+    }
+
+    /// The job cannot go on: says so in its log and closes what is open.
+    fn give_up(&mut self, error: &JobError) -> JobResult {
+        let text = self.masks.apply(&error.to_string()).into_owned();
+        let now = self.runner.clock.now();
+        drop(self.log.say(now, &self.masks, &format!("##[error]{text}")));
+        let mut result = failed(error);
+        result.reason = Some(text);
+        result
+    }
+
+    // What a step needs -----------------------------------------------------------------------------------------
+
+    pub(super) fn contexts(&self, frame: &Frame, env: &Variables) -> Object {
+        let job = json!({ "status": self.status.as_str(), "container": {}, "services": {} });
+        self.fixed.at(&job, frame, env)
+    }
+
+    /// `env` before a step's own.
+    pub(super) fn env_of(&self, frame: &Frame) -> Variables {
+        let mut env = self.env.clone();
+        if let Some(action) = &frame.action {
+            env.extend(action.env.clone());
+        }
+        env
+    }
+
+    /// Bounds what follows by a time limit too; gives the bound so far.
+    pub(super) fn narrow_deadline(&mut self, limit: Option<Duration>) -> Option<Instant> {
+        let outer = self.step_deadline;
+        if let Some(limit) = limit {
+            let own = Instant::now() + limit;
+            self.step_deadline = Some(outer.map_or(own, |outer| outer.min(own)));
+        }
+        outer
+    }
+
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+
+    /// The whole environment of a process. `action` gives inputs and state, for those kinds of steps that have them.
+    pub(super) fn process_env(
+        &self,
+        frame: &Frame,
+        step: &Step,
+        env: &Variables,
+        number: u32,
+        action: Option<(&Map<String, Json>, &Variables)>,
+    ) -> Vec<(String, String)> {
+        use crate::transport::CommandFile;
+        let mut github = self.fixed.github.clone();
+        github.extend(frame.github.clone());
+        for (key, file) in [
+            ("env", CommandFile::Env),
+            ("output", CommandFile::Output),
+            ("path", CommandFile::Path),
+            ("state", CommandFile::State),
+            ("step_summary", CommandFile::Summary),
+        ] {
+            github.insert(key.to_owned(), Json::from(self.host.file_path(number, file)));
+        }
+        if !frame.github.contains_key("action") {
+            github.insert("action".to_owned(), Json::from(step.id.as_str()));
+        }
+        let runner = self.fixed.runner();
+        let none = Variables::new();
+        let inputs = action.map(|(inputs, _)| {
+            inputs.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+        });
+        let inputs: Variables = inputs.unwrap_or_default();
+        environment::build(&environment::Parts {
+            machine: &self.machine,
+            levels: &[env],
+            path: &self.paths,
+            inputs: &inputs,
+            state: action.map_or(&none, |(_, state)| state),
+            github: &github,
+            runner: runner.as_object().unwrap_or(&Map::new()),
+            services: &none,
+        })
+        .into_iter()
+        .collect()
+    }
+
+    pub(super) fn settings(&self, step: &Step, number: u32, env: &Variables) -> Settings {
+        let on = |name: &str| env.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        Settings {
+            allow_unsecure_commands: on("ACTIONS_ALLOW_UNSECURE_COMMANDS"),
+            allow_unsecure_stop_tokens: on("ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
+            debug: self.order.debug,
+            step_id: step.id.clone(),
+            step_number: Some(number),
+            paths: Paths { workspace: self.workspace.path.clone(), repository: None, mounts: Vec::new() },
+        }
+    }
+
+    /// A repository this machine has.
+    pub(super) fn repository(&self, name: &RepositoryName) -> Result<RepositorySource, String> {
+        let sources = &self.runner.sources;
+        if let Some((_, source)) = sources.repositories.iter().find(|(known, _)| known.0.eq_ignore_ascii_case(&name.0)) {
+            return Ok(source.clone());
+        }
+        if let Some(mirrors) = &sources.mirrors {
+            let git_dir = mirrors.join(format!("{name}.git"));
+            if git_dir.is_dir() {
+                return Ok(RepositorySource { git_dir, overlay: None });
+            }
+        }
+        Err(format!("the repository {name} is not known here; add it with `towline repo add {name}`"))
+    }
+
+    pub(super) fn order_host(&self) -> &str {
+        &self.host_name
+    }
+
+    pub(super) async fn hash(&mut self, patterns: &[String], key: &str) -> Result<Result<String, String>, JobError> {
+        let key = format!("{key}/hash/{}", patterns.join("\n"));
+        if let Some(known) = self.journal.recall(&key)? {
+            return Ok(known);
+        }
+        let hash = hashing::hash(&self.host, &self.workspace.path, patterns).await?;
+        self.record(&key, &hash)?;
+        Ok(hash)
+    }
+
+    // The journal -----------------------------------------------------------------------------------------------
+
+    pub(super) fn record<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), JobError> {
+        if !self.journal.is_live() {
+            return Err(JobError::Journal(format!(
+                "the record of this job does not fit: nothing is known of {key}, though later things are"
+            )));
+        }
+        let value = serde_json::to_value(value).map_err(|error| JobError::Journal(error.to_string()))?;
+        self.journal.record(&Entry {
+            key: key.to_owned(),
+            value,
+            log: self.log.len(),
+            lines: self.log.lines(),
+            spool: self.resume.offset,
+            ended: self.resume.ended,
+        })
+    }
+
+    fn recall_or<T: Serialize + DeserializeOwned>(
+        &mut self,
+        key: &str,
+        make: impl FnOnce(&Self) -> T,
+    ) -> Result<T, JobError> {
+        if let Some(known) = self.journal.recall(key)? {
+            return Ok(known);
+        }
+        let value = make(self);
+        self.record(key, &value)?;
+        Ok(value)
+    }
+
+    // Words -----------------------------------------------------------------------------------------------------
+
+    /// Lines of the runner's own.
+    pub(super) fn say(&mut self, lines: &[String]) -> Result<(), JobError> {
+        for line in lines {
+            self.say_line(line)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_line(&mut self, line: &str) -> Result<(), JobError> {
+        // What was printed before a restart is in the log already.
+        if self.journal.is_live() {
+            self.log.say(self.runner.clock.now(), &self.masks, line)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn error(&mut self, step: u32, message: &str) -> Result<(), JobError> {
+        self.annotate(step, AnnotationLevel::Failure, message)
+    }
+
+    pub(super) fn warning(&mut self, step: u32, message: &str) -> Result<(), JobError> {
+        self.annotate(step, AnnotationLevel::Warning, message)
+    }
+
+    fn annotate(&mut self, step: u32, level: AnnotationLevel, message: &str) -> Result<(), JobError> {
+        if !self.journal.is_live() {
+            return Ok(());
+        }
+        self.say_line(&format!("{}{message}", annotation::tag(level)))?;
+        let mut annotation = annotation::plain(level, self.masks.apply(message).into_owned());
+        annotation.step = Some(step);
+        self.report_annotation(annotation);
+        Ok(())
+    }
+
+    pub(super) fn report_annotation(&self, annotation: Annotation) {
+        // A full channel would mean that nobody takes reports any more; the log has the line anyway.
+        drop(self.reports.try_send(Report::Annotation { annotation }));
+    }
+
+    pub(super) async fn report(&self, report: Report) {
+        drop(self.reports.send(report).await);
+    }
+
+    pub(super) fn shown_env(&self, frame: &Frame, env: &Variables) -> Vec<(String, String)> {
+        let _ = frame;
+        env.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    pub(super) async fn step_started(
+        &mut self,
+        number: u32,
+        name: &str,
+        kind: StepKind,
+        key: &str,
+    ) -> Result<(), JobError> {
+        let begun = self.recall_or(&format!("{key}/begin"), |job| (job.runner.clock.now(), job.log.len(), job.log.lines()))?;
+        let (at, log, line): (Timestamp, u64, u64) = begun;
+        let mut step = self.state_of(number);
+        step.name = self.masks.apply(name).into_owned();
+        step.kind = kind;
+        step.started_at = Some(at);
+        step.log_start = Some(log);
+        step.first_line = Some(line);
+        self.report_step(step).await;
+        Ok(())
+    }
+
+    pub(super) async fn step_skipped(&mut self, number: u32, name: &str) -> Result<(), JobError> {
+        let mut step = self.state_of(number);
+        step.name = self.masks.apply(name).into_owned();
+        step.outcome = Some(Conclusion::Skipped);
+        step.conclusion = Some(Conclusion::Skipped);
+        self.report_step(step).await;
+        Ok(())
+    }
+
+    pub(super) async fn step_finished(
+        &mut self,
+        number: u32,
+        outcome: Conclusion,
+        conclusion: Conclusion,
+        exit_code: Option<i32>,
+        key: &str,
+    ) -> Result<(), JobError> {
+        let ended = self.recall_or(&format!("{key}/finish"), |job| (job.runner.clock.now(), job.log.len()))?;
+        let (at, log): (Timestamp, u64) = ended;
+        let mut step = self.state_of(number);
+        step.completed_at = Some(at);
+        step.outcome = Some(outcome);
+        step.conclusion = Some(conclusion);
+        step.exit_code = exit_code;
+        step.log_end = Some(log);
+        self.report_step(step).await;
+        Ok(())
+    }
+
+    fn state_of(&self, number: u32) -> StepState {
+        let found = self.steps.iter().find(|step| step.number == number).cloned();
+        found.unwrap_or_else(|| state(number, String::new(), StepKind::Main))
+    }
+
+    async fn report_step(&mut self, step: StepState) {
+        if let Some(known) = self.steps.iter_mut().find(|known| known.number == step.number) {
+            *known = step.clone();
+        }
+        self.report(Report::Step { step }).await;
+    }
+
+    /// Runs a post step.
+    async fn run_post(&mut self, frame: &mut Frame, post: Post) -> Result<(), JobError> {
+        use super::script::StepRun;
+        use crate::transport::{Spool, StepRequest};
+        let mut step = post.step;
+        step.condition = post.condition;
+        step.timeout_minutes = None;
+        let outer = std::mem::replace(&mut frame.github, post.github);
+        let decided = self.decide(frame, &step, &post.env, &post.key).await?;
+        if decided == Ok(false) {
+            self.step_skipped(frame.number, &post.name).await?;
+            frame.github = outer;
+            return Ok(());
+        }
+        self.step_started(frame.number, &post.name, StepKind::Post, &post.key).await?;
+        self.say_line(header::POST)?;
+        let number = self.next_number();
+        let env = self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &post.state)));
+        let request = StepRequest {
+            number,
+            argv: post.argv,
+            env,
+            cwd: self.workspace.path.clone(),
+            files: Vec::new(),
+            timeout: None,
+            spool: Spool::Main,
+        };
+        let run = StepRun { key: &post.key, name: &post.name, timeout: None, background: false };
+        let end = match decided {
+            Err(message) => Err(StepError::Failed(message)),
+            Ok(_) => match self.follow(frame, &step, request, &run).await {
+                Ok(ended) => self.conclude_process(frame, &step, ended),
+                Err(error) => Err(error),
+            },
+        };
+        frame.github = outer;
+        let end = match end {
+            Ok(end) => end,
+            Err(StepError::Job(error)) => return Err(error),
+            Err(StepError::Failed(message)) => {
+                self.error(frame.number, &message)?;
+                StepEnd::of(Conclusion::Failure)
+            }
+        };
+        self.status.record(end.outcome);
+        self.step_finished(frame.number, end.outcome, end.outcome, end.exit_code, &post.key).await
+    }
+
+    /// What the step wrote to its command files and said in commands, for all that comes after it. The message of a
+    /// fault that fails the step (W2).
+    pub(super) fn apply_files(
+        &mut self,
+        frame: &mut Frame,
+        step: &Step,
+        ended: &Ended,
+    ) -> Result<Option<String>, JobError> {
+        ended.apply(self, frame, step)
+    }
+}
+
+fn state(number: u32, name: String, kind: StepKind) -> StepState {
+    StepState {
+        number,
+        id: String::new(),
+        name,
+        kind,
+        started_at: None,
+        completed_at: None,
+        outcome: None,
+        conclusion: None,
+        log_start: None,
+        log_end: None,
+        first_line: None,
+        exit_code: None,
+    }
+}

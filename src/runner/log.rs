@@ -1,0 +1,117 @@
+//! The job's log as the runner writes it: stamped, masked lines appended to one file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::toolkit::mask::Masks;
+use crate::toolkit::stamp;
+
+/// An append-only log file with the number of bytes that readers may see.
+pub struct LogFile {
+    file: File,
+    path: PathBuf,
+    length: watch::Sender<u64>,
+    lines: u64,
+}
+
+impl LogFile {
+    /// Opens or creates a log.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: &Path, length: watch::Sender<u64>) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let file = File::options().create(true).append(true).open(path)?;
+        length.send_replace(file.metadata()?.len());
+        Ok(Self { file, path: path.to_owned(), length, lines: 0 })
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        *self.length.borrow()
+    }
+
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lines written.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Takes back what was written after the last record of the journal: it will be written again.
+    ///
+    /// # Errors
+    /// The file cannot be cut.
+    pub fn rewind(&mut self, length: u64, lines: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.length.send_replace(length);
+        self.lines = lines;
+        Ok(())
+    }
+
+    /// Appends whole lines.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, bytes: &[u8], lines: u64) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(bytes)?;
+        self.lines += lines;
+        let length = self.len() + bytes.len() as u64;
+        self.length.send_replace(length);
+        Ok(())
+    }
+
+    /// An empty log beside this one, for output that will become one section of it later.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub(super) fn beside(&self, number: u32) -> io::Result<Self> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        let (length, _) = watch::channel(0);
+        let mut log = Self::open(Path::new(&name), length)?;
+        log.rewind(0, 0)?;
+        Ok(log)
+    }
+
+    /// Appends all of a log beside this one, which goes.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub(super) fn take_over(&mut self, other: &mut Self) -> io::Result<()> {
+        let mut reader = File::open(&other.path)?;
+        let copied = io::copy(&mut reader, &mut self.file)?;
+        self.lines += other.lines;
+        let length = self.len() + copied;
+        self.length.send_replace(length);
+        std::fs::remove_file(&other.path)
+    }
+
+    /// Masks, stamps and appends text of the runner's own.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn say(&mut self, now: Timestamp, masks: &Masks, text: &str) -> io::Result<()> {
+        let mut lines = stamp::Lines::new(now);
+        for line in text.split('\n') {
+            lines.push(masks.apply(line.trim_end_matches('\r')).as_bytes());
+        }
+        let count = lines.count();
+        self.append(lines.bytes(), count)
+    }
+}

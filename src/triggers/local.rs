@@ -1,0 +1,240 @@
+//! Events that a person makes at the command line: `towline exec`, `plan` and `why` deliver them to a workflow of the
+//! working tree. What the payload does not say is filled in from the repository.
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json, json};
+
+use crate::event::dispatch::{DispatchInputs, Place, check_inputs};
+use crate::event::push::{Commit, NO_COMMIT, Person, Push, push};
+use crate::event::{ChangedFiles, Event, activity, dispatch, github};
+use crate::id::RepositoryName;
+use crate::workflow::model::Workflow;
+
+/// What is known of the working tree.
+#[derive(Clone, Debug)]
+pub struct WorkingTree {
+    pub repository: RepositoryName,
+    /// Full ref of `HEAD`.
+    pub git_ref: String,
+    /// Commit of `HEAD`.
+    pub sha: String,
+    pub default_branch: String,
+    pub actor: String,
+    pub server_url: String,
+    /// Subject and body of `HEAD`'s message.
+    pub message: String,
+    pub author: (String, String),
+    /// RFC 3339.
+    pub committed_at: String,
+}
+
+/// What the command line says of the event.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// `push`, …; chosen from what the workflow listens to when absent.
+    pub event: Option<String>,
+    pub payload: Option<Json>,
+    /// `--input`, for `workflow_dispatch`.
+    pub inputs: IndexMap<String, Json>,
+    /// Full or short ref.
+    pub git_ref: Option<String>,
+    pub changed_files: Option<Vec<String>>,
+}
+
+/// An event and the typed inputs that come with it.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    pub event: Event,
+    pub inputs: Map<String, Json>,
+    pub warnings: Vec<String>,
+}
+
+/// Makes the event.
+///
+/// # Errors
+/// Sentences: an unknown event, a payload that is none, inputs that the workflow does not take.
+pub fn deliver(now: Timestamp, tree: &WorkingTree, workflow: &Workflow, wish: &Wish) -> Result<Delivered, Vec<String>> {
+    let name = wish.event.clone().unwrap_or_else(|| choose(workflow));
+    if activity::kind(&name).is_none() && name != "towline" {
+        return Err(vec![format!("there is no event '{name}'; a workflow can listen to push, pull_request, schedule, workflow_dispatch, …")]);
+    }
+    let git_ref = wish.git_ref.as_deref().map_or_else(|| tree.git_ref.clone(), full_ref);
+    let place = Place {
+        repository: tree.repository.clone(),
+        git_ref: git_ref.clone(),
+        sha: tree.sha.clone(),
+        default_branch: tree.default_branch.clone(),
+        actor: tree.actor.clone(),
+        server_url: tree.server_url.clone(),
+    };
+    let mut inputs = Map::new();
+    let mut warnings = Vec::new();
+    let mut event = match name.as_str() {
+        "workflow_dispatch" => {
+            let checked = dispatch_inputs(workflow, wish)?;
+            warnings.clone_from(&checked.warnings);
+            inputs.clone_from(&checked.typed);
+            dispatch::workflow_dispatch(now, &place, &workflow.path, &checked)
+        }
+        "schedule" => {
+            let cron = workflow.on.schedules.first().map(|schedule| schedule.cron.clone()).unwrap_or_default();
+            dispatch::schedule(now, &place, &workflow.path, &cron)
+        }
+        "push" => push(now, as_push(tree, git_ref.clone())),
+        _ => {
+            let payload = stand_in(&name, tree, &git_ref);
+            github::from_payload(now, &name, payload).map_err(|error| vec![error.to_string()])?
+        }
+    };
+    if let Some(given) = &wish.payload {
+        overlay(now, &mut event, given, &name, tree)?;
+    }
+    if let Some(files) = &wish.changed_files {
+        event.changed_files = ChangedFiles::Known(files.clone());
+    }
+    if event.sha.is_empty() {
+        event.sha.clone_from(&tree.sha);
+    }
+    event.workflow = None;
+    Ok(Delivered { event, inputs, warnings })
+}
+
+/// The event a workflow is most likely meant to be tried with.
+fn choose(workflow: &Workflow) -> String {
+    let known = |name: &str| {
+        workflow.on.events.keys().any(|event| event == name)
+            || (name == "workflow_dispatch" && workflow.on.dispatch.is_some())
+            || (name == "schedule" && !workflow.on.schedules.is_empty())
+    };
+    let first = workflow.on.events.keys().find(|name| *name != "workflow_call").cloned();
+    ["push", "workflow_dispatch", "pull_request", "schedule"]
+        .into_iter()
+        .find(|name| known(name))
+        .map(str::to_owned)
+        .or(first)
+        .unwrap_or_else(|| "push".to_owned())
+}
+
+fn dispatch_inputs(workflow: &Workflow, wish: &Wish) -> Result<DispatchInputs, Vec<String>> {
+    let mut given = wish.inputs.clone();
+    let from_payload = wish.payload.as_ref().and_then(|payload| payload.get("inputs")?.as_object());
+    for (name, value) in from_payload.into_iter().flatten() {
+        given.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    check_inputs(&workflow.on.dispatch.clone().unwrap_or_default(), &given)
+}
+
+fn as_push(tree: &WorkingTree, git_ref: String) -> Push {
+    let person = Person { name: tree.author.0.clone(), email: tree.author.1.clone() };
+    Push {
+        repository: tree.repository.clone(),
+        git_ref,
+        before: NO_COMMIT.to_owned(),
+        after: tree.sha.clone(),
+        forced: false,
+        commits: vec![Commit {
+            id: tree.sha.clone(),
+            tree: String::new(),
+            message: tree.message.clone(),
+            timestamp: tree.committed_at.clone(),
+            author: person.clone(),
+            committer: person,
+            added: Vec::new(),
+            removed: Vec::new(),
+            modified: Vec::new(),
+        }],
+        // What a person starts by hand is not held back by what changed.
+        changed_files: ChangedFiles::Unknown,
+        pusher: tree.actor.clone(),
+        pusher_email: None,
+        default_branch: tree.default_branch.clone(),
+        default_sha: tree.sha.clone(),
+        server_url: tree.server_url.clone(),
+        clone_url: format!("{}/{}", tree.server_url, tree.repository),
+    }
+}
+
+/// A payload with what most workflows read of it.
+fn stand_in(name: &str, tree: &WorkingTree, git_ref: &str) -> Json {
+    let mut payload = json!({
+        "repository": repository(tree),
+        "sender": { "login": tree.actor, "type": "User" },
+    });
+    let set = payload.as_object_mut().expect("it was made as an object");
+    let first_type = activity::kind(name).and_then(|kind| kind.default_types.unwrap_or(kind.types).first().copied());
+    if let Some(action) = first_type {
+        set.insert("action".to_owned(), json!(action));
+    }
+    let short = git_ref.trim_start_matches("refs/heads/");
+    if name.starts_with("pull_request") {
+        let side = |branch: &str| {
+            json!({ "ref": branch, "sha": tree.sha, "label": branch, "repo": repository(tree), "user": { "login": tree.actor } })
+        };
+        set.insert("number".to_owned(), json!(1));
+        set.insert(
+            "pull_request".to_owned(),
+            json!({
+                "number": 1, "title": tree.message.lines().next().unwrap_or_default(), "state": "open", "draft": false,
+                "merged": false, "user": { "login": tree.actor }, "head": side(short), "base": side(&tree.default_branch),
+            }),
+        );
+    } else {
+        set.insert("ref".to_owned(), json!(git_ref));
+    }
+    payload
+}
+
+fn repository(tree: &WorkingTree) -> Json {
+    json!({
+        "full_name": tree.repository.as_str(),
+        "name": tree.repository.name(),
+        "owner": { "login": tree.repository.owner(), "name": tree.repository.owner() },
+        "default_branch": tree.default_branch,
+        "html_url": format!("{}/{}", tree.server_url, tree.repository),
+        "private": true,
+    })
+}
+
+/// Takes the payload as given; what it does not say stays as it was made up.
+fn overlay(now: Timestamp, event: &mut Event, given: &Json, name: &str, tree: &WorkingTree) -> Result<(), Vec<String>> {
+    let Some(given) = given.as_object() else {
+        return Err(vec!["the payload must be a JSON object".to_owned()]);
+    };
+    let mut whole = given.clone();
+    if !whole.get("repository").is_some_and(Json::is_object) {
+        whole.insert("repository".to_owned(), repository(tree));
+    } else if let Some(repository) = whole.get_mut("repository").and_then(Json::as_object_mut) {
+        repository.entry("full_name").or_insert_with(|| json!(tree.repository.as_str()));
+    }
+    let read = github::from_payload(now, name, Json::Object(whole));
+    let said = |pointer: &str| Json::Object(given.clone()).pointer(pointer).is_some();
+    if let Ok(read) = read {
+        let place = ["/ref", "/pull_request", "/release", "/deployment", "/merge_group", "/workflow_run"];
+        if place.iter().any(|pointer| said(pointer)) {
+            event.git_ref = read.git_ref;
+            event.head_ref = read.head_ref;
+            event.base_ref = read.base_ref;
+        }
+        if said("/repository/full_name") {
+            event.repository = read.repository;
+        }
+        if said("/repository/default_branch") {
+            event.default_branch = read.default_branch;
+        }
+        if said("/sender/login") {
+            event.actor = read.actor;
+        }
+        event.action = read.action.or(event.action.take());
+    }
+    let inputs = event.payload.get("inputs").cloned();
+    event.payload = Json::Object(given.clone());
+    if let (Some(payload), Some(inputs)) = (event.payload.as_object_mut(), inputs) {
+        payload.insert("inputs".to_owned(), inputs);
+    }
+    Ok(())
+}
+
+fn full_ref(name: &str) -> String {
+    if name.starts_with("refs/") { name.to_owned() } else { format!("refs/heads/{name}") }
+}
