@@ -74,7 +74,13 @@ fn check_case(folder: &Path, case: &Json, way: &[&str]) -> Result<(), String> {
         std::fs::write(&file, case["payload"].to_string()).unwrap();
         command.arg("--payload").arg(file);
     }
-    for (option, key) in [("--input", "inputs"), ("--secret", "secrets"), ("--var", "vars"), ("--env", "inject_env"), ("--github", "github")] {
+    for (option, key) in [
+        ("--input", "inputs"),
+        ("--secret", "secrets"),
+        ("--var", "vars"),
+        ("--env", "inject_env"),
+        ("--github", "github"),
+    ] {
         for (name, value) in case[key].as_object().into_iter().flatten() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             command.args([option, &format!("{name}={value}")]);
@@ -82,7 +88,8 @@ fn check_case(folder: &Path, case: &Json, way: &[&str]) -> Result<(), String> {
     }
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let tail = || stderr.lines().rev().take(25).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n    ");
+    let tail =
+        || stderr.lines().rev().take(25).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n    ");
     let expected = case["conclusion"].as_str().unwrap();
     let code = match expected {
         "success" => 0,
@@ -96,7 +103,8 @@ fn check_case(folder: &Path, case: &Json, way: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let result: Json = serde_json::from_str(stdout.lines().last().unwrap_or_default()).map_err(|e| format!("no JSON: {e}"))?;
+    let result: Json =
+        serde_json::from_str(stdout.lines().last().unwrap_or_default()).map_err(|e| format!("no JSON: {e}"))?;
     if result["conclusion"] != case["conclusion"] {
         return Err(format!("concluded {} where {expected} is due\n    {}", result["conclusion"], tail()));
     }

@@ -33,7 +33,9 @@ impl Screen {
     pub(super) fn new() -> Self {
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or(ProgressStyle::default_spinner()));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or(ProgressStyle::default_spinner()),
+            );
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         } else {
@@ -134,7 +136,13 @@ impl Screen {
     }
 
     fn line(&self, line: &str) -> String {
-        let marks = [("##[group]", 1, "▸ "), ("##[error]", 31, "Error: "), ("##[warning]", 33, "Warning: "), ("##[notice]", 34, "Notice: "), ("##[debug]", 90, "")];
+        let marks = [
+            ("##[group]", 1, "▸ "),
+            ("##[error]", 31, "Error: "),
+            ("##[warning]", 33, "Warning: "),
+            ("##[notice]", 34, "Notice: "),
+            ("##[debug]", 90, ""),
+        ];
         for (mark, color, word) in marks {
             if let Some(rest) = line.strip_prefix(mark) {
                 return self.paint(color, &format!("{word}{}", self.clean(rest)));

@@ -67,7 +67,11 @@ impl Job<'_> {
             None => Variables::new(),
         };
         let shown = self.shown_env(frame, env);
-        self.say(&header::uses(&reference_text(uses), pairs(&with), shown.iter().map(|(name, value)| (name.as_str(), value.as_str()))))?;
+        self.say(&header::uses(
+            &reference_text(uses),
+            pairs(&with),
+            shown.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+        ))?;
         if is_checkout(uses) {
             return self.check_out(frame, step, &with, run).await;
         }
@@ -79,7 +83,9 @@ impl Job<'_> {
         };
         let inputs = self.action_inputs(frame, &action, &with, env, run).await?;
         let own_env = match &step.env {
-            Some(token) => variables(&self.value(token, frame, env, &format!("{}/env", run.key)).await?).unwrap_or_default(),
+            Some(token) => {
+                variables(&self.value(token, frame, env, &format!("{}/env", run.key)).await?).unwrap_or_default()
+            }
             None => Variables::new(),
         };
         let use_ = Use { step, found: &found, inputs, env, own_env };
@@ -121,13 +127,23 @@ impl Job<'_> {
         match uses {
             ActionReference::Workspace(path) => {
                 let directory = join(&self.workspace.path, path);
-                let (manifest, text) = self.manifest(&directory, &format!("./{}", path.trim_start_matches("./"))).await?;
-                Ok(Found { manifest, text, directory, origin: None, repository: String::new(), reference: String::new() })
+                let (manifest, text) =
+                    self.manifest(&directory, &format!("./{}", path.trim_start_matches("./"))).await?;
+                Ok(Found {
+                    manifest,
+                    text,
+                    directory,
+                    origin: None,
+                    repository: String::new(),
+                    reference: String::new(),
+                })
             }
             ActionReference::SameRepository(path) => {
                 let origin = match &frame.action {
                     Some(action) => action.origin.clone().ok_or_else(|| {
-                        StepError::Failed(format!("$/{path}: the file that says this is in the workspace; say ./{path}"))
+                        StepError::Failed(format!(
+                            "$/{path}: the file that says this is in the workspace; say ./{path}"
+                        ))
                     })?,
                     None => Origin {
                         repository: self.order.workflow_repository.clone(),
@@ -149,10 +165,16 @@ impl Job<'_> {
                 let origin =
                     Origin { repository: RepositoryName(format!("{owner}/{name}")), commit: resolved.commit.clone() };
                 let root = format!("{}/{owner}/{name}/{}", self.workspace.actions, resolved.commit);
-                let present = run(&self.host, "looking for the action", &format!("[ -d {} ] && echo yes; exit 0\n", quote(&root)), b"")
-                    .await?;
+                let present = run(
+                    &self.host,
+                    "looking for the action",
+                    &format!("[ -d {} ] && echo yes; exit 0\n", quote(&root)),
+                    b"",
+                )
+                .await?;
                 if present.is_empty() {
-                    let archive = sources.archive(&resolved).await.map_err(|error| StepError::Failed(error.to_string()))?;
+                    let archive =
+                        sources.archive(&resolved).await.map_err(|error| StepError::Failed(error.to_string()))?;
                     let mut file = tokio::fs::File::open(&archive).await.map_err(JobError::Log)?;
                     self.push_tree(&mut file, &root).await?;
                 }
@@ -212,7 +234,9 @@ impl Job<'_> {
     /// Reads `action.yml`, else `action.yaml`, else takes a `Dockerfile` (A5).
     async fn manifest(&mut self, directory: &str, shown: &str) -> Result<(String, String), StepError> {
         for name in ["action.yml", "action.yaml"] {
-            if let Some(bytes) = self.host.read_file(&format!("{directory}/{name}"), 1 << 20).await.map_err(JobError::from)? {
+            if let Some(bytes) =
+                self.host.read_file(&format!("{directory}/{name}"), 1 << 20).await.map_err(JobError::from)?
+            {
                 return Ok((format!("{shown}/{name}"), String::from_utf8_lossy(&bytes).into_owned()));
             }
         }

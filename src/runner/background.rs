@@ -197,7 +197,8 @@ impl Job<'_> {
                 finished?;
                 self.log.take_over(&mut background.log)?;
                 let end = background.ended.take().expect("the loop above ended with it");
-                let ended = self.ended(background.follower, end.exit, end.files.into(), &background.name, background.minutes);
+                let ended =
+                    self.ended(background.follower, end.exit, end.files.into(), &background.name, background.minutes);
                 self.record(&format!("{key}/end"), &ended)?;
                 ended
             }

@@ -92,7 +92,9 @@ impl Job<'_> {
             }
             git::fetch_more(&repository, &store, &more, 0).await.map_err(failed)?;
             if let Some(overlay) = &overlay {
-                git::fetch_more(&repository, &store, &[format!("+{overlay}:refs/towline/overlay")], 1).await.map_err(failed)?;
+                git::fetch_more(&repository, &store, &[format!("+{overlay}:refs/towline/overlay")], 1)
+                    .await
+                    .map_err(failed)?;
             }
             let packed = pack(&store).await.map_err(|error| StepError::Failed(error.to_string()))?;
             self.host.put_tar(&mut packed.as_slice(), &format!("{directory}/.git")).await.map_err(JobError::from)?;
@@ -113,7 +115,9 @@ impl Job<'_> {
                 )));
             }
         } else {
-            self.say_line("The repository will be copied without its history, because git is not installed on the host.")?;
+            self.say_line(
+                "The repository will be copied without its history, because git is not installed on the host.",
+            )?;
             let tree = overlay.as_deref().unwrap_or(&wanted.commit);
             let archive = git::archive(&repository, tree, Vec::new()).await.map_err(failed)?;
             self.host.put_tar(&mut archive.as_slice(), &directory).await.map_err(JobError::from)?;
@@ -145,11 +149,15 @@ impl Job<'_> {
         let own = repository.0.eq_ignore_ascii_case(&self.order.repository.0);
         let depth = match input("fetch-depth") {
             "" => 1,
-            text => text.parse().map_err(|_| StepError::Failed(format!("fetch-depth must be a number, not '{text}'")))?,
+            text => {
+                text.parse().map_err(|_| StepError::Failed(format!("fetch-depth must be a number, not '{text}'")))?
+            }
         };
         let path = input("path");
         let directory = join(&self.workspace.path, path);
-        if path.split('/').any(|part| part == "..") || (path.starts_with('/') && !directory.starts_with(&self.workspace.path)) {
+        if path.split('/').any(|part| part == "..")
+            || (path.starts_with('/') && !directory.starts_with(&self.workspace.path))
+        {
             return Err(StepError::Failed(format!(
                 "Repository path '{directory}' is not under '{}'",
                 self.workspace.path
@@ -163,9 +171,13 @@ impl Job<'_> {
         let shown = reference.clone();
         if commit.is_empty() {
             let source = self.repository(&repository).map_err(StepError::Failed)?;
-            let found = find(&Repository::at(&source.git_dir), &reference).await.map_err(|error| StepError::Failed(full(&error)))?;
+            let found = find(&Repository::at(&source.git_dir), &reference)
+                .await
+                .map_err(|error| StepError::Failed(full(&error)))?;
             (reference, commit) = found.ok_or_else(|| {
-                StepError::Failed(format!("A branch or tag with the name '{reference}' could not be found in {repository}"))
+                StepError::Failed(format!(
+                    "A branch or tag with the name '{reference}' could not be found in {repository}"
+                ))
             })?;
         }
         let (branch, tracking) = match reference.strip_prefix("refs/heads/") {

@@ -101,7 +101,10 @@ impl Ended {
                 job.error(frame.number, &message)?;
             }
             if let Some(error) = read.error {
-                job.error(frame.number, &format!("Unable to process file command '{}' successfully.", file_name(file)))?;
+                job.error(
+                    frame.number,
+                    &format!("Unable to process file command '{}' successfully.", file_name(file)),
+                )?;
                 failed = Some(error);
             }
             for (name, value) in read.pairs {

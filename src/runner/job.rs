@@ -117,8 +117,18 @@ fn failed(error: &JobError) -> JobResult {
 }
 
 async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment) -> Result<Job<'a>, JobError> {
-    let Assignment { target, slot, secrets, machine_env, mut log, journal: entries, journal_store, reports, cancel, .. } =
-        assignment;
+    let Assignment {
+        target,
+        slot,
+        secrets,
+        machine_env,
+        mut log,
+        journal: entries,
+        journal_store,
+        reports,
+        cancel,
+        ..
+    } = assignment;
     let mut journal = Journal::new(journal_store, &entries);
     let resume = match entries.last() {
         Some(last) => {
@@ -439,7 +449,8 @@ impl Job<'_> {
     /// A repository this machine has.
     pub(super) fn repository(&self, name: &RepositoryName) -> Result<RepositorySource, String> {
         let sources = &self.runner.sources;
-        if let Some((_, source)) = sources.repositories.iter().find(|(known, _)| known.0.eq_ignore_ascii_case(&name.0)) {
+        if let Some((_, source)) = sources.repositories.iter().find(|(known, _)| known.0.eq_ignore_ascii_case(&name.0))
+        {
             return Ok(source.clone());
         }
         if let Some(mirrors) = &sources.mirrors {
@@ -555,7 +566,8 @@ impl Job<'_> {
         kind: StepKind,
         key: &str,
     ) -> Result<(), JobError> {
-        let begun = self.recall_or(&format!("{key}/begin"), |job| (job.runner.clock.now(), job.log.len(), job.log.lines()))?;
+        let begun =
+            self.recall_or(&format!("{key}/begin"), |job| (job.runner.clock.now(), job.log.len(), job.log.lines()))?;
         let (at, log, line): (Timestamp, u64, u64) = begun;
         let mut step = self.state_of(number);
         step.name = self.masks.apply(name).into_owned();

@@ -39,7 +39,12 @@ impl Job<'_> {
         let has_bash = !facts.bash.is_empty();
         let template = shell::resolve(shell.as_deref().filter(|shell| !shell.trim().is_empty()), has_bash)
             .map_err(|error| StepError::Failed(error.to_string()))?;
-        let path = format!("{}/{}{}", self.workspace.temp, script_name(&self.order.job.to_string(), number), template.extension);
+        let path = format!(
+            "{}/{}{}",
+            self.workspace.temp,
+            script_name(&self.order.job.to_string(), number),
+            template.extension
+        );
         let content = template.script(&script);
         let argv = template.argv(&path);
         let shown = self.shown_env(frame, step_env);
@@ -65,14 +70,22 @@ impl Job<'_> {
     }
 
     /// What the end of a process means for its step, and the line GitHub prints for it (H6).
-    pub(super) fn conclude_process(&mut self, frame: &mut Frame, step: &Step, ended: Ended) -> Result<StepEnd, StepError> {
+    pub(super) fn conclude_process(
+        &mut self,
+        frame: &mut Frame,
+        step: &Step,
+        ended: Ended,
+    ) -> Result<StepEnd, StepError> {
         use crate::transport::Exit;
         let failed = self.apply_files(frame, step, &ended)?;
         let code = ended.exit.code();
         let outcome = match ended.exit {
             Exit::Cancelled(_) => Conclusion::Cancelled,
             Exit::TimedOut(_) => {
-                self.error(frame.number, &format!("The action '{}' has timed out after {} minutes.", ended.name, ended.minutes))?;
+                self.error(
+                    frame.number,
+                    &format!("The action '{}' has timed out after {} minutes.", ended.name, ended.minutes),
+                )?;
                 Conclusion::Failure
             }
             Exit::Code(0) if failed.is_none() => Conclusion::Success,

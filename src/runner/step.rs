@@ -222,21 +222,12 @@ impl Job<'_> {
         should_run(&step.condition, &self.contexts(frame, env), &self.functions(frame, hashes))
     }
 
-    pub(super) fn functions<'b>(
-        &self,
-        frame: &Frame,
-        hashes: &'b BTreeMap<Vec<String>, String>,
-    ) -> StepFunctions<'b> {
+    pub(super) fn functions<'b>(&self, frame: &Frame, hashes: &'b BTreeMap<Vec<String>, String>) -> StepFunctions<'b> {
         StepFunctions { job: self.status, action: frame.action.as_ref().map(|action| action.status), hashes }
     }
 
     /// The variables a step's expressions see as `env`: the job's, those of the actions around it, its own.
-    async fn step_env(
-        &mut self,
-        frame: &Frame,
-        step: &Step,
-        key: &str,
-    ) -> Result<Result<Variables, String>, JobError> {
+    async fn step_env(&mut self, frame: &Frame, step: &Step, key: &str) -> Result<Result<Variables, String>, JobError> {
         let mut env = self.env_of(frame);
         let Some(token) = &step.env else { return Ok(Ok(env)) };
         match self.value(token, frame, &env, &format!("{key}/env")).await {

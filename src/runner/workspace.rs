@@ -95,10 +95,8 @@ mod tests {
     #[test]
     fn words_survive_the_shell() {
         for text in ["plain/path-1.0", "", "it's", "$HOME `x` \"y\"", "a b\nc", "-n", "~user"] {
-            let output = std::process::Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quote(text))])
-                .output()
-                .unwrap();
+            let output =
+                std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quote(text))]).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), text);
         }
     }

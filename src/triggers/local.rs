@@ -57,7 +57,9 @@ pub struct Delivered {
 pub fn deliver(now: Timestamp, tree: &WorkingTree, workflow: &Workflow, wish: &Wish) -> Result<Delivered, Vec<String>> {
     let name = wish.event.clone().unwrap_or_else(|| choose(workflow));
     if activity::kind(&name).is_none() && name != "towline" {
-        return Err(vec![format!("there is no event '{name}'; a workflow can listen to push, pull_request, schedule, workflow_dispatch, …")]);
+        return Err(vec![format!(
+            "there is no event '{name}'; a workflow can listen to push, pull_request, schedule, workflow_dispatch, …"
+        )]);
     }
     let git_ref = wish.git_ref.as_deref().map_or_else(|| tree.git_ref.clone(), full_ref);
     let place = Place {
@@ -168,9 +170,7 @@ fn stand_in(name: &str, tree: &WorkingTree, git_ref: &str) -> Json {
     }
     let short = git_ref.trim_start_matches("refs/heads/");
     if name.starts_with("pull_request") {
-        let side = |branch: &str| {
-            json!({ "ref": branch, "sha": tree.sha, "label": branch, "repo": repository(tree), "user": { "login": tree.actor } })
-        };
+        let side = |branch: &str| json!({ "ref": branch, "sha": tree.sha, "label": branch, "repo": repository(tree), "user": { "login": tree.actor } });
         set.insert("number".to_owned(), json!(1));
         set.insert(
             "pull_request".to_owned(),

@@ -11,7 +11,12 @@ use crate::run::report::{StepKind, StepState};
 use crate::run::{Conclusion, RunState};
 
 /// The result of a run in the form that scripts rely on.
-pub(super) fn json(run: &RunRecord, state: Option<&RunState>, jobs: &BTreeMap<JobId, JobRecord>, now: Timestamp) -> Json {
+pub(super) fn json(
+    run: &RunRecord,
+    state: Option<&RunState>,
+    jobs: &BTreeMap<JobId, JobRecord>,
+    now: Timestamp,
+) -> Json {
     let mut listed: Vec<Json> = jobs.values().map(|job| job_json(job, state)).collect();
     listed.extend(state.into_iter().flat_map(calls));
     json!({

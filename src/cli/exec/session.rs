@@ -52,7 +52,12 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     }
     let repository = RepositorySource {
         git_dir: prepared.snapshot.repository.git_dir().to_owned(),
-        overlay: prepared.snapshot.head.as_ref().filter(|head| **head != prepared.snapshot.commit).map(|_| prepared.snapshot.commit.clone()),
+        overlay: prepared
+            .snapshot
+            .head
+            .as_ref()
+            .filter(|head| **head != prepared.snapshot.commit)
+            .map(|_| prepared.snapshot.commit.clone()),
     };
     let sources = Sources {
         repositories: BTreeMap::from([(prepared.spec.event.repository.clone(), repository)]),
@@ -63,7 +68,12 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     let surroundings = Here {
         secrets,
         logs: prepared.scratch.path.join("logs"),
-        env: arguments.env.iter().filter_map(|text| text.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        env: arguments
+            .env
+            .iter()
+            .filter_map(|text| text.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect(),
     };
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
@@ -86,7 +96,12 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         jobs: BTreeMap::new(),
         timer: None,
     };
-    session.say(&format!("{} · {} on {}", prepared.workflow_name, prepared.spec.event.name, short_ref(&prepared.spec.event.git_ref)));
+    session.say(&format!(
+        "{} · {} on {}",
+        prepared.workflow_name,
+        prepared.spec.event.name,
+        short_ref(&prepared.spec.event.git_ref)
+    ));
     let end = session.work(prepared.spec.clone(), reports).await;
     tracker.close();
     tracker.wait().await;
@@ -105,7 +120,10 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     let word = run.conclusion.map_or("unknown", Conclusion::as_str);
     session.say(&format!("\n{word} in {}", duration(run.created_at, run.completed_at.unwrap_or(now))));
     print_json(arguments, &result::json(run, session.state.as_ref(), &session.jobs, now));
-    let machine_at_fault = session.jobs.values().any(|job| job.state.reason.is_some() && job.state.steps.iter().all(|step| step.started_at.is_none()));
+    let machine_at_fault = session
+        .jobs
+        .values()
+        .any(|job| job.state.reason.is_some() && job.state.steps.iter().all(|step| step.started_at.is_none()));
     Ok(match run.conclusion {
         Some(Conclusion::Success | Conclusion::Skipped | Conclusion::Neutral) => SUCCESS,
         Some(Conclusion::StartupFailure) => super::super::INVALID,
@@ -295,7 +313,13 @@ impl Session {
                 step.map_or(job.state.name.clone(), |step| format!("{}: {}", job.state.name, step.name))
             })
             .collect();
-        let text = format!("{} done, {} running, {} waiting  {}", count(JobPhase::Completed), running.len(), count(JobPhase::Queued), running.join(" | "));
+        let text = format!(
+            "{} done, {} running, {} waiting  {}",
+            count(JobPhase::Completed),
+            running.len(),
+            count(JobPhase::Queued),
+            running.join(" | ")
+        );
         self.lock().progress(text.chars().take(160).collect());
     }
 

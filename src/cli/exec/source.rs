@@ -13,7 +13,7 @@ use crate::git::{self, Repository, Snapshot};
 use crate::id::{RepositoryName, RunId};
 use crate::plan::calls::{self, CalledWorkflow};
 use crate::run::RunSpec;
-use crate::triggers::local::{self, WorkingTree, Wish};
+use crate::triggers::local::{self, Wish, WorkingTree};
 use crate::workflow;
 
 use super::Refusal;
@@ -35,7 +35,8 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
     let file = find(&arguments.workflow)?;
     let text = std::fs::read_to_string(&file)
         .map_err(|error| Refusal::Environment(format!("cannot read {}: {error}", file.display())))?;
-    let scratch = Scratch::new().map_err(|error| Refusal::Environment(format!("cannot make a temporary directory: {error}")))?;
+    let scratch =
+        Scratch::new().map_err(|error| Refusal::Environment(format!("cannot make a temporary directory: {error}")))?;
     let snapshot = snapshot(&scratch).await?;
     let path = path_in_repository(&file, &snapshot.top);
     let (workflow, mut diagnostics) = workflow::parse(&path, &text);
@@ -43,7 +44,8 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
         Some(_) => called(&path, &text, &snapshot).await?,
         None => BTreeMap::new(),
     };
-    let files = |wanted: &str| called.get(&format!("./{}", wanted.trim_start_matches("./"))).map(|file| file.text.clone());
+    let files =
+        |wanted: &str| called.get(&format!("./{}", wanted.trim_start_matches("./"))).map(|file| file.text.clone());
     if workflow.is_some() {
         diagnostics = workflow::check(&path, &text, &files);
     }
@@ -157,7 +159,8 @@ async fn working_tree(snapshot: &Snapshot, arguments: &Arguments) -> Result<Work
         let name = snapshot.top.file_name().map_or("repository".to_owned(), |name| name.to_string_lossy().into_owned());
         ("https://github.com".to_owned(), format!("local/{name}"))
     });
-    let given = |key: &str| arguments.github.iter().find_map(|text| text.strip_prefix(&format!("{key}="))).map(str::to_owned);
+    let given =
+        |key: &str| arguments.github.iter().find_map(|text| text.strip_prefix(&format!("{key}="))).map(str::to_owned);
     let author = commit.as_ref().map(|commit| (commit.author.name.clone(), commit.author.email.clone()));
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
     Ok(WorkingTree {
@@ -198,7 +201,8 @@ fn address(url: &str) -> Option<(String, String)> {
     };
     let mut parts = path.rsplitn(3, '/');
     let (name, owner) = (parts.next()?, parts.next()?);
-    (!name.is_empty() && !owner.is_empty() && !server.is_empty()).then(|| (format!("https://{server}"), format!("{owner}/{name}")))
+    (!name.is_empty() && !owner.is_empty() && !server.is_empty())
+        .then(|| (format!("https://{server}"), format!("{owner}/{name}")))
 }
 
 fn wish(arguments: &Arguments) -> Result<Wish, Refusal> {
@@ -211,7 +215,8 @@ fn wish(arguments: &Arguments) -> Result<Wish, Refusal> {
             } else {
                 std::fs::read_to_string(path)
             };
-            let text = text.map_err(|error| Refusal::Environment(format!("cannot read {}: {error}", path.display())))?;
+            let text =
+                text.map_err(|error| Refusal::Environment(format!("cannot read {}: {error}", path.display())))?;
             let json = serde_json::from_str::<Json>(&text)
                 .map_err(|error| Refusal::Invalid(vec![format!("{} is not JSON: {error}", path.display())]))?;
             Some(json)
