@@ -18,6 +18,7 @@ use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::run::{Conclusion, JobPhase, RunState};
 use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, Sources, Surroundings};
+use crate::workflow::token::Token;
 use crate::transport::{Hosts, IdentityFile, SshTarget, Target, UnknownKey, Way};
 
 use super::super::screen::{Screen, duration};
@@ -65,15 +66,12 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         actions: actions(arguments, &prepared)?,
     };
     let runner = Runner { hosts, clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: true };
+    let env: Vec<(String, String)> =
+        arguments.env.iter().filter_map(|text| text.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let surroundings = Here {
         secrets,
         logs: prepared.scratch.path.join("logs"),
-        env: arguments
-            .env
-            .iter()
-            .filter_map(|text| text.split_once('='))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect(),
+        env: env.clone(),
     };
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
@@ -88,6 +86,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         executor,
         hosts: facts,
         github,
+        env: env.clone(),
         logs: prepared.scratch.path.join("logs"),
         screen: Arc::new(std::sync::Mutex::new(Screen::new())),
         followed: TaskTracker::new(),
@@ -149,6 +148,8 @@ struct Session {
     executor: Executor,
     hosts: Vec<HostFacts>,
     github: Map<String, Json>,
+    /// `--env`: below the workflow's own.
+    env: Vec<(String, String)>,
     logs: PathBuf,
     screen: Arc<std::sync::Mutex<Screen>>,
     followed: TaskTracker,
@@ -243,6 +244,10 @@ impl Session {
 
     /// The order with what only the command line knows.
     fn completed(&self, mut order: Order) -> Order {
+        if !self.env.is_empty() {
+            let pairs = self.env.iter().map(|(name, value)| (Token::String(name.clone()), Token::String(value.clone())));
+            order.env.insert(0, Token::Mapping(pairs.collect()));
+        }
         for (key, value) in &self.github {
             order.github.insert(key.clone(), value.clone());
         }
