@@ -15,6 +15,7 @@ mod expression;
 mod file;
 mod graph;
 mod job;
+mod lint;
 pub mod model;
 mod names;
 mod place;

@@ -1,6 +1,7 @@
 //! Workflow and action files against GitHub's known answers, and against input nobody should write.
 
 mod accepted;
+mod command;
 mod limits;
 mod readers;
 mod refused;

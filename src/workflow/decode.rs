@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use super::expression::{self, Scalar};
+use super::lint;
 use super::shape::{MapShape, Shape};
 use super::token::Token;
 use super::yaml::{At, Content, Node, NodeId};
@@ -26,6 +27,8 @@ pub(super) struct Problem {
 
 /// Collects problems while nodes become tokens.
 pub(super) struct Decoder<'a> {
+    /// What expressions may refer to at the place being decoded.
+    pub(super) scope: lint::Scope,
     path: &'a str,
     problems: Vec<Problem>,
     errors: usize,
@@ -56,7 +59,7 @@ impl<'n> Fields<'n> {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(path: &'a str) -> Self {
-        Self { path, problems: Vec::new(), errors: 0 }
+        Self { scope: lint::Scope::default(), path, problems: Vec::new(), errors: 0 }
     }
 
     pub(super) fn path(&self) -> &'a str {
@@ -362,17 +365,29 @@ impl<'a> Decoder<'a> {
             return None;
         };
         match expression::scalar(text, names) {
-            Ok(scalar) => Some(scalar),
+            Ok(scalar) => {
+                if let Scalar::Expression(expression) = &scalar {
+                    lint::references(self, node, expression);
+                }
+                Some(scalar)
+            }
             Err(fault) => {
-                self.syntax_error(node, &fault);
+                self.syntax_error(node, text, &fault);
                 None
             }
         }
     }
 
-    fn syntax_error(&mut self, node: &Node, fault: &SyntaxError) {
+    fn syntax_error(&mut self, node: &Node, text: &str, fault: &SyntaxError) {
         let problem = self.error(fault.code(), node.id, fault.message.clone());
         problem.diagnostic.help.clone_from(&fault.help);
+        // The place is that of the whole scalar, as on GitHub; of many lines the one in question is shown.
+        if text.trim_end().contains('\n') {
+            let at = text.floor_char_boundary(fault.offset);
+            let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+            let line = text[start..].lines().next().unwrap_or("").trim();
+            problem.diagnostic.notes.push(format!("in the line `{}`", shortened(line)));
+        }
     }
 
     /// The condition of a job or step (I1): `success()` when nothing is written.
@@ -403,9 +418,13 @@ impl<'a> Decoder<'a> {
             }
         };
         match parse(&text, names) {
-            Ok(condition) => Some(condition),
+            Ok(condition) => {
+                lint::references(self, node, &condition);
+                lint::condition(self, node, &text);
+                Some(condition)
+            }
             Err(fault) => {
-                self.syntax_error(node, &fault);
+                self.syntax_error(node, &text, &fault);
                 None
             }
         }

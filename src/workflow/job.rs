@@ -48,6 +48,10 @@ const CALL: Variant = Variant {
 /// Decodes one job. `needs` holds the ids as the file spells them there.
 pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Job> {
     let (variant, fields) = decoder.fields(node, &[STEPS, CALL])?;
+    let needs = fields.get("needs").map_or_else(Vec::new, |node| decoder.words(node));
+    decoder.scope.needs = Some(needs.clone());
+    // Outputs and the environment's address are read when all steps have run.
+    decoder.scope.steps = Some(step::written_ids(fields.get("steps")));
     let condition = decoder.condition(fields.get("if"), &names::JOB_IF);
     let job_token = |decoder: &mut Decoder<'_>, key: &str, shape: &'static Shape, names: &'static Names| {
         fields.get(key).map(|node| decoder.token(node, shape, Some(names)))
@@ -83,10 +87,10 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
         matrix(decoder, node);
         token
     });
-    Some(Job {
+    let job = Job {
         id: id.to_owned(),
         name: job_token(decoder, "name", &Shape::Text, &names::JOB),
-        needs: fields.get("needs").map_or_else(Vec::new, |node| decoder.words(node)),
+        needs,
         condition,
         permissions: fields.get("permissions").and_then(|node| permissions(decoder, node)),
         environment: job_token(decoder, "environment", &ENVIRONMENT, &names::JOB),
@@ -105,7 +109,9 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
         cancel_timeout_minutes: job_token(decoder, "cancel-timeout-minutes", &Shape::Number, &names::JOB),
         outputs: fields.get("outputs").map(|node| decoder.token(node, &JOB_OUTPUTS, None)),
         body,
-    })
+    };
+    decoder.scope = super::lint::Scope::default();
+    Some(job)
 }
 
 /// `uses` of a call job: `./path.yml`, `$/path.yml`, or `owner/repo/path.yml@ref` (S18).

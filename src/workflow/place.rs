@@ -12,6 +12,9 @@ use super::yaml::NodeId;
 /// No file of 1 MiB has more nodes, unless aliases multiply them.
 const MOST_NODES: usize = 1 << 21;
 
+/// Deeper than any file may be, so that a faulty one costs little.
+const DEEPEST: usize = 200;
+
 /// Places by node number.
 pub(super) struct Places<'t> {
     text: &'t str,
@@ -57,6 +60,31 @@ impl<'t> Places<'t> {
     }
 }
 
+/// The first collection inside more than so many others. Stops there: what follows is not read.
+pub(super) fn first_deeper_than(text: &str, limit: usize) -> Option<NodeId> {
+    let (mut depth, mut next): (usize, NodeId) = (0, 0);
+    for event in Parser::new_from_str(text) {
+        let event = match event {
+            Ok((event, _)) => event,
+            // This parser has a limit of its own for brackets, far above ours.
+            Err(error) => return error.info().contains("recursion limit").then_some(next.saturating_sub(1)),
+        };
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => {
+                depth += 1;
+                if depth > limit {
+                    return Some(next);
+                }
+                next += 1;
+            }
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            Event::Scalar(..) => next += 1,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// A collection that is still open, for what an anchor on it stands for.
 struct Open {
     anchor: usize,
@@ -70,6 +98,7 @@ fn read(text: &str) -> Vec<Entry> {
     // Anchor → the entries it stands for.
     let mut anchors: std::collections::HashMap<usize, Range<usize>> = std::collections::HashMap::new();
     let mut behind = 0;
+    let mut depth: usize = 0;
     for event in Parser::new_from_str(text) {
         // serde_yaml has read the whole file already; what this parser alone refuses only costs places.
         let Ok((event, span)) = event else { break };
@@ -87,10 +116,16 @@ fn read(text: &str) -> Vec<Entry> {
                 }
             }
             Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => {
+                // Nothing is said about nodes below the deepest level that is read.
+                depth += 1;
+                if depth > DEEPEST {
+                    break;
+                }
                 open.push(Open { anchor, first: entries.len() });
                 entries.push(Entry { range: first_line(text, start), plain: None, tag: tag.as_deref().map(spell) });
             }
             Event::SequenceEnd | Event::MappingEnd => {
+                depth = depth.saturating_sub(1);
                 if let Some(Open { anchor, first }) = open.pop()
                     && anchor > 0
                 {

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use super::decode::{Decoder, Variant, shortened};
 use super::expression;
 use super::file::identifier;
+use super::lint;
 use super::model::{ActionReference, Step, StepBody};
 use super::names;
 use super::shape::{Shape, TEXTS};
@@ -81,7 +82,10 @@ pub(super) fn composite_steps(decoder: &mut Decoder<'_>, node: &Node) -> Vec<Ste
 
 fn all(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect) -> Vec<Step> {
     let mut ids = Ids::default();
+    let after = decoder.scope.steps.take();
+    decoder.scope.steps = Some(Vec::new());
     let mut steps = list(decoder, node, dialect, &mut ids);
+    decoder.scope.steps = after;
     // Written ids are taken first, wherever they stand: a made-up one never displaces them.
     name_the_rest(&mut steps, &mut ids);
     steps
@@ -116,13 +120,21 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
     }
     let body = match variant {
         0 => StepBody::Run {
-            script: token(decoder, "run", &Shape::Text).unwrap_or(Token::Null),
-            shell: fields.get("shell").map(|node| decoder.token(node, &Shape::NonEmpty, dialect.shell)),
+            script: fields.get("run").map_or(Token::Null, |node| {
+                let script = decoder.token(node, &Shape::Text, Some(names));
+                lint::script(decoder, node, &script);
+                script
+            }),
+            shell: fields.get("shell").map(|node| {
+                let shell = decoder.token(node, &Shape::NonEmpty, dialect.shell);
+                lint::shell(decoder, node, &shell);
+                shell
+            }),
             working_directory: token(decoder, "working-directory", &Shape::Text),
         },
         1 => StepBody::Uses {
             uses: fields.get("uses").and_then(|node| reference(decoder, node))?,
-            with: token(decoder, "with", &TEXTS),
+            with: fields.get("with").map(|node| with(decoder, node, names, fields.get("uses").and_then(Node::text))),
         },
         2 => StepBody::Wait(fields.get("wait").map_or_else(Vec::new, |node| targets(decoder, node, ids))),
         3 => {
@@ -140,7 +152,7 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         })),
         _ => StepBody::Parallel(fields.get("parallel").map_or_else(Vec::new, |node| list(decoder, node, dialect, ids))),
     };
-    Some(Step {
+    let step = Step {
         explicit_id: id.is_some(),
         id: id.unwrap_or_default(),
         name: token(decoder, "name", &Shape::Text),
@@ -150,7 +162,33 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         timeout_minutes: token(decoder, "timeout-minutes", &Shape::Number),
         background,
         body,
-    })
+    };
+    if let (Some(known), true) = (&mut decoder.scope.steps, step.explicit_id) {
+        known.push(step.id.clone());
+    }
+    Some(step)
+}
+
+/// The inputs of an action; one known action takes a script.
+fn with(decoder: &mut Decoder<'_>, node: &Node, names: &'static Names, uses: Option<&str>) -> Token {
+    let token = decoder.token(node, &TEXTS, Some(names));
+    if uses.is_some_and(|uses| uses.to_ascii_lowercase().starts_with("actions/github-script@"))
+        && let (Some(place), Some(script)) = (node.get("script"), token.get("script"))
+    {
+        lint::script(decoder, place, script);
+    }
+    token
+}
+
+/// The ids written in a list of steps, those inside `parallel` included.
+pub(super) fn written_ids(steps: Option<&Node>) -> Vec<String> {
+    let Some(Node { content: Content::List(items), .. }) = steps else { return Vec::new() };
+    let mut ids = Vec::new();
+    for item in items {
+        ids.extend(item.get("id").and_then(Node::text).map(str::to_owned));
+        ids.extend(written_ids(item.get("parallel")));
+    }
+    ids
 }
 
 /// The ids of one job or action, which compare without case.

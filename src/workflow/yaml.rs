@@ -15,6 +15,8 @@ use super::place::Places;
 /// GitHub reads no larger file (S19).
 const LARGEST_FILE: usize = 1 << 20;
 
+const TOO_DEEP: &str = "Maximum object depth exceeded";
+
 /// The number of a node in reading order: a mapping, its first key, that key's value, …
 pub(super) type NodeId = u32;
 
@@ -86,13 +88,18 @@ pub(super) fn load(text: &str, depth: usize) -> Result<Node, Fault> {
             at: At::File,
         });
     }
+    let places = Places::lazy(text);
+    if may_be_steep(text)
+        && let Some(id) = super::place::first_deeper_than(text, depth)
+    {
+        return Err(Fault { kind: FaultKind::TooDeep, message: TOO_DEEP.to_owned(), at: At::Node(id) });
+    }
     let reading = Reading::default();
     let deserializer = serde_yaml::Deserializer::from_str(text);
     let mut root = match (Seed { reading: &reading, id: None, depth }).deserialize(deserializer) {
         Ok(root) => root,
         Err(error) => return Err(syntax_fault(text, &reading, &error)),
     };
-    let places = Places::lazy(text);
     if let Some((id, tag)) = reading.tags.borrow().first() {
         return Err(tag_fault(*id, tag));
     }
@@ -313,6 +320,21 @@ fn resolve_again(node: &mut Node, places: &Places<'_>) {
     }
 }
 
+/// Whether brackets may be nested so deeply that the parser, whose work grows with the square of their depth, must not
+/// see them. Brackets in text count as well, so this is only a suspicion.
+fn may_be_steep(text: &str) -> bool {
+    const SUSPICIOUS: usize = 500;
+    let mut open: usize = 0;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > SUSPICIOUS
+    })
+}
+
 /// Whether looking for tags is worth the time: a `!` where a node may begin.
 fn may_hold_tags(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -330,11 +352,7 @@ fn tag_fault(id: NodeId, tag: &str) -> Fault {
 fn syntax_fault(text: &str, reading: &Reading, error: &serde_yaml::Error) -> Fault {
     if reading.too_deep.get() {
         let last = reading.next.get().saturating_sub(1);
-        return Fault {
-            kind: FaultKind::TooDeep,
-            message: "Maximum object depth exceeded".to_owned(),
-            at: At::Node(last),
-        };
+        return Fault { kind: FaultKind::TooDeep, message: TOO_DEEP.to_owned(), at: At::Node(last) };
     }
     let location = error.location();
     let at = location.as_ref().map_or(At::File, |place| At::Byte(place.index().min(text.len())));
@@ -346,7 +364,7 @@ fn syntax_fault(text: &str, reading: &Reading, error: &serde_yaml::Error) -> Fau
         }
     }
     if message.contains("recursion limit") {
-        return Fault { kind: FaultKind::TooDeep, message: "Maximum object depth exceeded".to_owned(), at };
+        return Fault { kind: FaultKind::TooDeep, message: TOO_DEEP.to_owned(), at };
     }
     if message.contains("repetition limit") {
         return Fault {
