@@ -1,4 +1,6 @@
 //! Hosts: the durable job on this machine and through real SSH servers.
 
 mod basics;
+mod faults;
+mod shells;
 mod support;

@@ -1,6 +1,7 @@
 # The one script Towline brings to a host. POSIX sh; runs in dash, bash, busybox ash, mksh and zsh's sh mode.
 #
-#   control MARK JOB OWNER   answers requests on standard input: one job's starts, cancels, looks and small commands
+#   control MARK JOB OWNER create|attach
+#                            answers requests on standard input: one job's starts, cancels, looks and small commands
 #   follow MARK JOB LANE AT  sends a spool from an offset on, and what is appended, until standard input ends
 #   lane JOB LANE            supervises steps one after the other, detached from every connection
 #   ladder JOB STEP INT TERM ends a step's whole tree, with so many tenths of a second between the signals
@@ -60,6 +61,8 @@ nap() {
 	fi
 }
 
+grep_sees=
+
 # The programs that make a process the leader of a session of its own.
 own_session=
 if command -v setsid >/dev/null 2>&1; then
@@ -87,18 +90,29 @@ detach() {
 	esac
 }
 
-# tagged TEXT...: the processes whose environment holds all of the texts.
+# tagged TEXT: the processes whose environment holds the text.
 tagged() {
 	if [ -r /proc/self/environ ]; then
-		found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
-		[ -z "$found" ] || [ -z "$2" ] || found=$(grep -lsF -- "$2" $found)
+		if [ -z "$grep_sees" ]; then
+			# busybox's sees nothing behind a NUL.
+			grep_sees=first
+			[ -z "$(printf 'a\000b\n' | grep -cF b | grep 1)" ] || grep_sees=all
+		fi
+		if [ "$grep_sees" = all ]; then
+			found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
+		else
+			found=
+			for one in /proc/[0-9]*/environ; do
+				if [ -r "$one" ] && tr '\000' '\n' 2>/dev/null <"$one" | grep -qF -- "$1"; then found="$found $one"; fi
+			done
+		fi
 		pids=
 		for one in $found; do
 			one=${one#/proc/}
 			pids="$pids ${one%/environ}"
 		done
 	else
-		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -F -- "${2:-$1}" | grep -v 'grep -F' |
+		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -v 'grep -F' |
 			while read -r one rest; do echo "$one"; done)
 	fi
 }
@@ -122,11 +136,16 @@ say() {
 	printf '\036%s %s\n' "$mark" "$*"
 }
 
-# open_job OWNER: creates the job's directory, or looks at what is there.
+# open_job OWNER create|attach: creates the job's directory, or looks at what is there.
 open_job() {
 	boot_identity
 	how=attached
-	if mkdir "$J" 2>/dev/null; then
+	if [ "$2" = attach ]; then
+		if [ ! -d "$J" ]; then
+			say gone
+			exit 1
+		fi
+	elif mkdir "$J" 2>/dev/null; then
 		how=new
 	elif [ ! -d "$J" ]; then
 		mkdir -p "$R/jobs" && mkdir "$J" && how=new || {
@@ -193,7 +212,7 @@ control() {
 	attempt=0
 	J=$R/jobs/$2
 	if [ -n "$2" ]; then
-		open_job "$3"
+		open_job "$3" "$4"
 		open_lane main
 		say ready "$how" "$J"
 	else
