@@ -46,7 +46,8 @@ impl Pattern {
         };
         let mut segments: Vec<Segment> = root.iter().map(|name| Segment::Literal(name.clone())).collect();
         segments.extend(names.iter().map(|name| Segment::parse(name)));
-        let search_path = segments.iter().map_while(Segment::literal).map(str::to_owned).collect();
+        let mut search_path = root.to_vec();
+        search_path.extend(names.iter().map_while(|name| literal(name)));
         Ok(Self { negate, search_path, segments, directories_only: text.ends_with('/'), implicit: false })
     }
 
@@ -134,9 +135,6 @@ impl Segment {
         if text == "**" {
             return Self::Globstar;
         }
-        if let Some(literal) = literal(text) {
-            return Self::Literal(literal);
-        }
         let characters: Vec<char> = text.chars().collect();
         let mut atoms = Vec::new();
         let mut at = 0;
@@ -152,13 +150,6 @@ impl Segment {
             at += length;
         }
         Self::Glob(atoms)
-    }
-
-    fn literal(&self) -> Option<&str> {
-        match self {
-            Self::Literal(text) => Some(text),
-            Self::Globstar | Self::Glob(_) => None,
-        }
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -273,38 +264,40 @@ fn named(text: &[char]) -> Option<(CharacterTest, usize)> {
         .map(|(name, test)| (*test, name.len()))
 }
 
-/// The text that a segment without globs stands for.
+/// The text that a segment without globs stands for. It decides where the search begins, and reads classes more simply
+/// than the search itself: `[x]` is a way to write `x`, and a bracket that closes at once opens nothing.
 fn literal(segment: &str) -> Option<String> {
     let characters: Vec<char> = segment.chars().collect();
     let mut text = String::new();
     let mut at = 0;
-    while let Some(&c) = characters.get(at) {
-        match c {
-            '\\' if at + 1 < characters.len() => {
-                text.push(characters[at + 1]);
-                at += 2;
-            }
+    while let Some((c, next)) = character(&characters, at).or_else(|| characters.get(at).map(|c| (*c, at + 1))) {
+        match characters[at] {
             '*' | '?' => return None,
-            '[' => match class(&characters[at..]) {
-                // `[x]` is a way to write `x`.
-                Some((Atom::Class { negate: false, items }, length)) => match items[..] {
-                    [Item::Range(first, last)] if first == last => {
-                        text.push(first);
-                        at += length;
-                    }
-                    _ => return None,
-                },
-                Some(_) => return None,
-                None => {
-                    text.push(c);
-                    at += 1;
+            '[' => match set(&characters, at + 1) {
+                Some((set, behind)) if set.len() == 1 => {
+                    text.extend(set);
+                    at = behind;
+                    continue;
                 }
+                Some((set, _)) if set.len() > 1 => return None,
+                _ => text.push('['),
             },
-            c => {
-                text.push(c);
-                at += 1;
-            }
+            _ => text.push(c),
         }
+        at = next;
     }
     Some(text)
+}
+
+/// The characters up to the next closing bracket, and the place behind it.
+fn set(text: &[char], mut at: usize) -> Option<(Vec<char>, usize)> {
+    let mut set = Vec::new();
+    loop {
+        if *text.get(at)? == ']' {
+            return Some((set, at + 1));
+        }
+        let (c, next) = character(text, at)?;
+        set.push(c);
+        at = next;
+    }
 }
