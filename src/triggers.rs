@@ -5,8 +5,8 @@
 
 pub mod cron;
 pub mod hook;
-pub mod local;
 pub mod inventory;
+pub mod local;
 pub mod push;
 mod service;
 pub mod start;

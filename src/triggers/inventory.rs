@@ -103,7 +103,10 @@ impl Inventory {
         let server = &self.config().server;
         server.url.clone().unwrap_or_else(|| {
             let scheme = if server.tls == config::Tls::Off { "http" } else { "https" };
-            server.listen.first().map_or_else(|| "http://localhost".to_owned(), |address| format!("{scheme}://{address}"))
+            server
+                .listen
+                .first()
+                .map_or_else(|| "http://localhost".to_owned(), |address| format!("{scheme}://{address}"))
         })
     }
 
@@ -124,7 +127,9 @@ impl Inventory {
         let url = clone_url(source).ok_or_else(|| Error::Nowhere { name: source.name.clone() })?;
         let credentials = credentials(source)?;
         match git::fetch_mirror(&mirror, &url, &credentials, refspecs).await {
-            Err(git::Error::Failed { message, .. }) if !refspecs.is_empty() && message.contains("couldn't find remote ref") => {
+            Err(git::Error::Failed { message, .. })
+                if !refspecs.is_empty() && message.contains("couldn't find remote ref") =>
+            {
                 Ok(git::fetch_mirror(&mirror, &url, &credentials, &[]).await?)
             }
             fetched => Ok(fetched?),

@@ -19,9 +19,9 @@ use super::{Elsewhere, Reading, Starter, Stopping, hook, start};
 use crate::clock::Clock;
 use crate::config::{Source, SourceKind};
 use crate::engine::Answer;
+use crate::event::Event;
 use crate::event::forges::{self, Forge};
 use crate::event::github::{self, NotAnEvent};
-use crate::event::Event;
 use crate::git;
 use crate::id::{RepositoryName, RunId};
 use crate::store::{DeliveryRecord, DeliveryState, Store, StoreError};
@@ -60,10 +60,19 @@ struct Inner {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Content {
-    Push { push: HookPush },
-    Webhook { source: RepositoryName, forge: String, event: String, payload: Json },
+    Push {
+        push: HookPush,
+    },
+    Webhook {
+        source: RepositoryName,
+        forge: String,
+        event: String,
+        payload: Json,
+    },
     /// A dispatch, a schedule, a chained run: an event as it is.
-    Event { event: Box<Event> },
+    Event {
+        event: Box<Event>,
+    },
 }
 
 /// What became of a delivery.
@@ -213,7 +222,10 @@ impl Triggers {
             let _turn = self.inner.turns.acquire().await;
             self.perform(&id, content).await
         };
-        self.inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1))).ok();
+        self.inner
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1)))
+            .ok();
         let state = match &result {
             Ok(outcome) => DeliveryState::Handled { runs: outcome.runs.clone(), note: outcome.note.clone() },
             // Stays open, to be taken up after the restart.
@@ -239,7 +251,8 @@ impl Triggers {
             .ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
         let content = Content::Push { push: push.clone() };
         let id = push.id.clone();
-        let taken = self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
+        let taken =
+            self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
         self.handle(taken.number, id, content).await
     }
 
@@ -270,8 +283,9 @@ impl Triggers {
             .ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
         let content = content(&record)?;
         let id = format!("{}#{}", record.id, self.inner.clock.now().as_nanosecond());
-        let taken =
-            self.take(&record.source, id.clone(), &record.event, record.headers.clone(), &content, Some(number)).await?;
+        let taken = self
+            .take(&record.source, id.clone(), &record.event, record.headers.clone(), &content, Some(number))
+            .await?;
         Ok((taken.number, self.handle(taken.number, id, content).await?))
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::config::Paths;
 use crate::engine::record::{JobRecord, RunRecord};
 use crate::engine::{Answer, Change, Effect, Engine, Input, Settings};
 use crate::id::{HostName, JobId};
@@ -18,8 +19,8 @@ use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::run::{Conclusion, JobPhase, RunState};
 use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, Sources, Surroundings};
+use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
-use crate::transport::{Hosts, IdentityFile, SshTarget, Target, UnknownKey, Way};
 
 use super::super::screen::{Screen, duration};
 use super::super::{ENVIRONMENT, FAILED, SUCCESS};
@@ -66,13 +67,13 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         actions: actions(arguments, &prepared)?,
     };
     let runner = Runner { hosts, clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: true };
-    let env: Vec<(String, String)> =
-        arguments.env.iter().filter_map(|text| text.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let surroundings = Here {
-        secrets,
-        logs: prepared.scratch.path.join("logs"),
-        env: env.clone(),
-    };
+    let env: Vec<(String, String)> = arguments
+        .env
+        .iter()
+        .filter_map(|text| text.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect();
+    let surroundings = Here { secrets, logs: prepared.scratch.path.join("logs"), env: env.clone() };
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone());
@@ -245,7 +246,8 @@ impl Session {
     /// The order with what only the command line knows.
     fn completed(&self, mut order: Order) -> Order {
         if !self.env.is_empty() {
-            let pairs = self.env.iter().map(|(name, value)| (Token::String(name.clone()), Token::String(value.clone())));
+            let pairs =
+                self.env.iter().map(|(name, value)| (Token::String(name.clone()), Token::String(value.clone())));
             order.env.insert(0, Token::Mapping(pairs.collect()));
         }
         for (key, value) in &self.github {
@@ -426,15 +428,8 @@ fn targets(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<Target>, Re
     }
     let mut targets = Vec::new();
     for destination in &arguments.hosts {
-        let mut ssh = temporary(destination);
-        if let Some(identity) = &arguments.identity {
-            ssh.identities = vec![IdentityFile { path: identity.clone(), passphrase_file: None }];
-            ssh.agent = false;
-        }
-        if let Some(file) = &arguments.known_hosts {
-            ssh.known_hosts = vec![file.clone()];
-            ssh.unknown_key = UnknownKey::Refuse;
-        }
+        let ssh = resolve(destination, arguments)
+            .map_err(|error| Refusal::Invalid(vec![format!("--host {destination}: {error}")]))?;
         let host = ssh.address.clone();
         let taken = targets.iter().any(|target: &Target| target.name.0 == host);
         let host = if taken { destination.clone() } else { host };
@@ -444,18 +439,11 @@ fn targets(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<Target>, Re
     Ok(targets)
 }
 
-fn temporary(destination: &str) -> SshTarget {
-    let (user, rest) = destination.split_once('@').unwrap_or(("root", destination));
-    let (address, port) = rest.rsplit_once(':').unwrap_or((rest, "22"));
-    SshTarget {
-        address: address.to_owned(),
-        port: port.parse().unwrap_or(22),
-        user: user.to_owned(),
-        identities: Vec::new(),
-        agent: true,
-        known_hosts: Vec::new(),
-        unknown_key: UnknownKey::Refuse,
-        jump: None,
-        connect_timeout: std::time::Duration::from_secs(10),
-    }
+fn resolve(destination: &str, arguments: &Arguments) -> Result<SshTarget, TransportError> {
+    let pins = Paths::from_environment().state.join("known_hosts");
+    let mut options = SshOptions::with_pins(&pins);
+    options.identities.extend(arguments.identity.clone());
+    options.known_hosts.extend(arguments.known_hosts.clone());
+    options.agent = arguments.identity.is_none();
+    SshTarget::resolve(&Destination::parse(destination)?, &options)
 }
