@@ -1,0 +1,42 @@
+//! What the runner of a job has learned so far: entries by number, durable before the job goes on. They are deleted
+//! in the transaction that ends the job.
+
+use super::codec::{Key, encode_raw, payload, put_pieces, scan_pieces};
+use super::trees::Name;
+use super::{Store, StoreError};
+use crate::id::JobId;
+
+impl Store {
+    /// Makes an entry durable; the future ends when it is. The same number written twice is one entry.
+    ///
+    /// # Errors
+    /// The disk is full or cannot be written; the job must not go on.
+    pub async fn append_journal(&self, job: JobId, sequence: u64, entry: &[u8]) -> Result<(), StoreError> {
+        let mut writes = Vec::new();
+        put_pieces(&mut writes, Name::Journal, &Key::new().u64(job.0).u64(sequence).bytes(), &encode_raw(entry));
+        self.inner.writer.commit(writes).await
+    }
+
+    /// The same, blocking the calling thread for a sync of the disk.
+    ///
+    /// # Errors
+    /// As [`Store::append_journal`].
+    pub fn append_journal_blocking(&self, job: JobId, sequence: u64, entry: &[u8]) -> Result<(), StoreError> {
+        let mut writes = Vec::new();
+        put_pieces(&mut writes, Name::Journal, &Key::new().u64(job.0).u64(sequence).bytes(), &encode_raw(entry));
+        self.inner.writer.commit_blocking(writes)
+    }
+
+    /// All entries of a job in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn journal(&self, job: JobId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut entries = Vec::new();
+        scan_pieces(self.trees(), Name::Journal, &Key::new().u64(job.0).bytes(), |_, value| {
+            entries.push(payload("journal entry", value)?);
+            Ok(true)
+        })?;
+        Ok(entries)
+    }
+}
