@@ -61,10 +61,13 @@ impl Engine {
         self.give_up_group(turn, run, Holder::Job(job));
         let Some(active) = self.jobs.remove(&job) else { return };
         self.queue.withdraw(job);
-        if self.queue.release(job)
-            && let Stage::Assigned { host } = &active.stage
-        {
-            turn.dirty_hosts.insert(host.clone());
+        if let Stage::Assigned { host } = &active.stage {
+            if active.cancel == Cancel::Forced && !turn.confirmed.contains(&job) {
+                self.stopping.insert(job, host.clone());
+            } else {
+                self.queue.release(job);
+                turn.dirty_hosts.insert(host.clone());
+            }
         }
         if let Some(run) = self.runs.get_mut(&run) {
             run.jobs.remove(&job);
@@ -453,6 +456,9 @@ impl Engine {
     // On the host.
 
     pub(super) fn report(&mut self, turn: &mut Turn, job: JobId, host: &HostName, report: Report) {
+        if matches!(report, Report::Finished { .. }) {
+            self.stopped(turn, job, Some(host));
+        }
         let Some(active) = self.jobs.get_mut(&job) else { return };
         match &active.stage {
             Stage::Assigned { host: assigned } if assigned == host => {}
@@ -481,7 +487,20 @@ impl Engine {
             }
             _ => {}
         }
+        if matches!(report, Report::Finished { .. }) {
+            turn.confirmed.insert(job);
+        }
         turn.tell(id, RunInput::Report { job, report });
+    }
+
+    /// The runner of a job that was ended by force has stopped it, or is given up.
+    fn stopped(&mut self, turn: &mut Turn, job: JobId, host: Option<&HostName>) {
+        if self.stopping.get(&job).is_some_and(|at| host.is_none_or(|host| host == at))
+            && let Some(at) = self.stopping.remove(&job)
+        {
+            self.queue.release(job);
+            turn.dirty_hosts.insert(at);
+        }
     }
 
     /// Takes a job from its host; it goes back to the queue.
@@ -492,6 +511,7 @@ impl Engine {
     }
 
     pub(super) fn dispatch_failed(&mut self, turn: &mut Turn, job: JobId, host: &HostName, reason: &str) {
+        self.stopped(turn, job, Some(host));
         let Some(active) = self.jobs.get_mut(&job) else { return };
         match &active.stage {
             Stage::Assigned { host: assigned } if assigned == host => {}
@@ -521,6 +541,7 @@ impl Engine {
         let Some(active) = self.jobs.get(&job) else { return };
         let result =
             JobResult { conclusion, outputs: serde_json::Map::new(), environment_url: None, reason, host_lost: false };
+        turn.confirmed.insert(job);
         turn.tell(active.run, RunInput::Report { job, report: Report::Finished { at: turn.now, result } });
     }
 
@@ -663,6 +684,7 @@ impl Engine {
                 }
             }
             Timer::ForceLimit(job) => {
+                self.stopped(turn, *job, None);
                 let Some(active) = self.jobs.get(job) else { return };
                 if let Stage::Assigned { host } = &active.stage {
                     let reason = format!("its runner on {host} did not confirm that it stopped");

@@ -22,6 +22,8 @@ pub struct RunRecord {
     pub attempt: u32,
     pub repository: RepositoryName,
     pub workflow_path: String,
+    /// The `name` of the workflow; its path when it has none or cannot be read.
+    pub workflow_name: String,
     pub title: String,
     pub event: String,
     pub git_ref: String,

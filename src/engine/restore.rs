@@ -25,6 +25,7 @@ impl Engine {
             run_numbers: HashMap::new(),
             runs: HashMap::new(),
             jobs: HashMap::new(),
+            stopping: HashMap::new(),
             groups: Groups::default(),
             last_ticket: 0,
             hosts: BTreeMap::new(),

@@ -21,6 +21,8 @@ pub struct Engine {
     /// Jobs that want a host or have one, and calls that hold or want a group.
     pub(super) jobs: HashMap<JobId, ActiveJob>,
     pub(super) queue: Queue,
+    /// Jobs that were ended by force while their runner still stops them: they keep their slots until it has.
+    pub(super) stopping: HashMap<JobId, HostName>,
     pub(super) groups: Groups,
     pub(super) last_ticket: u64,
     pub(super) hosts: BTreeMap<HostName, HostMemory>,

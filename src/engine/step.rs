@@ -1,6 +1,6 @@
 //! One step: an input, what it does to the state, and the effects in their order.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -34,6 +34,8 @@ pub(super) struct Turn {
     pub(super) finished: Vec<RunId>,
     /// Jobs that ended in this step; their last record is still to be written.
     pub(super) ended: HashMap<JobId, ActiveJob>,
+    /// Jobs whose runner is known to have stopped.
+    pub(super) confirmed: HashSet<JobId>,
 }
 
 /// What is compared at the end of a step with how it was at the beginning.
@@ -60,6 +62,7 @@ impl Turn {
             dirty_hosts: BTreeSet::new(),
             finished: Vec::new(),
             ended: HashMap::new(),
+            confirmed: HashSet::new(),
         }
     }
 
@@ -254,6 +257,11 @@ impl Engine {
             record.completed_at = state.completed_at;
             if record.title != state.title {
                 record.title.clone_from(&state.title);
+            }
+            if let Some(plan) = run.plan()
+                && record.workflow_name != plan.workflow.display_name()
+            {
+                plan.workflow.display_name().clone_into(&mut record.workflow_name);
             }
             if let Some(reason) = &state.startup_failure
                 && !record.messages.contains(reason)
@@ -508,8 +516,6 @@ impl Engine {
         if let Some(active) = self.runs.remove(&id) {
             for job in active.jobs {
                 self.jobs.remove(&job);
-                self.queue.withdraw(job);
-                self.queue.release(job);
             }
         }
     }
@@ -527,6 +533,7 @@ fn first_record(now: Timestamp, spec: &RunSpec, key: Option<String>) -> RunRecor
         run_number: spec.run_number,
         attempt: spec.attempt,
         repository: spec.event.repository.clone(),
+        workflow_name: spec.workflow_path.clone(),
         workflow_path: spec.workflow_path.clone(),
         title: String::new(),
         event: spec.event.name.clone(),
