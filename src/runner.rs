@@ -34,6 +34,7 @@ use crate::run::order::Order;
 use crate::run::report::{JobResult, Report};
 use crate::transport::{Hosts, Target, TransportError};
 
+pub use crate::run::Cancel;
 pub use executor::{Executor, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;
@@ -86,17 +87,6 @@ pub struct Assignment {
     pub journal_store: Option<Box<dyn JournalStore>>,
     pub reports: mpsc::Sender<Report>,
     pub cancel: watch::Receiver<Cancel>,
-}
-
-/// Whether a job is to stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cancel {
-    #[default]
-    No,
-    /// Stop the running step; `always()` and post steps still run within the job's cancel time-out.
-    Requested,
-    /// Stop now.
-    Forced,
 }
 
 /// Why a job cannot go on, the job itself not being at fault.

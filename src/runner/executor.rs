@@ -2,7 +2,7 @@
 //!
 //! The daemon and `towline exec` use the same executor; what differs is where secrets and journals come from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,8 +28,10 @@ pub trait Surroundings: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be read.
     fn journal(&self, job: JobId) -> Result<(Vec<Entry>, Option<Box<dyn JournalStore>>), String>;
-    /// Where the job's log is kept.
-    fn log_path(&self, order: &Order) -> PathBuf;
+    /// Where the job's log is kept, and who is told how long it is.
+    fn log(&self, order: &Order) -> (PathBuf, watch::Sender<u64>);
+    /// The job has ended: its log is complete, its records are no longer needed.
+    fn ended(&self, order: &Order);
     /// Variables of the machine's environment for this job, below everything a workflow says.
     fn machine_env(&self, order: &Order) -> Vec<(String, String)>;
 }
@@ -47,11 +49,9 @@ pub struct Executor {
 #[derive(Default)]
 struct State {
     hosts: BTreeMap<HostName, Target>,
-    running: HashMap<JobId, watch::Sender<Cancel>>,
+    running: BTreeSet<JobId>,
     /// Slots in use by host.
     slots: BTreeMap<HostName, BTreeSet<u32>>,
-    /// Lengths of the logs that are being written.
-    logs: HashMap<JobId, watch::Receiver<u64>>,
 }
 
 impl Executor {
@@ -75,26 +75,16 @@ impl Executor {
         self.state().hosts.remove(name);
     }
 
-    /// Length of the log of a job that runs here, as it grows.
-    #[must_use]
-    pub fn log_length(&self, job: JobId) -> Option<watch::Receiver<u64>> {
-        self.state().logs.get(&job).cloned()
-    }
-
     /// Starts a job, or picks up one that was started before. A second call for the same job does nothing.
     ///
     /// # Errors
     /// The host is not known, or the job's records or log cannot be opened: nothing was started.
-    pub fn start(&self, host: &HostName, order: Order) -> Result<(), String> {
+    pub fn start(&self, host: &HostName, order: Arc<Order>, cancel: watch::Receiver<Cancel>) -> Result<(), String> {
         let job = order.job;
         let (entries, journal_store) = self.surroundings.journal(job)?;
-        let (length_sender, length) = watch::channel(0);
-        let log = LogFile::open(&self.surroundings.log_path(&order), length_sender)
-            .map_err(|error| format!("cannot open the log of job {job}: {error}"))?;
-        let (cancel_sender, cancel) = watch::channel(Cancel::No);
         let (target, slot) = {
             let mut state = self.state();
-            if state.running.contains_key(&job) {
+            if state.running.contains(&job) {
                 return Ok(());
             }
             let target = state.hosts.get(host).cloned().ok_or_else(|| format!("the host {host} is not configured"))?;
@@ -106,16 +96,19 @@ impl Executor {
                 None => (1..).find(|slot| !slots.contains(slot)).unwrap_or(u32::MAX),
             };
             slots.insert(slot);
-            state.running.insert(job, cancel_sender);
-            state.logs.insert(job, length);
+            state.running.insert(job);
             (target, slot)
         };
-        let order = Arc::new(order);
+        let (path, length) = self.surroundings.log(&order);
+        let log = LogFile::open(&path, length).map_err(|error| {
+            self.release(host, job, slot);
+            format!("cannot open the log of job {job}: {error}")
+        })?;
         let secrets = super::secrets::resolve(&order.secret_levels, self.surroundings.secrets(&order));
         let (report_sender, mut reports) = mpsc::channel(256);
         let machine_env = self.surroundings.machine_env(&order);
         let assignment = Assignment {
-            order,
+            order: order.clone(),
             target,
             slot,
             secrets,
@@ -139,34 +132,24 @@ impl Executor {
         });
         self.tracker.spawn(async move {
             this.runner.run(assignment).await;
-            let mut state = this.state();
-            state.running.remove(&job);
-            state.logs.remove(&job);
-            if let Some(slots) = state.slots.get_mut(&host) {
-                slots.remove(&slot);
-            }
+            this.surroundings.ended(&order);
+            this.release(&host, job, slot);
         });
         Ok(())
-    }
-
-    /// Tells a job to stop. A job that does not run here is not told.
-    pub fn cancel(&self, job: JobId, force: bool) {
-        let wanted = if force { Cancel::Forced } else { Cancel::Requested };
-        if let Some(cancel) = self.state().running.get(&job) {
-            cancel.send_if_modified(|now| {
-                let more = wanted > *now;
-                if more {
-                    *now = wanted;
-                }
-                more
-            });
-        }
     }
 
     /// Jobs that run.
     #[must_use]
     pub fn running(&self) -> usize {
         self.state().running.len()
+    }
+
+    fn release(&self, host: &HostName, job: JobId, slot: u32) {
+        let mut state = self.state();
+        state.running.remove(&job);
+        if let Some(slots) = state.slots.get_mut(host) {
+            slots.remove(&slot);
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

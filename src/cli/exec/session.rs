@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::id::{HostName, JobId};
 use crate::queue::HostFacts;
 use crate::run::order::Order;
 use crate::run::report::Report;
-use crate::run::{Conclusion, JobPhase, RunState};
+use crate::run::{Cancel, Conclusion, JobPhase, RunState};
 use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, Sources, Surroundings};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
@@ -73,7 +73,9 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         .filter_map(|text| text.split_once('='))
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
-    let surroundings = Here { secrets, logs: prepared.scratch.path.join("logs"), env: env.clone() };
+    let lengths = Lengths::default();
+    let surroundings = Here {
+        lengths: lengths.clone(), secrets, logs: prepared.scratch.path.join("logs"), env: env.clone() };
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone());
@@ -89,12 +91,14 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         github,
         env: env.clone(),
         logs: prepared.scratch.path.join("logs"),
-        screen: Arc::new(std::sync::Mutex::new(Screen::new())),
+        screen: Arc::new(Mutex::new(Screen::new())),
         followed: TaskTracker::new(),
         run: None,
         state: None,
         jobs: BTreeMap::new(),
         timer: None,
+        cancels: BTreeMap::new(),
+        lengths,
     };
     session.say(&format!(
         "{} · {} on {}",
@@ -152,13 +156,18 @@ struct Session {
     /// `--env`: below the workflow's own.
     env: Vec<(String, String)>,
     logs: PathBuf,
-    screen: Arc<std::sync::Mutex<Screen>>,
+    screen: Arc<Mutex<Screen>>,
     followed: TaskTracker,
     run: Option<RunRecord>,
     state: Option<RunState>,
     jobs: BTreeMap<JobId, JobRecord>,
     timer: Option<jiff::Timestamp>,
+    cancels: BTreeMap<JobId, watch::Sender<Cancel>>,
+    lengths: Lengths,
 }
+
+/// Lengths of logs that were opened and are not followed yet.
+type Lengths = Arc<Mutex<BTreeMap<JobId, watch::Receiver<u64>>>>;
 
 impl Session {
     async fn work(
@@ -215,13 +224,20 @@ impl Session {
                 match effect {
                     Effect::Persist(changes) => changes.into_iter().for_each(|change| self.remember(change)),
                     Effect::Dispatch { job, host, order } | Effect::Attach { job, host, order } => {
-                        let order = self.completed(*order);
-                        match self.executor.start(&host, order) {
+                        let order = Arc::new(self.completed(*order));
+                        let (sender, cancel) = watch::channel(Cancel::No);
+                        self.cancels.insert(job, sender);
+                        match self.executor.start(&host, order, cancel) {
                             Ok(()) => self.follow_log(job),
                             Err(reason) => inputs.push_back(Input::DispatchFailed { job, host, reason }),
                         }
                     }
-                    Effect::CancelJob { job, force, .. } => self.executor.cancel(job, force),
+                    Effect::CancelJob { job, force, .. } => {
+                        if let Some(cancel) = self.cancels.get(&job) {
+                            let wanted = if force { Cancel::Forced } else { Cancel::Requested };
+                            cancel.send_modify(|now| *now = wanted.max(*now));
+                        }
+                    }
                     Effect::SetTimer(at) => self.timer = Some(at),
                     Effect::Answer(answer) => answers.push(answer),
                     Effect::Update(_) => {}
@@ -279,7 +295,7 @@ impl Session {
 
     /// Prints a job's log as it grows. Readers read the file; they never slow the job.
     fn follow_log(&self, job: JobId) {
-        let Some(mut length) = self.executor.log_length(job) else { return };
+        let Some(mut length) = self.lengths.lock().unwrap_or_else(PoisonError::into_inner).remove(&job) else { return };
         let path = self.logs.join(format!("{job}.log"));
         let screen = self.screen.clone();
         self.followed.spawn(async move {
@@ -299,7 +315,7 @@ impl Session {
                     }
                     // Only whole lines; the rest comes with the next look.
                     let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else { break };
-                    screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).log(job, &bytes[..=end]);
+                    screen.lock().unwrap_or_else(PoisonError::into_inner).log(job, &bytes[..=end]);
                     position += end as u64 + 1;
                 }
                 if length.changed().await.is_err() {
@@ -335,7 +351,7 @@ impl Session {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Screen> {
-        self.screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,6 +377,7 @@ fn interrupts_of_this_process() -> mpsc::Receiver<()> {
 
 /// What the command line gives to the jobs.
 struct Here {
+    lengths: Lengths,
     secrets: BTreeMap<String, SecretString>,
     logs: PathBuf,
     env: Vec<(String, String)>,
@@ -375,9 +392,13 @@ impl Surroundings for Here {
         Ok((Vec::new(), None))
     }
 
-    fn log_path(&self, order: &Order) -> PathBuf {
-        self.logs.join(format!("{}.log", order.job))
+    fn log(&self, order: &Order) -> (PathBuf, watch::Sender<u64>) {
+        let (sender, receiver) = watch::channel(0);
+        self.lengths.lock().unwrap_or_else(PoisonError::into_inner).insert(order.job, receiver);
+        (self.logs.join(format!("{}.log", order.job)), sender)
     }
+
+    fn ended(&self, _: &Order) {}
 
     fn machine_env(&self, _: &Order) -> Vec<(String, String)> {
         self.env.clone()
