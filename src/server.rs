@@ -2,9 +2,28 @@
 //!
 //! Reads come from the store and from snapshots; writes are inputs to the engine. It never touches a run itself.
 
+mod api;
+mod app;
+mod archive;
+mod assets;
+pub mod auth;
+mod form;
+pub mod format;
+pub mod graph;
+mod health;
 pub mod listen;
+mod logs;
+mod metrics;
+mod needs;
+pub mod pages;
 pub mod peer;
+mod site;
+pub mod source;
+mod streams;
+pub mod terminal;
 pub mod tls;
+pub mod view;
+mod wire;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
+pub use app::{App, Settings};
 pub use listen::{Address, Endpoint, Limits};
 pub use peer::{Network, Origin, Peer};
 pub use tls::{CertificateSource, Certificates};
@@ -36,12 +56,20 @@ pub enum Error {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("{} is not what we wrote", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
     #[error("{} holds no usable PEM", path.display())]
     Pem { path: PathBuf, source: rustls_pki_types::pem::Error },
     #[error("cannot use the certificate")]
     Tls { source: rustls::Error },
     #[error("cannot issue a certificate")]
     Issue { source: rcgen::Error },
+}
+
+/// Everything that is served: pages, the API, health, metrics. Other rooms add their own routes beside it.
+#[must_use]
+pub fn router(app: &App) -> Router {
+    site::routes(app).merge(api::routes(app)).merge(health::routes()).with_state(app.clone())
 }
 
 /// What to listen on and how.

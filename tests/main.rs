@@ -1,5 +1,13 @@
 //! The one integration binary: a directory or file per area.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "all of it is tests: what goes wrong must fail them, and what is skipped must be said"
+)]
+
 mod support;
 
 mod daemon;
@@ -9,6 +17,7 @@ mod expressions;
 mod hosts;
 mod plans;
 mod server;
+mod services;
 mod store;
 mod toolkit;
 mod triggers;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
+use super::app::Asked;
 use super::peer::{Origin, Peer};
 use super::tls::Certificates;
 
@@ -239,7 +240,9 @@ impl Loop {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let inner = TowerToHyperService::new(self.router);
         let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+            let asked = Asked(request.uri().clone());
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(asked);
             inner.call(request)
         });
         let builder = builder(&self.limits);

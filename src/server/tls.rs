@@ -101,8 +101,8 @@ fn own(now: Timestamp, folder: &Path, names: &[String]) -> Result<CertifiedKey, 
     let (ca_pem, ca_key) = (folder.join("ca.pem"), folder.join("ca.key"));
     if !ca_pem.exists() || !ca_key.exists() {
         let (pem, key) = authority(now).map_err(|source| Error::Issue { source })?;
-        write(&ca_key, &key, 0o600)?;
-        write(&ca_pem, &pem, 0o644)?;
+        write(&ca_key, key.as_bytes(), 0o600)?;
+        write(&ca_pem, pem.as_bytes(), 0o644)?;
     }
     let (leaf_pem, leaf_key, leaf_note) =
         (folder.join("server.pem"), folder.join("server.key"), folder.join("server.names"));
@@ -120,9 +120,9 @@ fn own(now: Timestamp, folder: &Path, names: &[String]) -> Result<CertifiedKey, 
         })?;
         let until = now + (24 * 397).hours();
         let (pem, key) = leaf(now, until, names, &issuer).map_err(|source| Error::Issue { source })?;
-        write(&leaf_key, &key, 0o600)?;
-        write(&leaf_pem, &(pem + &read(&ca_pem)?), 0o644)?;
-        write(&leaf_note, &format!("{until}\n{wanted}"), 0o644)?;
+        write(&leaf_key, key.as_bytes(), 0o600)?;
+        write(&leaf_pem, (pem + &read(&ca_pem)?).as_bytes(), 0o644)?;
+        write(&leaf_note, format!("{until}\n{wanted}").as_bytes(), 0o644)?;
     }
     certified(&leaf_pem, &read(&leaf_pem)?, &leaf_key, &read(&leaf_key)?)
 }
@@ -179,13 +179,13 @@ fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Written beside and renamed, so that a crash leaves the old file or the new one.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
+pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     use std::io::Write;
     let beside = path.with_extension("new");
     let wrote = (|| {
         let _ = std::fs::remove_file(&beside);
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)
     })();

@@ -434,8 +434,10 @@ fn shortened(message: &str) -> String {
     }
 }
 
-/// Whether a line of which `held` and then `rest` are known begins with `::`, after space.
+/// Whether a line of which `held` and then `rest` are known begins with `::`, after space. Only so much space is looked
+/// at: a line of nothing else may come byte by byte.
 fn begins_as_command(held: &[u8], rest: &[u8]) -> bool {
-    let mut start = held.iter().chain(rest).skip_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n').take(2);
-    start.by_ref().eq(b"::")
+    const SPACE: usize = 1024;
+    let start = held.iter().chain(rest).take(SPACE);
+    start.skip_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n').take(2).eq(b"::")
 }

@@ -11,10 +11,26 @@ const SHORTEST_BASE64: usize = 6;
 /// PowerShell prints parts of an argument; shorter parts are not secret enough (as in GitHub's runner).
 const SHORTEST_PART: usize = 6;
 
+/// Of a longer value only the plain form is searched for: the largest secret GitHub keeps is smaller.
+const LONGEST_ENCODED: usize = 64 * 1024;
+
+/// A longer value cannot be in a line, which is printed in shorter pieces; its lines are masked on their own.
+const LONGEST: usize = 1024 * 1024;
+
 /// All forms of one value, the value itself first; duplicates and empty ones may be among them only once removed.
 pub(super) fn forms(value: &str) -> impl Iterator<Item = String> {
-    let mut forms = vec![value.to_owned()];
-    base64(value, &mut forms);
+    let mut forms = Vec::new();
+    if value.len() <= LONGEST {
+        forms.push(value.to_owned());
+    }
+    if value.len() <= LONGEST_ENCODED {
+        encoded(value, &mut forms);
+    }
+    forms.into_iter().filter(|form| !form.is_empty())
+}
+
+fn encoded(value: &str, forms: &mut Vec<String>) {
+    base64(value, forms);
     // What is passed to a program in double quotes.
     forms.push(value.replace('"', "\\\""));
     // A string inside an expression.
@@ -24,7 +40,6 @@ pub(super) fn forms(value: &str) -> impl Iterator<Item = String> {
     forms.push(xml(value));
     forms.extend(without_quotes(value).map(str::to_owned));
     forms.extend(powershell(value).into_iter().flatten().map(str::to_owned));
-    forms.into_iter().filter(|form| !form.is_empty())
 }
 
 /// A secret inside longer text, like `user:password`, begins at one of three alignments: its own digits are those of

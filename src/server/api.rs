@@ -1,0 +1,148 @@
+//! The API below `/api/v3`: GitHub's shapes and addresses, and what is Towline's own below `/towline`.
+
+pub(super) mod actions;
+mod graphql;
+pub(super) mod lists;
+mod openapi;
+mod repositories;
+mod towline;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::app::{App, Fault};
+
+/// Bodies of API requests; nothing here needs more.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// All routes of the API.
+pub(super) fn routes(app: &App) -> Router<App> {
+    let v3 = Router::new()
+        .route("/", get(repositories::root))
+        .route("/meta", get(repositories::meta))
+        .route("/user", get(repositories::user))
+        .route("/rate_limit", get(repositories::rate_limit))
+        .route("/user/repos", get(repositories::list))
+        .route("/repos/{owner}/{name}", get(repositories::one))
+        .route("/repos/{owner}/{name}/contents/{*path}", get(repositories::contents))
+        .route("/repos/{owner}/{name}/commits/{sha}/check-runs", get(repositories::check_runs))
+        .route("/repos/{owner}/{name}/commits/{sha}/status", get(repositories::status))
+        .route("/repos/{owner}/{name}/check-runs/{id}", get(repositories::check_run))
+        .route("/repos/{owner}/{name}/check-runs/{id}/annotations", get(repositories::annotations))
+        .nest("/repos/{owner}/{name}/actions", actions())
+        .nest("/towline", towline())
+        .fallback(|| async { Fault::NotFound })
+        .method_not_allowed_fallback(|| async { Fault::NotFound });
+    Router::new()
+        .nest("/api/v3", v3)
+        // `nest` does not take the slash that `gh auth status` sends.
+        .route("/api/v3/", get(repositories::root))
+        .route("/api/graphql", post(graphql::answer))
+        .layer(middleware::from_fn_with_state(app.clone(), finish))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
+fn actions() -> Router<App> {
+    Router::new()
+        .route("/runs", get(actions::runs))
+        .route("/runs/{id}", get(actions::run).delete(actions::delete_run))
+        .route("/runs/{id}/attempts/{attempt}", get(actions::attempt))
+        .route("/runs/{id}/attempts/{attempt}/jobs", get(actions::attempt_jobs))
+        .route("/runs/{id}/attempts/{attempt}/logs", get(actions::attempt_logs))
+        .route("/runs/{id}/jobs", get(actions::run_jobs))
+        .route("/runs/{id}/logs", get(actions::run_logs))
+        .route("/runs/{id}/artifacts", get(actions::artifacts))
+        .route("/runs/{id}/timing", get(actions::run_timing))
+        .route("/runs/{id}/cancel", post(actions::cancel))
+        .route("/runs/{id}/force-cancel", post(actions::force_cancel))
+        .route("/runs/{id}/rerun", post(actions::rerun))
+        .route("/runs/{id}/rerun-failed-jobs", post(actions::rerun_failed))
+        .route("/runs/{id}/approve", post(actions::approve))
+        .route("/runs/{id}/pending_deployments", get(actions::pending_deployments).post(actions::review_deployments))
+        .route("/jobs/{id}", get(actions::job))
+        .route("/jobs/{id}/logs", get(actions::job_logs))
+        .route("/jobs/{id}/rerun", post(actions::rerun_job))
+        .route("/artifacts", get(actions::artifacts))
+        .route("/caches", get(actions::caches))
+        .route("/workflows", get(actions::workflows))
+        .route("/workflows/{workflow}", get(actions::workflow))
+        .route("/workflows/{workflow}/runs", get(actions::workflow_runs))
+        .route("/workflows/{workflow}/timing", get(actions::workflow_timing))
+        .route("/workflows/{workflow}/dispatches", post(actions::dispatch))
+        .route("/workflows/{workflow}/enable", put(actions::enable))
+        .route("/workflows/{workflow}/disable", put(actions::disable))
+        .route("/runners", get(actions::runners))
+        .route("/permissions", get(actions::permissions))
+}
+
+fn towline() -> Router<App> {
+    Router::new()
+        .route("/events", get(towline::events))
+        .route("/hosts", get(towline::hosts))
+        .route("/hosts/{host}/drain", put(towline::drain).delete(towline::resume))
+        .route("/hosts/{host}/pause", put(towline::pause_host).delete(towline::resume_host))
+        .route("/queue", get(towline::queue))
+        .route("/queue/pause", put(towline::pause_queue).delete(towline::resume_queue))
+        .route("/runs", get(towline::runs))
+        .route("/runs/{id}", get(towline::run))
+        .route("/runs/{id}/pause", put(towline::pause_run).delete(towline::resume_run))
+        .route("/jobs/{id}/why", get(towline::why))
+        .route("/deliveries", get(towline::deliveries))
+        .route("/audit", get(towline::audit))
+        .route("/tokens", get(towline::tokens).post(towline::create_token))
+        .route("/tokens/{name}", delete(towline::revoke_token))
+        .route("/openapi.json", get(openapi::document))
+        .route("/signed/runs/{id}/attempts/{attempt}/logs.zip", get(actions::signed_run_logs))
+        .route("/signed/jobs/{id}/log.txt", get(actions::signed_job_log))
+}
+
+/// Adds what every answer of the API has, and turns an answer the client already holds into 304.
+async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let held = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        response = Fault::TooLarge.into_response();
+    }
+    let headers = response.headers_mut();
+    headers.insert("x-github-media-type", HeaderValue::from_static("github.v3; format=json"));
+    headers.insert("x-github-enterprise-version", HeaderValue::from_static(repositories::ENTERPRISE_VERSION));
+    headers.insert("x-oauth-scopes", HeaderValue::from_static("repo, workflow, read:org, gist"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept, Authorization, Cookie"));
+    let is_json =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    app.metrics.answered(response.status().as_u16());
+    if !reads || !is_json || response.status() != StatusCode::OK {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    // JSON answers are whole in memory already; collecting one copies nothing.
+    let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
+        return Fault::Broken("an answer could not be collected".to_owned()).into_response();
+    };
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+    let mut tag = String::from("W/\"");
+    for byte in &digest.as_ref()[..16] {
+        use std::fmt::Write;
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    let same = held.and_then(|held| {
+        held.to_str().map(|held| held.split(',').any(|one| one.trim() == tag || one.trim() == "*")).ok()
+    });
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        parts.headers.insert(header::ETAG, tag);
+    }
+    if same == Some(true) {
+        parts.status = StatusCode::NOT_MODIFIED;
+        parts.headers.remove(header::CONTENT_LENGTH);
+        return Response::from_parts(parts, Body::empty());
+    }
+    Response::from_parts(parts, Body::from(bytes))
+}

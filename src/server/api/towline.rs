@@ -1,0 +1,306 @@
+//! Towline's own additions: hosts, queue, reasons, deliveries, audit, tokens, updates.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::engine::Input;
+use crate::id::{HostName, JobId, RepositoryName, RunId};
+use crate::server::app::{App, Asked, Caller, Fault, answered, query};
+use crate::server::auth::{self, Role, Via};
+use crate::server::streams::{self, UpdateFilter};
+use crate::server::view::{HostView, RunView, step_state};
+use crate::server::{form, format, wire};
+
+use super::lists::{self, Page};
+
+pub(super) async fn events(State(app): State<App>, caller: Caller, Asked(uri): Asked) -> Result<Response, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let pairs = query(&uri);
+    let number = |name| form::first(&pairs, name).and_then(|value| value.parse().ok());
+    let filter = UpdateFilter { run: number("run").map(RunId), job: number("job").map(JobId) };
+    Ok(streams::updates(&app, &caller, filter))
+}
+
+/// A client of some repositories only sees a host's load, not whose it is.
+fn host(caller: &Caller, host: &HostView) -> Value {
+    let jobs: Vec<Value> = host
+        .jobs
+        .iter()
+        .filter(|slot| caller.client.sees(&slot.repository))
+        .map(|slot| {
+            json!({
+                "id": slot.job.0, "run_id": slot.run.0, "repository": slot.repository, "name": slot.name,
+                "started_at": slot.started_at.map(format::api),
+            })
+        })
+        .collect();
+    json!({
+        "name": host.name, "address": host.address, "state": host.state.word(), "reason": host.reason,
+        "labels": host.labels, "slots": host.slots, "slots_used": host.jobs.len(), "jobs": jobs,
+        "facts": host.facts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "last_seen_at": host.last_seen.map(format::api),
+        "latency_ms": host.latency.map(|latency| i64::try_from(latency.as_millis()).unwrap_or(i64::MAX)),
+    })
+}
+
+pub(super) async fn hosts(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let hosts: Vec<Value> = app.source.hosts(caller.now).await?.iter().map(|one| host(&caller, one)).collect();
+    Ok(Json(json!({"total_count": hosts.len(), "hosts": hosts})))
+}
+
+pub(super) async fn queue(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let active = app.source.active().await?;
+    let seen: Vec<RunView> = active.into_iter().filter(|run| caller.client.sees(&run.repository)).collect();
+    let waiting: Vec<Value> = app
+        .source
+        .waiting(&seen)
+        .await?
+        .iter()
+        .map(|one| {
+            json!({
+                "job_id": one.job.0, "run_id": one.run.0, "repository": one.repository, "name": one.name,
+                "title": one.title, "labels": one.labels, "since": format::api(one.since), "reason": one.reason,
+                "state": one.state.word(),
+            })
+        })
+        .collect();
+    let paused = app.source.engine.summary().borrow().paused;
+    Ok(Json(json!({"total_count": waiting.len(), "paused": paused, "jobs": waiting})))
+}
+
+pub(super) async fn runs(State(app): State<App>, caller: Caller, Asked(uri): Asked) -> Result<Response, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let pairs = query(&uri);
+    let page = Page::of(&pairs);
+    let repository = form::first(&pairs, "repository").map(RepositoryName::from);
+    let (runs, total) = match lists::run_filter(repository, &pairs)? {
+        Some(filter) => match form::first(&pairs, "q").filter(|text| !text.is_empty()) {
+            Some(text) => app.source.search(filter, text, page.skip(), page.size).await?,
+            None => app.source.runs(filter, page.skip(), page.size).await?,
+        },
+        None => (Vec::new(), 0),
+    };
+    let seen = runs.iter().filter(|run| caller.client.sees(&run.repository));
+    let items = seen.map(|run| wire::run(&caller.base, run)).collect();
+    // What a client may not see is not counted for it either.
+    let total = if caller.client.repositories.is_empty() { total } else { 0 };
+    Ok(lists::answer(&caller, &uri, page, total, "workflow_runs", items))
+}
+
+/// A run by its number alone, with its jobs: one request for scripts and `towline run view`.
+pub(super) async fn run(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let run = find(&app, &caller, id).await?;
+    let jobs = app.source.jobs(&run).await?;
+    let mut body = wire::run(&caller.base, &run);
+    let listed: Vec<Value> = jobs
+        .iter()
+        .map(|job| {
+            let mut one = wire::job(&caller.base, &run, job);
+            one["state"] = job.state().word().into();
+            one["reason"] = job.reason.clone().into();
+            one["detached"] = job.detached.clone().into();
+            for (shown, step) in one["steps"].as_array_mut().into_iter().flatten().zip(&job.steps) {
+                shown["state"] = step_state(step, job.completed_at.is_some()).word().into();
+            }
+            one
+        })
+        .collect();
+    body["jobs"] = listed.into();
+    body["state"] = run.state().word().into();
+    body["messages"] = run.messages.clone().into();
+    Ok(Json(body))
+}
+
+async fn find(app: &App, caller: &Caller, id: u64) -> Result<RunView, Fault> {
+    let run = app.source.run(RunId(id)).await?.ok_or(Fault::NotFound)?;
+    caller.see(&run.repository)?;
+    Ok(run)
+}
+
+pub(super) async fn why(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let (run, job) = app.source.job(JobId(id)).await?.ok_or(Fault::NotFound)?;
+    caller.see(&run.repository)?;
+    let reasons = app.source.engine.why(job.id).await?;
+    let reasons: Vec<Value> = reasons
+        .iter()
+        .map(|reason| {
+            json!({
+                "reason": reason.to_string(), "remedy": reason.remedy(), "since": format::api(reason.since),
+                "obstacle": reason.obstacle,
+            })
+        })
+        .collect();
+    Ok(Json(json!({"job_id": id, "state": job.state().word(), "reasons": reasons})))
+}
+
+pub(super) async fn deliveries(
+    State(app): State<App>,
+    caller: Caller,
+    Asked(uri): Asked,
+) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let page = Page::of(&query(&uri));
+    let all = app.source.deliveries(page.skip(), page.size).await?;
+    let items: Vec<Value> = all
+        .iter()
+        .filter(|one| {
+            caller.client.repositories.is_empty() || caller.client.sees(&RepositoryName(one.repository.clone()))
+        })
+        .map(|one| {
+            json!({
+                "id": one.id, "source": one.source, "event": one.event, "repository": one.repository,
+                "received_at": format::api(one.at), "outcome": one.outcome,
+                "run_ids": one.runs.iter().map(|(_, run)| run.0).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    Ok(Json(json!({"deliveries": items})))
+}
+
+pub(super) async fn audit(State(app): State<App>, caller: Caller, Asked(uri): Asked) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Admin)?;
+    let page = Page::of(&query(&uri));
+    let lines = app.source.store.audit_log(page.skip(), page.size)?;
+    let items: Vec<Value> = lines
+        .iter()
+        .map(|line| {
+            json!({
+                "at": line.at.to_string(), "actor": line.actor, "action": line.action, "subject": line.subject,
+                "detail": line.detail,
+            })
+        })
+        .collect();
+    Ok(Json(json!({"audit": items})))
+}
+
+/// What changes the whole daemon takes an admin, or an operator where the change can be undone by a click.
+fn may(caller: &Caller, role: Role) -> Result<(), Fault> {
+    caller.at_least(role)?;
+    if caller.client.via == Via::Session {
+        return Err(Fault::Forbidden(
+            "The API takes changes with a token only, not with the cookie of pages.".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+async fn tell(app: &App, caller: &Caller, action: &str, subject: &str, input: Input) -> Result<Response, Fault> {
+    app.audit(&caller.client, action, subject, "").await?;
+    answered(app.source.engine.send(input).await?)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn drain(State(app): State<App>, caller: Caller, Path(host): Path<String>) -> Result<Response, Fault> {
+    may(&caller, Role::Operator)?;
+    let input = Input::Drain { host: HostName(host.clone()), draining: true };
+    tell(&app, &caller, "host.drain", &host, input).await
+}
+
+pub(super) async fn resume(
+    State(app): State<App>,
+    caller: Caller,
+    Path(host): Path<String>,
+) -> Result<Response, Fault> {
+    may(&caller, Role::Operator)?;
+    let input = Input::Drain { host: HostName(host.clone()), draining: false };
+    tell(&app, &caller, "host.resume", &host, input).await
+}
+
+pub(super) async fn pause_host(
+    State(app): State<App>,
+    caller: Caller,
+    Path(host): Path<String>,
+) -> Result<Response, Fault> {
+    may(&caller, Role::Operator)?;
+    let input = Input::PauseHost { host: HostName(host.clone()), paused: true };
+    tell(&app, &caller, "host.pause", &host, input).await
+}
+
+pub(super) async fn resume_host(
+    State(app): State<App>,
+    caller: Caller,
+    Path(host): Path<String>,
+) -> Result<Response, Fault> {
+    may(&caller, Role::Operator)?;
+    let input = Input::PauseHost { host: HostName(host.clone()), paused: false };
+    tell(&app, &caller, "host.resume", &host, input).await
+}
+
+pub(super) async fn pause_queue(State(app): State<App>, caller: Caller) -> Result<Response, Fault> {
+    may(&caller, Role::Operator)?;
+    tell(&app, &caller, "queue.pause", "queue", Input::PauseQueue { paused: true }).await
+}
+
+pub(super) async fn resume_queue(State(app): State<App>, caller: Caller) -> Result<Response, Fault> {
+    may(&caller, Role::Operator)?;
+    tell(&app, &caller, "queue.resume", "queue", Input::PauseQueue { paused: false }).await
+}
+
+async fn set_run_paused(app: &App, caller: &Caller, id: u64, paused: bool) -> Result<Response, Fault> {
+    let run = find(app, caller, id).await?;
+    caller.change(&run.repository, Role::Operator)?;
+    let action = if paused { "run.pause" } else { "run.resume" };
+    let subject = format!("{}#{id}", run.repository);
+    tell(app, caller, action, &subject, Input::PauseRun { run: run.id, paused }).await
+}
+
+pub(super) async fn pause_run(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Response, Fault> {
+    set_run_paused(&app, &caller, id, true).await
+}
+
+pub(super) async fn resume_run(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Response, Fault> {
+    set_run_paused(&app, &caller, id, false).await
+}
+
+pub(super) async fn tokens(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Admin)?;
+    let tokens: Vec<Value> = app
+        .source
+        .store
+        .tokens()?
+        .iter()
+        .map(|token| {
+            json!({
+                "name": token.name, "role": Role::from(token.role).as_str(), "repositories": token.repositories,
+                "created_at": format::api(token.created_at), "expires_at": token.expires_at.map(format::api),
+            })
+        })
+        .collect();
+    Ok(Json(json!({"tokens": tokens})))
+}
+
+pub(super) async fn create_token(State(app): State<App>, caller: Caller, body: Bytes) -> Result<Response, Fault> {
+    may(&caller, Role::Admin)?;
+    let wish: Value = serde_json::from_slice(&body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?;
+    let name = wish["name"].as_str().filter(|name| !name.is_empty() && name.len() <= 100);
+    let name = name.ok_or_else(|| Fault::Invalid("name must be 1 to 100 bytes".to_owned()))?;
+    let role = auth::role(wish["role"].as_str().unwrap_or("viewer")).map_err(Fault::Invalid)?;
+    let repositories = wish["repositories"].as_array().into_iter().flatten();
+    let repositories = repositories.filter_map(Value::as_str).map(RepositoryName::from).collect();
+    let expires_at = match wish["expires_at"].as_str() {
+        Some(text) => Some(text.parse().map_err(|_| Fault::Invalid("expires_at is not a time".to_owned()))?),
+        None => None,
+    };
+    app.audit(&caller.client, "token.create", name, Role::from(role).as_str()).await?;
+    let value = app.auth.create(caller.now, name, role, repositories, expires_at).await?;
+    let body = json!({"name": name, "role": Role::from(role).as_str(), "token": value});
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+pub(super) async fn revoke_token(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, Fault> {
+    may(&caller, Role::Admin)?;
+    app.audit(&caller.client, "token.revoke", &name, "").await?;
+    if app.auth.revoke(&name).await? { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Fault::NotFound) }
+}

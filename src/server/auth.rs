@@ -1,0 +1,507 @@
+//! Who may do what: tokens, sessions, local clients; and what a wrong guess costs.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::{constant_time, digest, hmac, rand};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, header};
+use jiff::{Timestamp, ToSpan};
+
+use crate::id::RepositoryName;
+use crate::store::{self, Store, StoreError, TokenRecord};
+
+use super::Error;
+use super::peer::{Origin, Peer};
+
+/// What a client may do, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Nothing: not signed in.
+    Nobody,
+    /// Reads.
+    Viewer,
+    /// Starts, cancels, approves.
+    Operator,
+    /// Everything: hosts, secrets, tokens.
+    Admin,
+}
+
+impl Role {
+    /// The word used in commands and files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl From<store::Role> for Role {
+    fn from(role: store::Role) -> Self {
+        match role {
+            store::Role::Viewer => Self::Viewer,
+            store::Role::Operator => Self::Operator,
+            store::Role::Admin => Self::Admin,
+        }
+    }
+}
+
+/// `viewer`, `operator`, `admin`.
+///
+/// # Errors
+/// A sentence that names the roles.
+pub fn role(word: &str) -> Result<store::Role, String> {
+    match word {
+        "viewer" => Ok(store::Role::Viewer),
+        "operator" => Ok(store::Role::Operator),
+        "admin" => Ok(store::Role::Admin),
+        other => Err(format!("{other:?} is not a role; there are viewer, operator and admin")),
+    }
+}
+
+/// Whether network clients need a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everyone does, except over the unix socket.
+    Tokens,
+    /// Clients on loopback are administrators. For a demo or a machine with one user; others still need a token.
+    OpenOnLoopback,
+}
+
+/// Who sends a request, and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub name: String,
+    pub role: Role,
+    /// The repositories this client sees; empty: all.
+    pub repositories: Vec<RepositoryName>,
+    pub via: Via,
+}
+
+/// How a client was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    Nothing,
+    /// The unix socket, or loopback where that is open.
+    Local,
+    Token,
+    /// The cookie of the pages.
+    Session,
+}
+
+impl Client {
+    /// A client that showed nothing.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { name: "anonymous".to_owned(), role: Role::Nobody, repositories: Vec::new(), via: Via::Nothing }
+    }
+
+    /// Whether this client may know of a repository. What it may not see does not exist for it.
+    #[must_use]
+    pub fn sees(&self, repository: &RepositoryName) -> bool {
+        self.role > Role::Nobody
+            && (self.repositories.is_empty()
+                || self.repositories.iter().any(|one| one.as_str().eq_ignore_ascii_case(repository.as_str())))
+    }
+}
+
+/// Why a client was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A token that is not known, or no longer.
+    BadCredentials,
+    /// Too many wrong ones from this address.
+    TooManyFailures,
+    /// The request names a host that is not ours: another site's page may be behind it.
+    ForeignHost,
+}
+
+/// The tokens in the store, and the key of sessions in the state directory.
+#[derive(Debug)]
+pub struct Auth {
+    mode: Mode,
+    /// What a client without a token may do on the network; viewer when reading is open to all.
+    anonymous: Role,
+    store: Store,
+    key: hmac::Key,
+    failures: Mutex<HashMap<IpAddr, (u32, Timestamp)>>,
+    /// Hosts that requests may name when no token protects them, besides loopback names.
+    own_hosts: Vec<String>,
+}
+
+const COOKIE: &str = "towline";
+/// Wrong tokens from one address in a minute before it is answered 429.
+const FAILURE_LIMIT: u32 = 20;
+
+impl Auth {
+    /// Takes the tokens of `store` and opens (or makes) `session.key` in `folder`.
+    ///
+    /// # Errors
+    /// The key cannot be written.
+    pub fn open(
+        folder: &Path,
+        store: Store,
+        mode: Mode,
+        open_reads: bool,
+        own_hosts: Vec<String>,
+    ) -> Result<Self, Error> {
+        let key_path = folder.join("session.key");
+        let key = match std::fs::read(&key_path) {
+            Ok(key) if key.len() == 32 => key,
+            _ => {
+                let key = random().to_vec();
+                super::tls::write(&key_path, &key, 0o600)?;
+                key
+            }
+        };
+        Ok(Self {
+            mode,
+            anonymous: if open_reads { Role::Viewer } else { Role::Nobody },
+            store,
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            failures: Mutex::default(),
+            own_hosts,
+        })
+    }
+
+    /// Makes a token and returns its value, which is shown this once. A token of the same name is replaced.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing changed then.
+    pub async fn create(
+        &self,
+        now: Timestamp,
+        name: &str,
+        role: store::Role,
+        repositories: Vec<RepositoryName>,
+        expires_at: Option<Timestamp>,
+    ) -> Result<String, StoreError> {
+        let value = format!("twl_{}", URL_SAFE_NO_PAD.encode(random()));
+        let hash = hashed(&value);
+        let before = self.store.tokens()?;
+        let record = TokenRecord {
+            hash,
+            name: name.to_owned(),
+            role,
+            repositories,
+            created_at: now,
+            expires_at,
+            last_used_at: None,
+        };
+        self.store.put_token(&record).await?;
+        for old in before.iter().filter(|old| old.name == name) {
+            self.store.delete_token(&old.hash).await?;
+        }
+        Ok(value)
+    }
+
+    /// Forgets a token; its sessions end with it. Says whether there was one.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn revoke(&self, name: &str) -> Result<bool, StoreError> {
+        let mut found = false;
+        for token in self.store.tokens()?.iter().filter(|token| token.name == name) {
+            self.store.delete_token(&token.hash).await?;
+            found = true;
+        }
+        Ok(found)
+    }
+
+    /// Says who sends a request.
+    ///
+    /// # Errors
+    /// A token was shown and is not good, or the request is not meant for us.
+    pub fn client(&self, now: Timestamp, peer: &Peer, headers: &HeaderMap) -> Result<Client, Refusal> {
+        if let Origin::Local { uid, .. } = peer.origin {
+            return Ok(local(&format!("uid:{uid}")));
+        }
+        let address = match peer.origin {
+            Origin::Network(address) => address.ip().to_canonical(),
+            Origin::Local { .. } => return Err(Refusal::ForeignHost),
+        };
+        if let Some(value) = shown(headers) {
+            if self.is_blocked(now, address) {
+                return Err(Refusal::TooManyFailures);
+            }
+            return self.by_token(now, &value).ok_or_else(|| {
+                self.failed(now, address);
+                Refusal::BadCredentials
+            });
+        }
+        if let Some(client) = cookie(headers).and_then(|cookie| self.by_cookie(now, cookie)) {
+            return Ok(client);
+        }
+        if self.mode == Mode::OpenOnLoopback && peer.is_loopback() {
+            return if self.names_us(headers) { Ok(local("local")) } else { Err(Refusal::ForeignHost) };
+        }
+        Ok(Client { role: self.anonymous, ..Client::nobody() })
+    }
+
+    /// A page of another site must not reach an open server by a name it controls (DNS rebinding).
+    fn names_us(&self, headers: &HeaderMap) -> bool {
+        let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(host, |(name, _)| name);
+        let name = name.trim_matches(['[', ']']).to_ascii_lowercase();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || name.parse::<IpAddr>().is_ok()
+            || self.own_hosts.iter().any(|own| own.eq_ignore_ascii_case(&name))
+    }
+
+    /// The value has 256 random bits: looking its hash up tells a guesser nothing.
+    fn by_token(&self, now: Timestamp, value: &str) -> Option<Client> {
+        self.known(now, &hashed(value), Via::Token)
+    }
+
+    fn by_cookie(&self, now: Timestamp, cookie: &str) -> Option<Client> {
+        let (payload, mac) = cookie.rsplit_once('.')?;
+        hmac::verify(&self.key, payload.as_bytes(), &URL_SAFE_NO_PAD.decode(mac).ok()?).ok()?;
+        let (hash, until) = payload.split_once('.')?;
+        if until.parse::<i64>().ok()? < now.as_second() {
+            return None;
+        }
+        self.known(now, hash, Via::Session)
+    }
+
+    fn known(&self, now: Timestamp, hash: &str, via: Via) -> Option<Client> {
+        let token = match self.store.token(hash) {
+            Ok(token) => token?,
+            Err(error) => {
+                log::error!(error:% = error; "cannot read tokens");
+                return None;
+            }
+        };
+        let good = token.expires_at.is_none_or(|until| now < until);
+        good.then(|| Client { name: token.name, role: token.role.into(), repositories: token.repositories, via })
+    }
+
+    /// Signs an address that may be fetched without credentials until a time.
+    #[must_use]
+    pub fn sign(&self, path: &str, until: Timestamp) -> String {
+        let mac = hmac::sign(&self.key, format!("url.{path}.{}", until.as_second()).as_bytes());
+        format!("{path}?until={}&sig={}", until.as_second(), URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// Whether such an address is ours and still good.
+    #[must_use]
+    pub fn is_signed(&self, now: Timestamp, path: &str, until: &str, signature: &str) -> bool {
+        let in_time = until.parse::<i64>().is_ok_and(|until| now.as_second() <= until);
+        let mac = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
+        in_time && hmac::verify(&self.key, format!("url.{path}.{until}").as_bytes(), &mac).is_ok()
+    }
+
+    /// Checks a token for signing in and gives the cookie of the session, good for 30 days.
+    ///
+    /// # Errors
+    /// The token is not good.
+    pub fn sign_in(&self, now: Timestamp, peer: &Peer, token: &str) -> Result<String, Refusal> {
+        let address = match peer.origin {
+            Origin::Network(address) => address.ip().to_canonical(),
+            Origin::Local { .. } => return Err(Refusal::BadCredentials),
+        };
+        if self.is_blocked(now, address) {
+            return Err(Refusal::TooManyFailures);
+        }
+        if self.by_token(now, token.trim()).is_none() {
+            self.failed(now, address);
+            return Err(Refusal::BadCredentials);
+        }
+        let payload = format!("{}.{}", hashed(token.trim()), (now + (24 * 30).hours()).as_second());
+        let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, payload.as_bytes()));
+        let secure = if peer.tls { "; Secure" } else { "" };
+        Ok(format!("{COOKIE}={payload}.{mac}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000{secure}"))
+    }
+
+    /// The cookie that ends a session.
+    #[must_use]
+    pub fn sign_out() -> String {
+        format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0")
+    }
+
+    /// What a form must carry so that another site cannot send it. Bound to the session.
+    #[must_use]
+    pub fn csrf(&self, headers: &HeaderMap) -> String {
+        let bound = cookie(headers).unwrap_or_default();
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, format!("csrf.{bound}").as_bytes()))
+    }
+
+    /// Whether a form was made by us for this session, and sent from our own page.
+    #[must_use]
+    pub fn csrf_is_good(&self, headers: &HeaderMap, sent: &str) -> bool {
+        let foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+        !foreign && same(&self.csrf(headers), sent)
+    }
+
+    fn is_blocked(&self, now: Timestamp, address: IpAddr) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(&address).is_some_and(|(count, since)| *count >= FAILURE_LIMIT && now < *since + 1.minute())
+    }
+
+    fn failed(&self, now: Timestamp, address: IpAddr) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() > 4096 {
+            failures.retain(|_, (_, since)| now < *since + 1.minute());
+        }
+        let entry = failures.entry(address).or_insert((0, now));
+        if now >= entry.1 + 1.minute() {
+            *entry = (0, now);
+        }
+        entry.0 += 1;
+        if entry.0 == FAILURE_LIMIT {
+            log::warn!(peer:% = address; "too many wrong tokens from one address");
+        }
+    }
+}
+
+fn local(name: &str) -> Client {
+    Client { name: name.to_owned(), role: Role::Admin, repositories: Vec::new(), via: Via::Local }
+}
+
+/// The token in `Authorization: token|Bearer T`, or as the password of basic authentication.
+fn shown(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("token") || scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.trim().to_owned());
+    }
+    let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+    let pair = String::from_utf8(decoded).ok()?;
+    scheme.eq_ignore_ascii_case("basic").then(|| pair.split_once(':').map(|(_, password)| password.to_owned()))?
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|value| value.split(';')).find_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+fn hashed(value: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, value.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn same(a: &str, b: &str) -> bool {
+    constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
+}
+
+fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).expect("the system has random numbers");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(address: &str) -> Peer {
+        Peer { origin: Origin::Network(address.parse().unwrap()), tls: true }
+    }
+
+    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    fn opened(folder: &Path, mode: Mode) -> Auth {
+        let store = Store::open(folder).unwrap().0;
+        Auth::open(folder, store, mode, false, vec!["ci.lan".into()]).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T21:00:00Z".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn tokens_are_scoped_and_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = opened(folder.path(), Mode::Tokens);
+        let repository = RepositoryName::from("o/r");
+        let value =
+            auth.create(now(), "ci", store::Role::Operator, vec![repository], Some(now() + 1.hour())).await.unwrap();
+        assert!(!auth.store.tokens().unwrap()[0].hash.contains(&value[4..]), "the value is not kept");
+        let peer = network("192.0.2.1:1");
+        for scheme in ["token", "Bearer", "bearer"] {
+            let client =
+                auth.client(now(), &peer, &headers(&[(header::AUTHORIZATION, &format!("{scheme} {value}"))])).unwrap();
+            assert_eq!((client.name.as_str(), client.role, &client.via), ("ci", Role::Operator, &Via::Token));
+            assert!(client.sees(&"O/R".into()) && !client.sees(&"o/other".into()));
+        }
+        let shown = headers(&[(header::AUTHORIZATION, &format!("token {value}"))]);
+        assert_eq!(auth.client(now() + 2.hours(), &peer, &shown), Err(Refusal::BadCredentials), "it expires");
+        assert!(auth.revoke("ci").await.unwrap());
+        assert_eq!(auth.client(now(), &peer, &shown), Err(Refusal::BadCredentials));
+        assert_eq!(auth.client(now(), &peer, &HeaderMap::new()).unwrap().role, Role::Nobody);
+    }
+
+    #[tokio::test]
+    async fn guessing_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = opened(folder.path(), Mode::Tokens);
+        let wrong = headers(&[(header::AUTHORIZATION, "token nope")]);
+        let peer = network("192.0.2.1:1");
+        for _ in 0..FAILURE_LIMIT {
+            assert_eq!(auth.client(now(), &peer, &wrong), Err(Refusal::BadCredentials));
+        }
+        assert_eq!(auth.client(now(), &peer, &wrong), Err(Refusal::TooManyFailures));
+        assert_eq!(
+            auth.client(now(), &network("192.0.2.2:1"), &wrong),
+            Err(Refusal::BadCredentials),
+            "others are not hit"
+        );
+        assert_eq!(auth.client(now() + 61.seconds(), &peer, &wrong), Err(Refusal::BadCredentials));
+    }
+
+    #[tokio::test]
+    async fn sessions_are_bound_to_their_token_and_forms_to_their_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = opened(folder.path(), Mode::Tokens);
+        let value = auth.create(now(), "me", store::Role::Admin, Vec::new(), None).await.unwrap();
+        let peer = network("192.0.2.1:1");
+        let set = auth.sign_in(now(), &peer, &value).unwrap();
+        assert!(set.contains("HttpOnly") && set.contains("Secure") && set.contains("SameSite=Lax"));
+        assert!(!set.contains(&value));
+        let cookie = set.split(';').next().unwrap().to_owned();
+        let session = headers(&[(header::COOKIE, &format!("other=1; {cookie}"))]);
+        assert_eq!(auth.client(now(), &peer, &session).unwrap().via, Via::Session);
+        let forged = headers(&[(header::COOKIE, &cookie.replace('.', ".9"))]);
+        assert_eq!(auth.client(now(), &peer, &forged).unwrap().role, Role::Nobody);
+        assert_eq!(auth.client(now() + (24 * 31).hours(), &peer, &session).unwrap().role, Role::Nobody);
+        let csrf = auth.csrf(&session);
+        assert!(auth.csrf_is_good(&session, &csrf));
+        assert!(!auth.csrf_is_good(&HeaderMap::new(), &csrf) && !auth.csrf_is_good(&session, ""));
+        let mut foreign = session.clone();
+        foreign.insert("sec-fetch-site", "cross-site".parse().unwrap());
+        assert!(!auth.csrf_is_good(&foreign, &csrf));
+        auth.revoke("me").await.unwrap();
+        assert_eq!(auth.client(now(), &peer, &session).unwrap().role, Role::Nobody);
+    }
+
+    #[tokio::test]
+    async fn loopback_may_be_open_but_not_to_other_sites() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = opened(folder.path(), Mode::OpenOnLoopback);
+        let peer = network("127.0.0.1:5");
+        for host in ["localhost:7443", "127.0.0.1", "[::1]:80", "towline.localhost", "CI.lan:1"] {
+            assert_eq!(
+                auth.client(now(), &peer, &headers(&[(header::HOST, host)])).unwrap().role,
+                Role::Admin,
+                "{host}"
+            );
+        }
+        assert_eq!(auth.client(now(), &peer, &headers(&[(header::HOST, "evil.example")])), Err(Refusal::ForeignHost));
+        let far = auth.client(now(), &network("192.0.2.1:5"), &headers(&[(header::HOST, "localhost")]));
+        assert_eq!(far.unwrap().role, Role::Nobody);
+        let uid = Peer { origin: Origin::Local { uid: 7, pid: None }, tls: false };
+        assert_eq!(auth.client(now(), &uid, &HeaderMap::new()).unwrap().name, "uid:7");
+    }
+}

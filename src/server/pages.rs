@@ -1,0 +1,210 @@
+//! Pages: HTML rendered from views. Nothing here reads the store; what a page shows is in its struct.
+
+mod log;
+mod parts;
+
+use askama::Template;
+
+pub use log::{LogHit, LogLine, LogWindow, rendered};
+pub use parts::{
+    ArtifactRow, Chrome, Excerpt, Filter, NoteRow, RunRow, Section, job_path, repository_path, run_path, workflow_path,
+};
+use parts::{ago, elapsed, filters, host_icon, icon, job_elapsed, step_took, took};
+
+use crate::id::RepositoryName;
+
+use super::view::{
+    DeliveryView, HostState, HostView, InputKind, JobView, RunView, State, WaitingView, WorkflowView, step_state,
+};
+
+/// `/`
+#[derive(Template)]
+#[template(path = "overview.html", config = ".config/askama.toml")]
+pub struct Overview {
+    pub chrome: Chrome,
+    pub state: State,
+    pub headline: String,
+    pub detail: String,
+    /// The last run of each workflow and branch that is broken.
+    pub broken: Vec<RunView>,
+    pub running: Vec<RunRow>,
+    pub waiting: Vec<WaitingView>,
+    pub hosts: Vec<HostView>,
+    pub recent: Vec<RunView>,
+}
+
+impl Overview {
+    /// Answers "is anything broken, what runs, what waits, which machine is free" in one sentence each.
+    #[must_use]
+    pub fn new(
+        chrome: Chrome,
+        broken: Vec<RunView>,
+        running: Vec<RunRow>,
+        waiting: Vec<WaitingView>,
+        hosts: Vec<HostView>,
+        recent: Vec<RunView>,
+    ) -> Self {
+        let down = hosts.iter().filter(|host| host.state == HostState::Offline).count();
+        let (state, headline) = match (&broken[..], down) {
+            ([one], _) => (State::Failure, format!("{} is broken", super::format::cut(&one.workflow.name, 60))),
+            ([_, ..], _) => (State::Failure, format!("{} workflows are broken", broken.len())),
+            ([], 1..) => (State::Allowed, format!("{} down", plural(down, "host"))),
+            ([], 0) if !running.is_empty() => (State::Running, format!("{} under way", plural(running.len(), "run"))),
+            ([], 0) if recent.is_empty() => (State::Queued, "Ready for the first run".to_owned()),
+            ([], 0) => (State::Success, "All is well".to_owned()),
+        };
+        let free = hosts.iter().filter(|host| host.state == HostState::Online).count();
+        let mut detail = match running.len() {
+            0 => "Nothing runs".to_owned(),
+            n => format!("{} under way", plural(n, "run")),
+        };
+        detail.push_str(&match waiting.len() {
+            0 => ", nothing waits".to_owned(),
+            n => format!(", {} waiting", plural(n, "job")),
+        });
+        detail.push_str(&match free {
+            0 if hosts.is_empty() => ". No host is configured.".to_owned(),
+            0 => ". No host is free.".to_owned(),
+            n => format!(". {} free.", plural(n, "host")),
+        });
+        Self { chrome, state, headline, detail, broken, running, waiting, hosts, recent }
+    }
+
+    fn hosts_up(&self) -> usize {
+        hosts_up(&self.hosts)
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn hosts_up(hosts: &[HostView]) -> usize {
+    hosts.iter().filter(|host| !matches!(host.state, HostState::Offline | HostState::Unknown)).count()
+}
+
+/// `/runs`, `/OWNER/NAME/actions`
+#[derive(Template)]
+#[template(path = "runs.html", config = ".config/askama.toml")]
+pub struct Runs {
+    pub chrome: Chrome,
+    pub heading: String,
+    pub repository: Option<RepositoryName>,
+    pub filter: Filter,
+    pub total: usize,
+    pub runs: Vec<RunView>,
+    pub previous: Option<String>,
+    pub next: Option<String>,
+}
+
+/// `/OWNER/NAME/actions/runs/ID`
+#[derive(Template)]
+#[template(path = "run.html", config = ".config/askama.toml")]
+pub struct Run {
+    pub chrome: Chrome,
+    pub run: RunView,
+    /// How many attempts there are.
+    pub attempts: u32,
+    pub jobs: Vec<JobView>,
+    pub graph: Option<String>,
+    pub excerpts: Vec<Excerpt>,
+    pub annotations: Vec<NoteRow>,
+    pub artifacts: Vec<ArtifactRow>,
+}
+
+impl Run {
+    fn failed_jobs(&self) -> usize {
+        self.jobs.iter().filter(|job| job.state().is_bad() || job.state() == State::Cancelled).count()
+    }
+}
+
+/// `/OWNER/NAME/actions/runs/ID/job/JOB`
+#[derive(Template)]
+#[template(path = "job.html", config = ".config/askama.toml")]
+pub struct Job {
+    pub chrome: Chrome,
+    pub run: RunView,
+    pub job: JobView,
+    /// All jobs of the attempt, for the list beside.
+    pub jobs: Vec<JobView>,
+    pub sections: Vec<Section>,
+    /// Where following goes on: a byte offset in the log.
+    pub end: u64,
+    /// The link to the first error.
+    pub first_error: Option<String>,
+    pub find: String,
+    pub hits: Option<Vec<LogHit>>,
+    pub more_hits: bool,
+}
+
+/// `/queue`
+#[derive(Template)]
+#[template(path = "queue.html", config = ".config/askama.toml")]
+pub struct Queue {
+    pub chrome: Chrome,
+    pub waiting: Vec<WaitingView>,
+}
+
+/// `/hosts`
+#[derive(Template)]
+#[template(path = "hosts.html", config = ".config/askama.toml")]
+pub struct Hosts {
+    pub chrome: Chrome,
+    pub hosts: Vec<HostView>,
+}
+
+impl Hosts {
+    fn hosts_up(&self) -> usize {
+        hosts_up(&self.hosts)
+    }
+
+    fn slots_free(&self) -> u32 {
+        let free = self.hosts.iter().filter(|host| matches!(host.state, HostState::Online | HostState::Busy));
+        free.map(HostView::free).sum()
+    }
+}
+
+/// `/workflows`
+#[derive(Template)]
+#[template(path = "workflows.html", config = ".config/askama.toml")]
+pub struct Workflows {
+    pub chrome: Chrome,
+    pub workflows: Vec<WorkflowView>,
+}
+
+/// `/OWNER/NAME/actions/workflows/FILE`
+#[derive(Template)]
+#[template(path = "workflow.html", config = ".config/askama.toml")]
+pub struct Workflow {
+    pub chrome: Chrome,
+    pub workflow: WorkflowView,
+    /// Why the form that was just sent was refused.
+    pub problem: Option<String>,
+}
+
+/// `/deliveries`
+#[derive(Template)]
+#[template(path = "deliveries.html", config = ".config/askama.toml")]
+pub struct Deliveries {
+    pub chrome: Chrome,
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// `/login`
+#[derive(Template)]
+#[template(path = "login.html", config = ".config/askama.toml")]
+pub struct Login {
+    pub chrome: Chrome,
+    pub problem: Option<String>,
+    /// Where to go afterwards; a path on this server.
+    pub next: String,
+}
+
+/// Something that is not there, or went wrong.
+#[derive(Template)]
+#[template(path = "message.html", config = ".config/askama.toml")]
+pub struct Message {
+    pub chrome: Chrome,
+    pub heading: String,
+    pub text: String,
+}

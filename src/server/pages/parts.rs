@@ -1,0 +1,418 @@
+//! What several pages have in common: the frame, glyphs, addresses, times.
+
+use std::borrow::Borrow;
+use std::fmt::Write;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::id::{JobId, RepositoryName, RunId};
+use crate::run::report::{Annotation, AnnotationLevel, StepState};
+use crate::server::auth::Role;
+use crate::server::view::{
+    HostState, HostView, InputView, JobView, RunView, State, WorkflowName, WorkflowView, step_elapsed,
+};
+use crate::server::{assets, format};
+
+use super::log::{LogLine, LogWindow};
+
+/// The frame around a page: who looks, when, and where in the menu.
+#[derive(Clone, Debug)]
+pub struct Chrome {
+    pub now: Timestamp,
+    /// The menu entry this page belongs to.
+    pub here: &'static str,
+    pub user: Option<String>,
+    pub role: Role,
+    /// Signed in by a cookie, so there is something to sign out of.
+    pub session: bool,
+    pub csrf: String,
+    /// Whether the page listens for updates, and of which run.
+    pub live: bool,
+    pub live_query: String,
+}
+
+impl Chrome {
+    pub(super) fn style(&self) -> String {
+        assets::style_path()
+    }
+
+    pub(super) fn script(&self) -> String {
+        assets::script_path()
+    }
+
+    pub(super) fn sprite(&self) -> &'static str {
+        assets::SPRITE
+    }
+
+    pub(super) fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    pub(super) fn may_operate(&self) -> bool {
+        self.role >= Role::Operator
+    }
+
+    pub(super) fn nav(&self) -> [(&'static str, &'static str); 6] {
+        [
+            ("Overview", "/"),
+            ("Runs", "/runs"),
+            ("Workflows", "/workflows"),
+            ("Queue", "/queue"),
+            ("Hosts", "/hosts"),
+            ("Deliveries", "/deliveries"),
+        ]
+    }
+}
+
+/// What the list of runs is narrowed to; empty strings mean all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub q: String,
+    pub status: String,
+    pub branch: String,
+    pub event: String,
+    pub actor: String,
+    /// The workflow's file name.
+    pub workflow: String,
+}
+
+impl Filter {
+    /// Whether anything is narrowed.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    pub(super) fn statuses(&self) -> [(&'static str, &'static str); 9] {
+        [
+            ("", "all"),
+            ("in_progress", "running"),
+            ("queued", "queued"),
+            ("waiting", "waiting"),
+            ("failure", "failed"),
+            ("success", "success"),
+            ("cancelled", "cancelled"),
+            ("timed_out", "timed out"),
+            ("skipped", "skipped"),
+        ]
+    }
+}
+
+/// A run with the states of its jobs, for the strip.
+#[derive(Clone, Debug)]
+pub struct RunRow {
+    pub run: RunView,
+    pub jobs: Vec<State>,
+}
+
+impl RunRow {
+    pub(super) fn done(&self) -> usize {
+        self.jobs.iter().filter(|state| state.is_final()).count()
+    }
+}
+
+/// The end of the step that failed, readable without a click.
+#[derive(Clone, Debug)]
+pub struct Excerpt {
+    pub state: State,
+    pub job: String,
+    pub step: String,
+    pub link: String,
+    pub lines: Vec<LogLine>,
+    /// Said when there are no lines.
+    pub reason: String,
+}
+
+impl Excerpt {
+    pub(super) fn html(&self) -> String {
+        let mut out = String::new();
+        for line in &self.lines {
+            line.write(&mut out, "x");
+        }
+        out
+    }
+}
+
+/// An annotation with the job that said it.
+#[derive(Clone, Debug)]
+pub struct NoteRow {
+    pub job: String,
+    pub annotation: Annotation,
+}
+
+impl NoteRow {
+    fn state(&self) -> State {
+        match self.annotation.level {
+            AnnotationLevel::Failure => State::Failure,
+            AnnotationLevel::Warning => State::Allowed,
+            AnnotationLevel::Notice => State::Running,
+        }
+    }
+
+    pub(super) fn class(&self) -> &'static str {
+        self.state().class()
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        match self.annotation.level {
+            AnnotationLevel::Failure => "error",
+            AnnotationLevel::Warning => "warning",
+            AnnotationLevel::Notice => "notice",
+        }
+    }
+
+    pub(super) fn icon(&self) -> String {
+        match self.annotation.level {
+            AnnotationLevel::Notice => glyph("queued", "notice", false),
+            _ => icon(self.state()),
+        }
+    }
+
+    pub(super) fn place(&self) -> Option<String> {
+        let file = self.annotation.file.as_ref()?;
+        Some(self.annotation.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
+    }
+}
+
+/// An artifact in the list.
+#[derive(Clone, Debug)]
+pub struct ArtifactRow {
+    pub name: String,
+    pub size: String,
+    pub link: String,
+}
+
+/// A step on the page of a job.
+#[derive(Clone, Debug)]
+pub struct Section {
+    pub step: StepState,
+    pub state: State,
+    pub open: bool,
+    /// `None`: not in the page, loaded when opened.
+    pub window: Option<LogWindow>,
+}
+
+/// The glyph of a state, with its word for those who do not see it.
+pub(super) fn icon(state: impl Borrow<State>) -> String {
+    let state = state.borrow();
+    glyph(state.class(), state.word(), *state == State::Running)
+}
+
+/// The glyph of a host.
+pub(super) fn host_icon(state: &HostState) -> String {
+    glyph(state.class(), state.word(), false)
+}
+
+fn glyph(class: &str, word: &str, moving: bool) -> String {
+    let moving = if moving { " spin" } else { "" };
+    format!("<svg class=\"i{moving}\" role=\"img\" aria-label=\"{word}\"><use href=\"#i-{class}\"/></svg>")
+}
+
+/// Where the page of a run is.
+#[must_use]
+pub fn run_path(run: &RunView) -> String {
+    format!("{}/runs/{}", repository_path(&run.repository), run.id)
+}
+
+/// Where the page of a job is.
+#[must_use]
+pub fn job_path(repository: &RepositoryName, run: &RunId, job: &JobId) -> String {
+    format!("{}/runs/{run}/job/{job}", repository_path(repository))
+}
+
+/// Where the runs of a repository are listed.
+#[must_use]
+pub fn repository_path(repository: &RepositoryName) -> String {
+    format!("/{}/{}/actions", segment(repository.owner()), segment(repository.name()))
+}
+
+/// Where the page of a workflow is.
+#[must_use]
+pub fn workflow_path(repository: &RepositoryName, workflow: &WorkflowName) -> String {
+    format!("{}/workflows/{}", repository_path(repository), segment(workflow.file()))
+}
+
+/// One path segment, percent-encoded.
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// "2 min ago", with the exact time on hover; the script keeps it current.
+pub(super) fn ago(now: &Timestamp, then: &Timestamp) -> String {
+    format!(
+        "<time datetime=\"{}\" title=\"{}\" data-ago data-now=\"{}\">{}</time>",
+        format::api(*then),
+        format::exact(*then),
+        format::api(*now),
+        format::ago(*now, *then)
+    )
+}
+
+/// How long a run took, or takes so far, counting.
+pub(super) fn elapsed(now: &Timestamp, run: &RunView) -> String {
+    let text = format::duration(run.elapsed(*now));
+    if run.completed_at.is_some() { text } else { counting(run.started_at, &text) }
+}
+
+/// As [`elapsed`], for a job.
+pub(super) fn job_elapsed(now: &Timestamp, job: &JobView) -> String {
+    let text = job.elapsed(*now).map(format::duration).unwrap_or_default();
+    match (job.started_at, job.completed_at) {
+        (Some(started), None) => counting(started, &text),
+        _ => text,
+    }
+}
+
+fn counting(since: Timestamp, text: &str) -> String {
+    format!(
+        "<time datetime=\"{}\" title=\"since {}\" data-since>{text}</time>",
+        format::api(since),
+        format::exact(since)
+    )
+}
+
+/// A duration that does not count.
+pub(super) fn took(now: &Timestamp, run: &RunView) -> String {
+    if run.state() == State::Queued { String::new() } else { format::duration(run.elapsed(*now)) }
+}
+
+/// How long a step took; empty before it started.
+pub(super) fn step_took(now: &Timestamp, step: &StepState) -> String {
+    step_elapsed(step, *now).map(format::duration).unwrap_or_default()
+}
+
+impl JobView {
+    /// A job does not name its repository: its run does.
+    pub(super) fn repository_of<'a>(&self, run: &'a RunView) -> &'a RepositoryName {
+        &run.repository
+    }
+
+    /// The environment's address, if it is one a browser may follow.
+    pub(super) fn safe_url(&self) -> Option<&str> {
+        self.environment_url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
+    }
+}
+
+impl HostView {
+    pub(super) fn free(&self) -> u32 {
+        self.slots.saturating_sub(u32::try_from(self.jobs.len()).unwrap_or(u32::MAX)).min(64)
+    }
+
+    /// The last 24 hours as a strip: what ran when, by colour of result.
+    pub(super) fn day(&self, now: &Timestamp) -> String {
+        let seconds = |at: Timestamp| (86_400 - now.duration_since(at).as_secs()).clamp(0, 86_400);
+        let mut out = "<svg class=\"day\" viewBox=\"0 0 86400 10\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"The last 24 hours\">".to_owned();
+        for stretch in self.recent.iter().take(500) {
+            let (from, to) = (seconds(stretch.from), seconds(stretch.to));
+            // A short job must stay visible: two minutes are about one pixel.
+            let _ = write!(
+                out,
+                "<rect class=\"s-{}\" x=\"{from}\" width=\"{}\" height=\"10\"/>",
+                stretch.state.class(),
+                (to - from).max(180)
+            );
+        }
+        out.push_str("</svg>");
+        out
+    }
+}
+
+impl InputView {
+    pub(super) fn label(&self) -> &str {
+        if self.description.is_empty() { &self.name } else { &self.description }
+    }
+}
+
+impl WorkflowView {
+    /// The state of its last run that says something.
+    pub(in crate::server) fn state(&self) -> State {
+        if !self.enabled {
+            return State::Paused;
+        }
+        let says = |state: &State| !matches!(state, State::Skipped | State::Cancelled);
+        self.recent.iter().map(RunView::state).find(says).unwrap_or(State::Skipped)
+    }
+
+    fn durations(&self) -> Vec<SignedDuration> {
+        let ended = self.recent.iter().filter(|run| matches!(run.state(), State::Success | State::Failure));
+        let mut durations: Vec<_> = ended.map(|run| run.elapsed(run.updated_at)).collect();
+        durations.sort_unstable();
+        durations
+    }
+
+    pub(super) fn percentiles(&self) -> Option<(String, String)> {
+        let durations = self.durations();
+        let at = |percent: usize| durations.get((durations.len().saturating_sub(1)) * percent / 100).copied();
+        Some((format::duration(at(50)?), format::duration(at(95)?)))
+    }
+
+    pub(super) fn finished(&self) -> usize {
+        self.durations().len()
+    }
+
+    pub(super) fn success_rate(&self) -> Option<usize> {
+        let good = self.recent.iter().filter(|run| run.state() == State::Success).count();
+        (good * 100).checked_div(self.finished())
+    }
+
+    /// The last runs as bars, oldest left; each leads to its run.
+    pub(super) fn bars(&self, now: &Timestamp) -> String {
+        let runs: Vec<&RunView> = self.recent.iter().take(30).collect();
+        let longest = runs.iter().map(|run| run.elapsed(*now).as_millis()).max().unwrap_or(0).max(1);
+        let mut out = format!(
+            "<svg width=\"{}\" height=\"34\" viewBox=\"0 0 {0} 34\" role=\"group\" aria-label=\"Last runs\">",
+            runs.len().max(1) * 9
+        );
+        for (at, run) in runs.iter().rev().enumerate() {
+            let height = 4 + (28 * run.elapsed(*now).as_millis() / longest).clamp(0, 28);
+            let _ = write!(
+                out,
+                "<a href=\"{}\" class=\"s-{class}\"><rect x=\"{}\" y=\"{}\" width=\"6\" height=\"{height}\" rx=\"1.5\"><title>#{} {}, {}</title></rect></a>",
+                run_path(run),
+                at * 9,
+                34 - height,
+                run.number,
+                run.state().word(),
+                format::duration(run.elapsed(*now)),
+                class = run.state().class(),
+            );
+        }
+        out.push_str("</svg>");
+        format!("<span class=\"bars\">{out}</span>")
+    }
+}
+
+/// Filters of the templates.
+pub(super) mod filters {
+    use std::fmt::Display;
+
+    use crate::server::format;
+
+    /// At most `limit` characters, cut with an ellipsis, without control characters: names come from anyone.
+    #[askama::filter_fn]
+    pub(crate) fn cut(value: impl Display, _: &dyn askama::Values, limit: usize) -> askama::Result<String> {
+        let mut text = value.to_string();
+        if text.chars().any(unprintable) {
+            text = text.chars().map(|c| if unprintable(c) && c != '\n' { '\u{fffd}' } else { c }).collect();
+        }
+        Ok(format::cut(&text, limit))
+    }
+
+    fn unprintable(character: char) -> bool {
+        character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    }
+
+    /// The first `limit` characters.
+    #[askama::filter_fn]
+    pub(crate) fn cut_plain(value: impl Display, _: &dyn askama::Values, limit: usize) -> askama::Result<String> {
+        Ok(value.to_string().chars().take(limit).collect())
+    }
+}
