@@ -8,6 +8,7 @@ mod eval;
 mod exec;
 mod hook;
 mod host;
+mod logger;
 mod plan;
 mod repo;
 mod screen;

@@ -1,1 +1,340 @@
 //! The composition root: what `serve` starts, in which order, and how it stops.
+//!
+//! Start: state, keys, engine, executor, hosts, triggers, server; ready when the sockets accept. Stop: triggers and
+//! server first, then the engine; jobs are left running on their hosts and are picked up by the next start.
+
+mod follow;
+mod hosts;
+mod jobs;
+mod outside;
+mod schedules;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use serde_json::{Map, Value as Json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::actions;
+use crate::clock::Clock;
+use crate::config::{Config, Paths, Tls};
+use crate::drive::{self, Handle, StartKind};
+use crate::engine::{Answer, Input, Settings};
+use crate::git::Credentials;
+use crate::id::{HostName, JobId};
+use crate::run::report::Report;
+use crate::runner::{Executor, Runner, Sources};
+use crate::server::auth;
+use crate::server::{self, App, CertificateSource, Endpoint, Server};
+use crate::store::{Recovery, Store};
+use crate::transport::Hosts;
+use crate::triggers::{Inventory, Starter, Triggers, webhook};
+use crate::vault::{Vault, open_keys};
+
+use hosts::Watcher;
+use jobs::Jobs;
+
+/// Reports that may wait for the engine.
+const REPORTS: usize = 1024;
+/// Runs that may wait to be started.
+const STARTS: usize = 256;
+/// The mode of the control socket: the owner and the group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// What a daemon is started with.
+pub struct Options {
+    pub config: Config,
+    pub paths: Paths,
+    pub clock: Clock,
+    /// Clients on loopback need no token: for a demo, or a machine with one user.
+    pub open_on_loopback: bool,
+    /// Sockets that systemd passes are served too.
+    pub systemd: bool,
+}
+
+/// A daemon that accepts.
+pub struct Daemon {
+    addresses: Vec<server::Address>,
+    engine: Handle,
+    store: Store,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    jobs: TaskTracker,
+    inventory: Inventory,
+    recovery: Option<Recovery>,
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// A sentence about what is missing, and its causes.
+pub async fn start(options: Options) -> anyhow::Result<Daemon> {
+    let Options { config, paths, clock, open_on_loopback, systemd } = options;
+    make_private(&paths.state)?;
+    make_private(&paths.runtime)?;
+    let (store, recovery) = Store::open(&paths.state)?;
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let vault = Vault::new(store.clone(), open_keys(credentials.as_deref(), &paths.state)?);
+    let stop = CancellationToken::new();
+    let tracker = TaskTracker::new();
+    let jobs_tracker = TaskTracker::new();
+
+    let settings = Settings {
+        labels: config.labels.iter().map(|(label, wanted)| (label.clone(), wanted.clone())).collect(),
+        ..Settings::github()
+    };
+    let parts = drive::prepare(store.clone(), clock.clone(), settings, stop.clone())?;
+    let engine = parts.handle.clone();
+
+    let inventory = Inventory::new(config.clone(), paths.clone());
+    let sources = Sources {
+        repositories: BTreeMap::new(),
+        find: Some(find_repository(inventory.clone())),
+        actions: Some(actions::Sources::new(actions::Settings::new(
+            &config.actions,
+            paths.state.join("actions"),
+            Credentials::None,
+        ))?),
+    };
+    let pool = Hosts::new();
+    let runner = Runner { hosts: pool.clone(), clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: false };
+    let (report_sender, reports) = mpsc::channel(REPORTS);
+    let surroundings = Jobs { store: store.clone(), vault: vault.clone(), tracker: jobs_tracker.clone() };
+    let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone());
+
+    let pins = paths.state.join("known_hosts");
+    let configured = hosts::configured(&config, &paths.state, &pins);
+    for (_, target) in &configured {
+        if let Ok(target) = target {
+            executor.set_host(target.clone());
+        }
+    }
+
+    let (starter, starts) = Starter::new(STARTS);
+    let variables = variables_of(vault.clone());
+    let triggers = Triggers::new(clock.clone(), store.clone(), inventory.clone(), starter, variables, tracker.clone());
+
+    let bound = bind(&config, &paths, &clock, systemd)?;
+    let addresses = bound.addresses();
+    let mode = if open_on_loopback { auth::Mode::OpenOnLoopback } else { auth::Mode::Tokens };
+    let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?;
+    let app = App::new(
+        (store.clone(), store.logs().clone()),
+        engine.clone(),
+        outside::outside(triggers.clone(), inventory.clone()),
+        auth,
+        clock.clone(),
+        server::Settings {
+            public_url: config.server.url.clone(),
+            open_metrics: config.server.open_metrics,
+            trusted_proxies: config.server.trusted_proxies.iter().filter_map(|ip| ip.to_string().parse().ok()).collect(),
+        },
+        stop.clone(),
+    );
+
+    let task = parts.task;
+    let failed = stop.clone();
+    tracker.spawn(async move {
+        if let Err(error) = task.await {
+            log::error!("the engine has stopped: {error}");
+            failed.cancel();
+        }
+    });
+    tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone()));
+    tracker.spawn(take_reports(reports, engine.clone()));
+    tracker.spawn(start_runs(starts, engine.clone()));
+
+    let details = hosts::Details::default();
+    for (host, target) in configured {
+        let target = match target {
+            Ok(target) => target,
+            Err(reason) => {
+                log::error!(host:% = host.name; "host {} cannot be used: {reason}", host.name);
+                continue;
+            }
+        };
+        let (shown, app) = (details.clone(), app.clone());
+        let show = Arc::new(move || {
+            app.set_hosts(shown.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect());
+        });
+        let watcher = Watcher {
+            host,
+            target,
+            hosts: pool.clone(),
+            executor: executor.clone(),
+            engine: engine.clone(),
+            details: details.clone(),
+            show,
+            clock: clock.clone(),
+        };
+        tracker.spawn(watcher.run(stop.clone()));
+    }
+
+    let follow = {
+        let (store, engine) = (store.clone(), engine.clone());
+        Arc::new(move |runs| follow::lines(store.clone(), engine.clone(), runs))
+    };
+    let router = server::router(&app)
+        .merge(webhook::router(triggers.clone()))
+        .merge(webhook::socket_router(triggers.clone(), Some(follow)));
+    tracker.spawn(bound.serve(router, stop.clone()));
+
+    let taken_up = triggers.resume()?;
+    if taken_up > 0 {
+        log::info!("{taken_up} deliveries of before are taken up");
+    }
+    tracker.spawn(triggers.clone().watch_spools(stop.clone()));
+    tracker.spawn(schedules::run(triggers, store.clone(), clock, stop.clone()));
+    Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery })
+}
+
+impl Daemon {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[server::Address] {
+        &self.addresses
+    }
+
+    /// The first address a browser can open.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        self.addresses.iter().find(|address| !matches!(address, server::Address::Unix(_))).map(ToString::to_string)
+    }
+
+    /// The way to the engine.
+    #[must_use]
+    pub fn engine(&self) -> &Handle {
+        &self.engine
+    }
+
+    /// What is remembered.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What happened to the database when it could not be opened as it was.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+
+    /// Takes a new configuration for sources. Hosts and listeners change with a restart, which loses nothing.
+    pub fn reload(&self, config: Config) {
+        self.inventory.reload(config);
+    }
+
+    /// Ends when the daemon has to: something it cannot do without has failed.
+    pub async fn failed(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops: nothing new is accepted, jobs go on where they run and are picked up by the next start.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        let grace = std::time::Duration::from_secs(15);
+        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
+            log::warn!("some tasks did not end within {} s and are left behind", grace.as_secs());
+        }
+        // Dropping a runner leaves its job untouched on the host.
+        self.jobs.close();
+    }
+}
+
+fn make_private(directory: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| anyhow::anyhow!("cannot make {}: {error}", directory.display()))
+}
+
+fn own_names(config: &Config) -> Vec<String> {
+    let host = |url: &str| Some(url.split_once("://")?.1.split(['/', ':']).next()?.to_owned());
+    config.server.url.as_deref().and_then(host).into_iter().collect()
+}
+
+fn bind(config: &Config, paths: &Paths, clock: &Clock, systemd: bool) -> anyhow::Result<server::Bound> {
+    let mut endpoints = vec![Endpoint::Unix { path: paths.socket(), mode: SOCKET_MODE }];
+    let tcp = |address: &SocketAddr| match config.server.tls {
+        Tls::Off => Endpoint::Http(*address),
+        Tls::Own | Tls::Files { .. } => Endpoint::Https(*address),
+    };
+    endpoints.extend(config.server.listen.iter().map(tcp));
+    if systemd {
+        endpoints.push(Endpoint::Systemd);
+    }
+    let certificate = match &config.server.tls {
+        Tls::Off => None,
+        Tls::Own => Some(CertificateSource::Own { folder: paths.state.join("tls"), names: own_names(config) }),
+        Tls::Files { certificate, key, .. } => {
+            Some(CertificateSource::Files { certificate: certificate.clone(), key: key.clone() })
+        }
+    };
+    let config = server::Config { endpoints, certificate, limits: server::Limits::STANDARD };
+    Ok(Server::bind(clock.now(), config)?)
+}
+
+fn variables_of(vault: Vault) -> crate::triggers::VariablesOf {
+    Arc::new(move |repository| match vault.vars_for(repository, None) {
+        Ok(variables) => variables.into_iter().map(|(name, value)| (name, Json::from(value))).collect(),
+        Err(error) => {
+            log::error!(repository:% = repository; "the variables of {repository} cannot be read: {error}");
+            Map::new()
+        }
+    })
+}
+
+/// The repository of a source: its own git directory, else the mirror.
+fn find_repository(inventory: Inventory) -> crate::runner::FindRepository {
+    Arc::new(move |name| {
+        let source = inventory.find(name.as_str())?;
+        let mirror = inventory.paths().mirrors().join(format!("{}.git", source.name));
+        let own = source.path.map(|path| if path.join(".git").is_dir() { path.join(".git") } else { path });
+        own.into_iter().chain([mirror]).find(|path| path.join("objects").is_dir())
+    })
+}
+
+/// Gives the engine's assignments to the executor.
+async fn hand_out(mut assignments: mpsc::Receiver<drive::Assignment>, executor: Executor, engine: Handle) {
+    while let Some(assignment) = assignments.recv().await {
+        let drive::Assignment { job, host, order, start, cancel } = assignment;
+        let word = if start == StartKind::Attach { "picked up" } else { "started" };
+        match executor.start(&host, order, cancel) {
+            Ok(()) => log::info!(job = job.0, host:% = host; "job {job} {word} on {host}"),
+            Err(reason) => {
+                log::error!(job = job.0, host:% = host; "job {job} cannot be {word} on {host}: {reason}");
+                drop(engine.send(Input::DispatchFailed { job, host, reason }).await);
+            }
+        }
+    }
+}
+
+/// Gives the runners' reports to the engine, each job's in order.
+async fn take_reports(mut reports: mpsc::Receiver<(JobId, HostName, Report)>, engine: Handle) {
+    while let Some((job, host, report)) = reports.recv().await {
+        if engine.send(Input::Report { job, host, report }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts the runs that triggers ask for; answered when they are durable.
+async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine: Handle) {
+    while let Some(request) = starts.recv().await {
+        let start = request.start;
+        let answer = match engine.send(Input::StartRun { key: start.key, held: start.held, spec: start.spec }).await {
+            Ok(answer) => answer,
+            // The sender keeps the event and repeats it.
+            Err(error) => Answer::Refused(error.to_string()),
+        };
+        drop(request.answer.send(answer));
+    }
+}
+

@@ -55,11 +55,14 @@ pub struct Runner {
 pub struct Sources {
     /// Bare repositories by name.
     pub repositories: BTreeMap<RepositoryName, RepositorySource>,
-    /// Directory that holds `OWNER/NAME.git` for repositories not listed.
-    pub mirrors: Option<PathBuf>,
+    /// Finds the git directory of a repository not listed.
+    pub find: Option<FindRepository>,
     /// Actions of other repositories.
     pub actions: Option<crate::actions::Sources>,
 }
+
+/// From the name of a repository to its git directory on this machine.
+pub type FindRepository = Arc<dyn Fn(&RepositoryName) -> Option<PathBuf> + Send + Sync>;
 
 /// One repository on this machine.
 #[derive(Clone, Debug)]

@@ -40,6 +40,8 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 pub use app::{App, Settings};
 pub use listen::{Address, Endpoint, Limits};
 pub use peer::{Network, Origin, Peer};
+pub use format::size;
+pub use source::{DispatchRequest, HostDetail, Outside, WorkflowFile};
 pub use tls::{CertificateSource, Certificates};
 
 /// What can go wrong before the first request.

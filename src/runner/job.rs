@@ -453,11 +453,8 @@ impl Job<'_> {
         {
             return Ok(source.clone());
         }
-        if let Some(mirrors) = &sources.mirrors {
-            let git_dir = mirrors.join(format!("{name}.git"));
-            if git_dir.is_dir() {
-                return Ok(RepositorySource { git_dir, overlay: None });
-            }
+        if let Some(git_dir) = sources.find.as_ref().and_then(|find| find(name)) {
+            return Ok(RepositorySource { git_dir, overlay: None });
         }
         Err(format!("the repository {name} is not known here; add it with `towline repo add {name}`"))
     }

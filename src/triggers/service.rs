@@ -146,7 +146,7 @@ impl Triggers {
         &self.inner.inventory
     }
 
-    pub(super) fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.inner.clock
     }
 

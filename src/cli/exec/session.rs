@@ -63,7 +63,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     };
     let sources = Sources {
         repositories: BTreeMap::from([(prepared.spec.event.repository.clone(), repository)]),
-        mirrors: None,
+        find: None,
         actions: actions(arguments, &prepared)?,
     };
     let runner = Runner { hosts, clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: true };
