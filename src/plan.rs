@@ -7,6 +7,7 @@
 
 pub mod calls;
 pub mod fields;
+pub mod forecast;
 pub mod matrix;
 pub mod outline;
 

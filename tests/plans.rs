@@ -1,6 +1,7 @@
 //! Events, filters, matrices, plans and runs: known answers, and the commands `plan` and `why`.
 
 mod events;
+mod graph;
 mod matrix;
 mod patterns;
 mod steps;

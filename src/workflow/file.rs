@@ -48,7 +48,11 @@ fn jobs(decoder: &mut Decoder<'_>, node: &Node) -> IndexMap<String, super::model
     }
     let mut jobs = IndexMap::new();
     for (id, key, value) in &pairs {
-        identifier(decoder, key, id);
+        if identifier(decoder, key, id) && id.starts_with("__") {
+            let message = format!("The identifier '{id}' is invalid. IDs starting with '__' are reserved.");
+            decoder.error(codes::IDENTIFIER, key.id, message).diagnostic.help =
+                Some(format!("`{}` would do", id.trim_start_matches('_')));
+        }
         if let Some(job) = job::job(decoder, id, value) {
             jobs.insert((*id).to_owned(), job);
         }
