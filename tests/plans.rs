@@ -1,5 +1,6 @@
 //! Events, filters, matrices, plans and runs: known answers, and the commands `plan` and `why`.
 
+mod commands;
 mod events;
 mod graph;
 mod matrix;

@@ -64,6 +64,7 @@ fn spec(repo: &Path, path: &str, event: Event) -> RunSpec {
         vars: Map::new(),
         triggering_actor: event.actor.clone(),
         debug: false,
+        only: None,
         event,
     }
 }

@@ -40,6 +40,7 @@ fn plan(text: &str, called: &[(&str, &str)]) -> Result<Plan, Refused> {
         called: &called,
         inputs: &Map::new(),
         vars: &Map::new(),
+        only: None,
     })
 }
 
