@@ -3,15 +3,21 @@
 //! Owns how events arrive and which runs they ask for. A trigger hands [`Start`]s to whoever owns the engine through a
 //! bounded channel ([`Starter`]) and is answered with the run; it knows neither the engine's state nor hosts.
 
+pub mod cron;
 pub mod hook;
+pub mod inventory;
 pub mod local;
 pub mod push;
+mod service;
 pub mod start;
+pub mod webhook;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Answer;
 
+pub use inventory::Inventory;
+pub use service::{Content, Error, Outcome, Taken, Triggers, VariablesOf};
 pub use start::{Elsewhere, Passed, Reading, Start, Starts};
 
 /// The way to the engine: a run to start, and where to say which one it became.

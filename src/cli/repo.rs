@@ -1,11 +1,188 @@
 //! `towline repo`: lists, adds and removes repositories.
+//!
+//! Works on the state directory itself, so it needs no daemon; one that runs sees the change with the next push.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use crate::config::{self, Paths};
+use crate::git::{self, Repository};
+use crate::id::RepositoryName;
+use crate::triggers::hook::{self, Installed};
+use crate::triggers::inventory::{self, Inventory};
+
+use super::{ENVIRONMENT, INVALID, SUCCESS};
 
 /// Arguments of `towline repo`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Makes a bare repository, or adopts one: every push to it starts its workflows.
+    Add {
+        /// OWNER/NAME, or NAME alone (its owner is `local` then).
+        name: String,
+        /// The bare repository to adopt, or where to make one; by default in the state directory.
+        path: Option<PathBuf>,
+        /// The branch that is the default one until another is pushed first.
+        #[arg(long, default_value = "main")]
+        default_branch: String,
+    },
+    /// Lists all sources: configured ones and added repositories.
+    List {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Takes the hook out and forgets the repository. One that was adopted stays where it is.
+    Remove {
+        name: String,
+        /// Also deletes a repository that `add` made.
+        #[arg(long)]
+        delete: bool,
+    },
+}
 
 /// Runs the command and says the exit code.
+#[expect(clippy::print_stderr, reason = "the command line prints")]
 pub(super) fn run(arguments: Arguments) -> u8 {
-    let _ = arguments;
-    unimplemented!()
+    let paths = Paths::from_environment();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ENVIRONMENT;
+        }
+    };
+    let done = runtime.block_on(async {
+        match arguments.command {
+            Command::Add { name, path, default_branch } => add(&paths, &name, path.as_deref(), &default_branch).await,
+            Command::List { json } => list(&paths, json).await,
+            Command::Remove { name, delete } => remove(&paths, &name, delete).await,
+        }
+    });
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ENVIRONMENT
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
+async fn add(paths: &Paths, name: &str, path: Option<&Path>, default_branch: &str) -> anyhow::Result<u8> {
+    if !config::is_repository_name(name) {
+        eprintln!("error: \"{name}\" cannot name a repository: write OWNER/NAME or NAME; letters, digits, `.`, `_`, `-`");
+        return Ok(INVALID);
+    }
+    let name = inventory::full_name(&RepositoryName(name.to_owned()));
+    let entry = paths.repositories().join(format!("{name}.git"));
+    let parent = entry.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let place = path.map_or_else(|| entry.clone(), Path::to_owned);
+    let repository = if place.join(".git").is_dir() {
+        Repository::discover(&place).await?
+    } else {
+        if let Some(above) = place.parent().filter(|above| !above.as_os_str().is_empty()) {
+            std::fs::create_dir_all(above).with_context(|| format!("cannot create {}", above.display()))?;
+        }
+        if place.exists() && !place.join("objects").is_dir() && std::fs::read_dir(&place)?.next().is_some() {
+            bail!("{} is neither empty nor a git repository", place.display());
+        }
+        Repository::init_bare(&place, default_branch).await?
+    };
+    let place = repository.git_dir().canonicalize().context("the repository is gone")?;
+    if entry.canonicalize().ok().as_deref() != Some(place.as_path()) {
+        if entry.symlink_metadata().is_ok() {
+            bail!("{name} is at {} already; remove it first: towline repo remove {name}", entry.display());
+        }
+        std::os::unix::fs::symlink(&place, &entry).with_context(|| format!("cannot write {}", entry.display()))?;
+    }
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let socket = std::path::absolute(paths.socket()).context("cannot find the socket")?;
+    let said = match hook::install(&Repository::at(&place), &program, &socket).await? {
+        Installed::New => "hook installed".to_owned(),
+        Installed::Upgraded => "hook upgraded".to_owned(),
+        Installed::Unchanged => "hook in place".to_owned(),
+        Installed::Beside(local) => format!("hook installed; the one that was there is {} and runs first", local.display()),
+    };
+    println!("{name}: {} ({said})", place.display());
+    println!();
+    println!("Push to it from this machine, or over SSH with USER@HOST: in front of the path:");
+    println!("  git remote add towline {}", place.display());
+    println!("  git push towline {default_branch}");
+    println!("With `git push -o follow` the live log comes back into your terminal.");
+    Ok(SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the command line prints")]
+async fn list(paths: &Paths, as_json: bool) -> anyhow::Result<u8> {
+    let (config, _) = config::parse(&config::read(&paths.config)?);
+    let inventory = Inventory::new(config.unwrap_or_default(), paths.clone());
+    let mut rows = Vec::new();
+    for source in inventory.all() {
+        let hooked = match &source.path {
+            Some(path) => hook::is_installed(&Repository::at(path)).await,
+            None => false,
+        };
+        rows.push((source, hooked));
+    }
+    if as_json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(source, hooked)| {
+                json!({
+                    "name": source.name,
+                    "kind": source.kind.as_str(),
+                    "location": inventory::clone_url(source),
+                    "hook": hooked,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(SUCCESS);
+    }
+    if rows.is_empty() {
+        println!("There are no repositories yet. Add one: towline repo add NAME");
+    }
+    let width = rows.iter().map(|(source, _)| source.name.as_str().len()).max().unwrap_or(0);
+    for (source, hooked) in &rows {
+        let hook = if *hooked { "  hook" } else { "" };
+        let location = inventory::clone_url(source).unwrap_or_default();
+        println!("{:width$}  {:9}  {location}{hook}", source.name.as_str(), source.kind.as_str());
+    }
+    Ok(SUCCESS)
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
+async fn remove(paths: &Paths, name: &str, delete: bool) -> anyhow::Result<u8> {
+    if !config::is_repository_name(name) {
+        eprintln!("error: there is no repository {name}");
+        return Ok(INVALID);
+    }
+    let name = inventory::full_name(&RepositoryName(name.to_owned()));
+    let entry = paths.repositories().join(format!("{name}.git"));
+    let Ok(metadata) = entry.symlink_metadata() else {
+        eprintln!("error: there is no added repository {name}; configured ones are removed from the configuration");
+        return Ok(INVALID);
+    };
+    if !metadata.is_symlink() && !delete {
+        eprintln!("error: {} holds the only copy; add --delete to delete it", entry.display());
+        return Ok(INVALID);
+    }
+    match hook::remove(&Repository::at(&entry)).await {
+        Ok(_) | Err(hook::InstallError::Git(git::Error::NotARepository { .. })) => {}
+        Err(error) => eprintln!("warning: the hook stays: {error}"),
+    }
+    let gone = if metadata.is_symlink() { std::fs::remove_file(&entry) } else { std::fs::remove_dir_all(&entry) };
+    gone.with_context(|| format!("cannot remove {}", entry.display()))?;
+    println!("Removed {name}.");
+    Ok(SUCCESS)
 }

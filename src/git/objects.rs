@@ -143,7 +143,8 @@ impl Objects {
                 }
                 if let Some((_, _, bytes)) = self.ask(&entry.id).await? {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
-                    files.push(TextFile { path: format!("{directory}/{}", entry.name), text });
+                    let path = [directory, entry.name.as_str()].join("/").trim_start_matches('/').to_owned();
+                    files.push(TextFile { path, text });
                 }
             }
             if !files.is_empty() {

@@ -1,0 +1,452 @@
+//! What all triggers share: a delivery is made durable, handled, and its outcome recorded.
+//!
+//! Whatever comes from outside is first a [`DeliveryRecord`] in the store's inbox. Handling it may be repeated: after a
+//! crash, or by hand. The engine knows each delivery's key per workflow and starts nothing twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::hook::HookPush;
+use super::inventory::{self, Inventory};
+use super::push::{self, Accepted};
+use super::{Elsewhere, Reading, Starter, Stopping, hook, start};
+use crate::clock::Clock;
+use crate::config::{Source, SourceKind};
+use crate::engine::Answer;
+use crate::event::forges::{self, Forge};
+use crate::event::github::{self, NotAnEvent};
+use crate::event::Event;
+use crate::git;
+use crate::id::{RepositoryName, RunId};
+use crate::store::{DeliveryRecord, DeliveryState, Store, StoreError};
+
+/// Deliveries handled at once: each may run a few git processes.
+const AT_ONCE: usize = 16;
+/// Deliveries that may wait to be handled before senders are told to come back later.
+const MOST_WAITING: usize = 20_000;
+/// How often spools of repositories are looked at: only a hook that found no daemon leaves anything there.
+const SPOOL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The `vars` context of a repository.
+pub type VariablesOf = Arc<dyn Fn(&RepositoryName) -> Map<String, Json> + Send + Sync>;
+
+/// The triggers of one daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Triggers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    store: Store,
+    inventory: Inventory,
+    starter: Starter,
+    variables: VariablesOf,
+    tasks: TaskTracker,
+    turns: Semaphore,
+    /// Ids being accepted now, so that two of the same at once are one.
+    arriving: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    /// Accepted and not handled yet.
+    waiting: std::sync::atomic::AtomicUsize,
+}
+
+/// What a delivery holds, as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Content {
+    Push { push: HookPush },
+    Webhook { source: RepositoryName, forge: String, event: String, payload: Json },
+    /// A dispatch, a schedule, a chained run: an event as it is.
+    Event { event: Box<Event> },
+}
+
+/// What became of a delivery.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub runs: Vec<RunId>,
+    /// What did not start, and why.
+    pub note: String,
+    /// For the terminal of a pusher.
+    pub lines: Vec<String>,
+}
+
+/// Why a delivery was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("too many deliveries are waiting; come back later")]
+    Busy,
+    #[error("there is no source {0}")]
+    UnknownSource(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+    #[error(transparent)]
+    Source(#[from] inventory::Error),
+    #[error("the delivery cannot be understood: {0}")]
+    Malformed(String),
+}
+
+impl From<git::Error> for Error {
+    fn from(error: git::Error) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+/// A delivery that is durable.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub number: u64,
+    /// The first delivery of the same id, when this is a repetition.
+    pub before: Option<DeliveryRecord>,
+}
+
+impl Triggers {
+    #[must_use]
+    pub fn new(
+        clock: Clock,
+        store: Store,
+        inventory: Inventory,
+        starter: Starter,
+        variables: VariablesOf,
+        tasks: TaskTracker,
+    ) -> Self {
+        let inner = Inner {
+            clock,
+            store,
+            inventory,
+            starter,
+            variables,
+            tasks,
+            turns: Semaphore::new(AT_ONCE),
+            arriving: Mutex::default(),
+            waiting: std::sync::atomic::AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The sources.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.inner.inventory
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// Makes a delivery durable. The caller then has it handled.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], or the disk does not take it.
+    pub async fn take(
+        &self,
+        source: &str,
+        id: String,
+        event: &str,
+        headers: BTreeMap<String, String>,
+        content: &Content,
+        replay_of: Option<u64>,
+    ) -> Result<Taken, Error> {
+        use std::sync::atomic::Ordering;
+        if self.inner.waiting.load(Ordering::Relaxed) >= MOST_WAITING {
+            return Err(Error::Busy);
+        }
+        let key = (source.to_owned(), id.clone());
+        let turn = {
+            let mut arriving = self.inner.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(arriving.entry(key.clone()).or_default())
+        };
+        let held = turn.lock().await;
+        let record = DeliveryRecord {
+            number: 0,
+            id,
+            source: source.to_owned(),
+            event: event.to_owned(),
+            received_at: self.inner.clock.now(),
+            headers,
+            body: serde_json::to_value(content).map_err(|error| Error::Malformed(error.to_string()))?,
+            state: DeliveryState::Accepted,
+            replay_of,
+        };
+        let accepted = self.inner.store.accept(record).await;
+        drop(held);
+        {
+            let mut arriving = self.inner.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+            // Ours and the map's: nobody else waits for this id.
+            if Arc::strong_count(&turn) == 2 {
+                arriving.remove(&key);
+            }
+        }
+        let (number, before) = accepted?;
+        if before.is_none() {
+            self.inner.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Taken { number, before })
+    }
+
+    /// Has a delivery handled in the background.
+    pub fn handle_soon(&self, number: u64, id: String, content: Content) {
+        let triggers = self.clone();
+        self.inner.tasks.spawn(async move {
+            drop(triggers.handle(number, id, content).await);
+        });
+    }
+
+    /// Handles a delivery that was taken, and records what became of it. What only time can mend stays open.
+    ///
+    /// # Errors
+    /// As recorded.
+    pub async fn handle(&self, number: u64, id: String, content: Content) -> Result<Outcome, Error> {
+        use std::sync::atomic::Ordering;
+        let result = {
+            let _turn = self.inner.turns.acquire().await;
+            self.perform(&id, content).await
+        };
+        self.inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1))).ok();
+        let state = match &result {
+            Ok(outcome) => DeliveryState::Handled { runs: outcome.runs.clone(), note: outcome.note.clone() },
+            // Stays open, to be taken up after the restart.
+            Err(Error::Stopping(_)) => return result,
+            Err(error) => {
+                log::warn!(delivery = number; "delivery {number} could not be handled: {error}");
+                DeliveryState::Failed { reason: error.to_string() }
+            }
+        };
+        self.inner.store.conclude_delivery(number, state).await?;
+        result
+    }
+
+    /// Takes a push that a hook told of, and starts its runs.
+    ///
+    /// # Errors
+    /// The hook keeps the push and it comes again.
+    pub async fn push(&self, push: HookPush) -> Result<Outcome, Error> {
+        let source = self
+            .inner
+            .inventory
+            .at_path(std::path::Path::new(&push.repository))
+            .ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
+        let content = Content::Push { push: push.clone() };
+        let id = push.id.clone();
+        let taken = self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
+        self.handle(taken.number, id, content).await
+    }
+
+    /// Takes an event that is one already: a dispatch, a due schedule, a chained run. `from` is a word for the log of
+    /// deliveries, `id` what must not start anything twice.
+    ///
+    /// # Errors
+    /// It was not made durable, or could not be handled.
+    pub async fn event(&self, from: &str, id: String, event: Event) -> Result<Outcome, Error> {
+        let (source, name) = (format!("{from}/{}", event.repository), event.name.clone());
+        let content = Content::Event { event: Box::new(event) };
+        let taken = self.take(&source, id.clone(), &name, BTreeMap::new(), &content, None).await?;
+        if let Some(DeliveryRecord { state: DeliveryState::Handled { runs, note }, .. }) = taken.before {
+            return Ok(Outcome { runs, note, lines: Vec::new() });
+        }
+        self.handle(taken.number, id, content).await
+    }
+
+    /// Handles a stored delivery once more, as a new one: its runs start again.
+    ///
+    /// # Errors
+    /// There is no such delivery, or it cannot be handled.
+    pub async fn replay(&self, number: u64) -> Result<(u64, Outcome), Error> {
+        let record = self
+            .inner
+            .store
+            .delivery(number)?
+            .ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
+        let content = content(&record)?;
+        let id = format!("{}#{}", record.id, self.inner.clock.now().as_nanosecond());
+        let taken =
+            self.take(&record.source, id.clone(), &record.event, record.headers.clone(), &content, Some(number)).await?;
+        Ok((taken.number, self.handle(taken.number, id, content).await?))
+    }
+
+    /// Takes up what an earlier life of the daemon accepted and did not finish.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn resume(&self) -> Result<usize, Error> {
+        let open = self.inner.store.open_deliveries()?;
+        let count = open.len();
+        for record in open {
+            match content(&record) {
+                Ok(content) => {
+                    self.inner.waiting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.handle_soon(record.number, record.id, content);
+                }
+                Err(error) => log::error!("delivery {} cannot be taken up: {error}", record.number),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Takes up pushes that hooks spooled. Gives how many.
+    pub async fn take_up_spooled(&self) -> usize {
+        let mut count = 0;
+        for source in self.inner.inventory.all() {
+            let (Some(path), SourceKind::Git) = (&source.path, source.kind) else { continue };
+            let spooled = match hook::spooled(path) {
+                Ok(spooled) => spooled,
+                Err(error) => {
+                    log::warn!("the spool of {} cannot be read: {error}", source.name);
+                    continue;
+                }
+            };
+            for one in spooled {
+                match self.push(one.push).await {
+                    Ok(_) | Err(Error::Source(_) | Error::Malformed(_)) => {
+                        count += 1;
+                        if let Err(error) = std::fs::remove_file(&one.file) {
+                            log::warn!("cannot remove {}: {error}", one.file.display());
+                        }
+                    }
+                    // Kept for the next time.
+                    Err(error) => log::warn!("a spooled push of {} waits: {error}", source.name),
+                }
+            }
+        }
+        count
+    }
+
+    /// Looks after the spools until told to stop.
+    pub async fn watch_spools(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(SPOOL_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {
+                    self.take_up_spooled().await;
+                }
+            }
+        }
+    }
+
+    /// How workflows of a source are read.
+    #[must_use]
+    pub fn reading(&self, source: &Source) -> Reading {
+        let config = self.inner.inventory.config();
+        let mut directories = source.workflows.clone();
+        if source.kind == SourceKind::Directory {
+            // The directory itself is the place of workflows.
+            directories.insert(0, String::new());
+        }
+        Reading {
+            directories,
+            vars: (self.inner.variables)(&source.name),
+            trusted: source.trusted.clone(),
+            elsewhere: Elsewhere::new(&source.name, &config, self.inner.inventory.paths()),
+        }
+    }
+
+    async fn perform(&self, id: &str, content: Content) -> Result<Outcome, Error> {
+        match content {
+            Content::Push { push } => self.perform_push(push).await,
+            Content::Webhook { source, forge, event, payload } => {
+                self.perform_webhook(id, &source, &forge, &event, payload).await
+            }
+            Content::Event { event } => {
+                let source = self.source(event.repository.as_str())?;
+                let event = Event { delivery: Some(id.to_owned()), ..*event };
+                self.start(&source, event).await
+            }
+        }
+    }
+
+    async fn perform_push(&self, push: HookPush) -> Result<Outcome, Error> {
+        let path = std::path::Path::new(&push.repository);
+        let inventory = &self.inner.inventory;
+        let source = inventory.at_path(path).ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
+        let repository = inventory.open(&source, &[]).await?;
+        let place = push::Place {
+            repository: source.name.clone(),
+            server_url: inventory.server_url(),
+            clone_url: inventory::clone_url(&source).unwrap_or_default(),
+        };
+        let reading = self.reading(&source);
+        let now = self.inner.clock.now();
+        let accepted = match push::accept(now, &place, &repository, &reading, &push, &self.inner.starter).await {
+            Ok(accepted) => accepted,
+            Err(push::Error::Stopping) => return Err(Stopping.into()),
+            Err(push::Error::Git(error)) => return Err(error.into()),
+        };
+        let lines = push::lines(&place, &accepted);
+        let Accepted { runs, notes } = accepted;
+        Ok(Outcome { runs: runs.into_iter().map(|run| RunId(run.run)).collect(), note: notes.join("\n"), lines })
+    }
+
+    async fn perform_webhook(
+        &self,
+        id: &str,
+        name: &RepositoryName,
+        forge: &str,
+        event: &str,
+        payload: Json,
+    ) -> Result<Outcome, Error> {
+        let source = self.source(name.as_str())?;
+        let now = self.inner.clock.now();
+        let read = match forge {
+            "gitea" | "forgejo" => forges::from_payload(Forge::Gitea, now, event, payload),
+            "gitlab" => forges::from_payload(Forge::GitLab, now, event, payload),
+            _ => github::from_payload(now, event, payload),
+        };
+        let event = match read {
+            Ok(event) => event,
+            Err(NotAnEvent::StartsNothing) => {
+                return Ok(Outcome { note: NotAnEvent::StartsNothing.to_string(), ..Outcome::default() });
+            }
+            Err(NotAnEvent::Malformed(what)) => return Err(Error::Malformed(what)),
+        };
+        if !source.events.is_empty() && !source.events.contains(&event.name) {
+            let note = format!("this source takes only {}", source.events.join(", "));
+            return Ok(Outcome { note, ..Outcome::default() });
+        }
+        // The name we know it by: a renamed repository still says its old one for a while.
+        let event = Event { repository: source.name.clone(), delivery: Some(id.to_owned()), ..event };
+        self.start(&source, event).await
+    }
+
+    /// Starts what an event starts.
+    async fn start(&self, source: &Source, event: Event) -> Result<Outcome, Error> {
+        let number = event.git_ref.strip_prefix("refs/pull/").and_then(|rest| rest.split('/').next());
+        let refspecs: Vec<String> =
+            number.map(|number| format!("+refs/pull/{number}/*:refs/pull/{number}/*")).into_iter().collect();
+        let repository = self.inner.inventory.open(source, &refspecs).await?;
+        let found = start::starts(event, &repository, &self.reading(source)).await?;
+        let mut outcome = Outcome::default();
+        let mut notes: Vec<String> = Vec::new();
+        for start in found.starts {
+            let path = start.spec.workflow_path.clone();
+            match self.inner.starter.start(start).await? {
+                Answer::Run { run, .. } => outcome.runs.push(run),
+                Answer::Unknown(reason) | Answer::Refused(reason) => notes.push(format!("{path}: {reason}")),
+                Answer::Done => {}
+            }
+        }
+        notes.extend(found.passed.iter().map(|passed| format!("{}: {}", passed.path, passed.selection.reason)));
+        outcome.note = notes.join("\n");
+        Ok(outcome)
+    }
+
+    fn source(&self, name: &str) -> Result<Source, Error> {
+        self.inner.inventory.find(name).ok_or_else(|| Error::UnknownSource(name.to_owned()))
+    }
+}
+
+fn content(record: &DeliveryRecord) -> Result<Content, Error> {
+    serde_json::from_value(record.body.clone()).map_err(|error| Error::Malformed(error.to_string()))
+}

@@ -1,0 +1,207 @@
+//! Webhooks: `POST /hooks/{github|gitea|forgejo|gitlab}/OWNER/NAME`, and the door of the git hook.
+//!
+//! A sender is answered once its delivery is on the disk. The body is checked against the raw bytes before anything of
+//! it is read; a second delivery of the same id is answered like the first and starts nothing.
+
+mod signature;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use serde_json::{Value as Json, json};
+
+use super::hook::{HOOK_PATH, HookPush};
+use super::service::{Content, Error, Triggers};
+use crate::config::SourceKind;
+use crate::id::{RepositoryName, RunId};
+use crate::store::{DeliveryRecord, DeliveryState};
+
+pub use signature::{Forge, verify};
+
+/// GitHub's own limit.
+const LARGEST_BODY: usize = 25 << 20;
+/// Seconds after which a refused sender may come back.
+const RETRY_AFTER: &str = "30";
+
+/// Lines of the live log of runs, for a pusher's terminal.
+pub type Follow = Arc<dyn Fn(Vec<RunId>) -> BoxStream<'static, String> + Send + Sync>;
+
+/// The routes that the world may reach.
+pub fn router(triggers: Triggers) -> Router {
+    Router::new()
+        .route("/hooks/{forge}/{*source}", post(receive))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(triggers)
+}
+
+/// The route of the git hook: for the unix socket only, whose peers are users of this machine.
+pub fn socket_router(triggers: Triggers, follow: Option<Follow>) -> Router {
+    Router::new()
+        .route(HOOK_PATH, post(pushed))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state((triggers, follow))
+}
+
+async fn receive(
+    State(triggers): State<Triggers>,
+    Path((forge, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let name = name.trim_end_matches('/');
+    let Some(forge) = Forge::from_word(&forge) else { return refuse(StatusCode::NOT_FOUND, "there is no such forge") };
+    let source = triggers.inventory().find(name).filter(|source| takes(source.kind, forge));
+    let Some(source) = source else {
+        return refuse(StatusCode::NOT_FOUND, "there is no such source");
+    };
+    if source.webhook_secrets.is_empty() {
+        return refuse(StatusCode::UNAUTHORIZED, "this source has no webhook_secret, so nothing can be checked");
+    }
+    let mut secrets = Vec::new();
+    for secret in &source.webhook_secrets {
+        match secret.read() {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => log::error!("a webhook secret of {} cannot be read: {error}", source.name),
+        }
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if !verify(forge, &header, &body, &secrets) {
+        log::warn!(source = source.name.as_str(); "a webhook of {} has a wrong signature", source.name);
+        return refuse(StatusCode::UNAUTHORIZED, "the signature is missing or wrong");
+    }
+    let Some(event) = forge.event(&header) else {
+        return refuse(StatusCode::BAD_REQUEST, "the event header is missing");
+    };
+    let payload = match payload(header("content-type").unwrap_or_default(), &body) {
+        Ok(payload) => payload,
+        Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
+    };
+    if event == "ping" {
+        let zen = payload.get("zen").cloned().unwrap_or(Json::Null);
+        return (StatusCode::OK, axum::Json(json!({ "message": "pong", "zen": zen }))).into_response();
+    }
+    let id = forge.delivery(&header).unwrap_or_else(|| signature::digest(&event, &body));
+    let shown = ["user-agent", "content-type", "x-github-hook-id", "x-gitlab-instance"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), header(name)?.to_owned())));
+    let headers: BTreeMap<String, String> = shown.collect();
+    let content = Content::Webhook {
+        source: source.name.clone(),
+        forge: forge.word().to_owned(),
+        event: event.clone(),
+        payload,
+    };
+    let place = format!("{}/{}", forge.word(), source.name);
+    match triggers.take(&place, id.clone(), &event, headers, &content, None).await {
+        Ok(taken) => {
+            if taken.before.is_none() {
+                triggers.handle_soon(taken.number, id.clone(), content);
+            }
+            accepted(&source.name, taken.number, &id, taken.before.as_ref())
+        }
+        Err(error) => {
+            log::error!("a webhook of {} was not accepted: {error}", source.name);
+            busy(&error)
+        }
+    }
+}
+
+/// A source takes deliveries of its own forge. Gitea and Forgejo are one family.
+fn takes(kind: SourceKind, forge: Forge) -> bool {
+    match forge {
+        Forge::GitHub => kind == SourceKind::GitHub,
+        Forge::Gitea | Forge::Forgejo => matches!(kind, SourceKind::Gitea | SourceKind::Forgejo),
+        Forge::GitLab => kind == SourceKind::GitLab,
+    }
+}
+
+fn accepted(source: &RepositoryName, number: u64, id: &str, before: Option<&DeliveryRecord>) -> Response {
+    let runs: Vec<u64> = match before.map(|record| &record.state) {
+        Some(DeliveryState::Handled { runs, .. }) => runs.iter().map(|run| run.0).collect(),
+        _ => Vec::new(),
+    };
+    let body = json!({
+        "delivery": number,
+        "id": id,
+        "source": source,
+        "runs": runs,
+        "url": format!("/api/v3/towline/deliveries/{number}"),
+    });
+    (StatusCode::ACCEPTED, axum::Json(body)).into_response()
+}
+
+/// JSON, or a form whose field `payload` is JSON.
+fn payload(content_type: &str, body: &[u8]) -> Result<Json, String> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|error| format!("the body is not JSON: {error}"));
+    if kind == "application/x-www-form-urlencoded" {
+        let field = body.split(|&byte| byte == b'&').find_map(|pair| pair.strip_prefix(b"payload="));
+        return parse(&form_decoded(field.ok_or("the form has no field `payload`")?));
+    }
+    parse(body)
+}
+
+fn form_decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|&byte| char::from(byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match (byte, digit(text.get(at + 1)), digit(text.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high << 4 | low);
+                at += 3;
+                continue;
+            }
+            (b'+', ..) => decoded.push(b' '),
+            _ => decoded.push(byte),
+        }
+        at += 1;
+    }
+    decoded
+}
+
+async fn pushed(State((triggers, follow)): State<(Triggers, Option<Follow>)>, body: Bytes) -> Response {
+    let push: HookPush = match serde_json::from_slice(&body) {
+        Ok(push) => push,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("this is no push: {error}")),
+    };
+    let source = triggers.inventory().at_path(std::path::Path::new(&push.repository));
+    let follows = push.wants_follow() || source.is_some_and(|source| source.follow);
+    match triggers.push(push).await {
+        Ok(outcome) => {
+            let lines = stream::iter(outcome.lines);
+            let live = match follow.filter(|_| follows && !outcome.runs.is_empty()) {
+                Some(follow) => follow(outcome.runs),
+                None => stream::empty().boxed(),
+            };
+            let bytes = lines.chain(live).map(|line| Ok::<_, std::convert::Infallible>(Bytes::from(line + "\n")));
+            let head = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+            (StatusCode::ACCEPTED, head, Body::from_stream(bytes)).into_response()
+        }
+        Err(error @ Error::UnknownSource(_)) => refuse(StatusCode::NOT_FOUND, &error.to_string()),
+        // It is stored: sending it again would change nothing, so the pusher is told and the hook keeps nothing.
+        Err(error @ (Error::Source(_) | Error::Malformed(_))) => {
+            (StatusCode::ACCEPTED, format!("towline: no runs were started: {error}\n")).into_response()
+        }
+        Err(error) => busy(&error),
+    }
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Response {
+    (status, axum::Json(json!({ "message": reason }))).into_response()
+}
+
+fn busy(error: &Error) -> Response {
+    let body = axum::Json(json!({ "message": error.to_string() }));
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], body).into_response()
+}
