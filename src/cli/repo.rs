@@ -79,7 +79,9 @@ pub(super) fn run(arguments: Arguments) -> u8 {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
 async fn add(paths: &Paths, name: &str, path: Option<&Path>, default_branch: &str) -> anyhow::Result<u8> {
     if !config::is_repository_name(name) {
-        eprintln!("error: \"{name}\" cannot name a repository: write OWNER/NAME or NAME; letters, digits, `.`, `_`, `-`");
+        eprintln!(
+            "error: \"{name}\" cannot name a repository: write OWNER/NAME or NAME; letters, digits, `.`, `_`, `-`"
+        );
         return Ok(INVALID);
     }
     let name = inventory::full_name(&RepositoryName(name.to_owned()));
@@ -111,7 +113,9 @@ async fn add(paths: &Paths, name: &str, path: Option<&Path>, default_branch: &st
         Installed::New => "hook installed".to_owned(),
         Installed::Upgraded => "hook upgraded".to_owned(),
         Installed::Unchanged => "hook in place".to_owned(),
-        Installed::Beside(local) => format!("hook installed; the one that was there is {} and runs first", local.display()),
+        Installed::Beside(local) => {
+            format!("hook installed; the one that was there is {} and runs first", local.display())
+        }
     };
     println!("{name}: {} ({said})", place.display());
     println!();

@@ -107,7 +107,11 @@ impl Timetable {
         for (entry, since) in &mut self.since {
             if let Some(last) = last_time(entry, *since, now) {
                 let late = now.duration_since(last);
-                due.push(if late <= GRACE { Due::Start(entry.clone(), last) } else { Due::Missed(entry.clone(), last) });
+                due.push(if late <= GRACE {
+                    Due::Start(entry.clone(), last)
+                } else {
+                    Due::Missed(entry.clone(), last)
+                });
             }
             *since = (*since).max(now);
         }
@@ -139,9 +143,8 @@ impl Timetable {
 /// The last due time after `since` and not after `now`.
 fn last_time(entry: &Entry, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     // After a long sleep only what is near matters: look back over the grace first, then far.
-    let times_after = |after: Timestamp, count| {
-        next_times(&entry.cron, entry.timezone.as_deref(), after, count).unwrap_or_default()
-    };
+    let times_after =
+        |after: Timestamp, count| next_times(&entry.cron, entry.timezone.as_deref(), after, count).unwrap_or_default();
     let near = now.checked_sub(GRACE).map_or(since, |near| near.max(since));
     // At most every minute: sixty times an hour, and one to see the end.
     let recent = times_after(near, 62).into_iter().take_while(|time| *time <= now).last();
@@ -215,10 +218,7 @@ mod tests {
         let mut table = Timetable::default();
         table.set(vec![entry("0 3 * * *")], at("2026-01-01T00:00:00Z"));
         table.set(vec![entry("0 3 * * *"), entry("0 2 * * *")], at("2026-01-01T02:30:00Z"));
-        assert_eq!(
-            table.due(at("2026-01-01T03:00:00Z")),
-            [Due::Start(entry("0 3 * * *"), at("2026-01-01T03:00:00Z"))]
-        );
+        assert_eq!(table.due(at("2026-01-01T03:00:00Z")), [Due::Start(entry("0 3 * * *"), at("2026-01-01T03:00:00Z"))]);
         table.set(Vec::new(), at("2026-01-01T03:00:00Z"));
         assert_eq!(table.next(at("2026-01-01T03:00:00Z")), None);
     }

@@ -103,7 +103,10 @@ impl Inventory {
         let server = &self.config().server;
         server.url.clone().unwrap_or_else(|| {
             let scheme = if server.tls == config::Tls::Off { "http" } else { "https" };
-            server.listen.first().map_or_else(|| "http://localhost".to_owned(), |address| format!("{scheme}://{address}"))
+            server
+                .listen
+                .first()
+                .map_or_else(|| "http://localhost".to_owned(), |address| format!("{scheme}://{address}"))
         })
     }
 
@@ -124,11 +127,25 @@ impl Inventory {
         let url = clone_url(source).ok_or_else(|| Error::Nowhere { name: source.name.clone() })?;
         let credentials = credentials(source)?;
         match git::fetch_mirror(&mirror, &url, &credentials, refspecs).await {
-            Err(git::Error::Failed { message, .. }) if !refspecs.is_empty() && message.contains("couldn't find remote ref") => {
+            Err(git::Error::Failed { message, .. })
+                if !refspecs.is_empty() && message.contains("couldn't find remote ref") =>
+            {
                 Ok(git::fetch_mirror(&mirror, &url, &credentials, &[]).await?)
             }
             fetched => Ok(fetched?),
         }
+    }
+
+    /// The repository of a source without asking its server when there is a mirror already.
+    ///
+    /// # Errors
+    /// It cannot be read, or reached for the first time.
+    pub async fn at_hand(&self, source: &Source) -> Result<Repository, Error> {
+        let mirror = self.inner.paths.mirrors().join(format!("{}.git", source.name));
+        if source.path.is_none() && mirror.join("HEAD").exists() {
+            return Ok(Repository::at(mirror));
+        }
+        self.open(source, &[]).await
     }
 }
 

@@ -19,9 +19,9 @@ use super::{Elsewhere, Reading, Starter, Stopping, hook, start};
 use crate::clock::Clock;
 use crate::config::{Source, SourceKind};
 use crate::engine::Answer;
+use crate::event::Event;
 use crate::event::forges::{self, Forge};
 use crate::event::github::{self, NotAnEvent};
-use crate::event::Event;
 use crate::git;
 use crate::id::{RepositoryName, RunId};
 use crate::store::{DeliveryRecord, DeliveryState, Store, StoreError};
@@ -60,10 +60,19 @@ struct Inner {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Content {
-    Push { push: HookPush },
-    Webhook { source: RepositoryName, forge: String, event: String, payload: Json },
+    Push {
+        push: HookPush,
+    },
+    Webhook {
+        source: RepositoryName,
+        forge: String,
+        event: String,
+        payload: Json,
+    },
     /// A dispatch, a schedule, a chained run: an event as it is.
-    Event { event: Box<Event> },
+    Event {
+        event: Box<Event>,
+    },
 }
 
 /// What became of a delivery.
@@ -91,6 +100,9 @@ pub enum Error {
     Source(#[from] inventory::Error),
     #[error("the delivery cannot be understood: {0}")]
     Malformed(String),
+    /// One sentence per fault of what was asked for.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
 }
 
 impl From<git::Error> for Error {
@@ -139,10 +151,6 @@ impl Triggers {
 
     pub(super) fn clock(&self) -> &Clock {
         &self.inner.clock
-    }
-
-    pub(super) fn tasks(&self) -> &TaskTracker {
-        &self.inner.tasks
     }
 
     /// Makes a delivery durable. The caller then has it handled.
@@ -213,7 +221,10 @@ impl Triggers {
             let _turn = self.inner.turns.acquire().await;
             self.perform(&id, content).await
         };
-        self.inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1))).ok();
+        self.inner
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1)))
+            .ok();
         let state = match &result {
             Ok(outcome) => DeliveryState::Handled { runs: outcome.runs.clone(), note: outcome.note.clone() },
             // Stays open, to be taken up after the restart.
@@ -239,7 +250,8 @@ impl Triggers {
             .ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
         let content = Content::Push { push: push.clone() };
         let id = push.id.clone();
-        let taken = self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
+        let taken =
+            self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
         self.handle(taken.number, id, content).await
     }
 
@@ -270,8 +282,9 @@ impl Triggers {
             .ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
         let content = content(&record)?;
         let id = format!("{}#{}", record.id, self.inner.clock.now().as_nanosecond());
-        let taken =
-            self.take(&record.source, id.clone(), &record.event, record.headers.clone(), &content, Some(number)).await?;
+        let taken = self
+            .take(&record.source, id.clone(), &record.event, record.headers.clone(), &content, Some(number))
+            .await?;
         Ok((taken.number, self.handle(taken.number, id, content).await?))
     }
 
@@ -355,7 +368,8 @@ impl Triggers {
 
     async fn perform(&self, id: &str, content: Content) -> Result<Outcome, Error> {
         match content {
-            Content::Push { push } => self.perform_push(push).await,
+            // A replay has an id of its own.
+            Content::Push { push } => self.perform_push(HookPush { id: id.to_owned(), ..push }).await,
             Content::Webhook { source, forge, event, payload } => {
                 self.perform_webhook(id, &source, &forge, &event, payload).await
             }
@@ -442,11 +456,22 @@ impl Triggers {
         Ok(outcome)
     }
 
-    fn source(&self, name: &str) -> Result<Source, Error> {
+    /// The source of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn source(&self, name: &str) -> Result<Source, Error> {
         self.inner.inventory.find(name).ok_or_else(|| Error::UnknownSource(name.to_owned()))
     }
 }
 
 fn content(record: &DeliveryRecord) -> Result<Content, Error> {
     serde_json::from_value(record.body.clone()).map_err(|error| Error::Malformed(error.to_string()))
+}
+
+/// An id that nobody else has.
+pub(super) fn fresh_id() -> String {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

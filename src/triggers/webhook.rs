@@ -95,12 +95,8 @@ async fn receive(
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), header(name)?.to_owned())));
     let headers: BTreeMap<String, String> = shown.collect();
-    let content = Content::Webhook {
-        source: source.name.clone(),
-        forge: forge.word().to_owned(),
-        event: event.clone(),
-        payload,
-    };
+    let content =
+        Content::Webhook { source: source.name.clone(), forge: forge.word().to_owned(), event: event.clone(), payload };
     let place = format!("{}/{}", forge.word(), source.name);
     match triggers.take(&place, id.clone(), &event, headers, &content, None).await {
         Ok(taken) => {
@@ -152,7 +148,8 @@ fn payload(content_type: &str, body: &[u8]) -> Result<Json, String> {
 }
 
 fn form_decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|&byte| char::from(byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let digit =
+        |byte: Option<&u8>| byte.and_then(|&byte| char::from(byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
     let mut decoded = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
