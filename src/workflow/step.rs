@@ -320,7 +320,7 @@ fn mend_reference(uses: &str) -> String {
     if uses.starts_with("docker:") {
         "write the image behind `docker://`".to_owned()
     } else if uses.contains('/') && !uses.contains('@') && !uses.starts_with('.') {
-        format!("say which version: `{uses}@v1`")
+        format!("say which version, for example `{uses}@v4`")
     } else {
         "an action is `owner/repository@ref`, `./path` in the workspace, `$/path` in this repository, or \
          `docker://image`"
