@@ -51,13 +51,18 @@ fn workflows() -> Vec<String> {
 
 #[divan::bench]
 fn check_workflows(bencher: divan::Bencher<'_, '_>) {
-    let texts: Vec<String> =
-        workflows().iter().map(|text| text.replace("$default-branch", "main").replace("$cron-weekly", "30 1 * * 0")).collect();
+    let texts: Vec<String> = workflows()
+        .iter()
+        .map(|text| text.replace("$default-branch", "main").replace("$cron-weekly", "30 1 * * 0"))
+        .collect();
     bencher
         .counter(ItemsCount::new(texts.len()))
         .counter(BytesCount::new(texts.iter().map(String::len).sum::<usize>()))
         .bench(|| {
-            texts.iter().map(|text| towline::workflow::check("ci.yml", divan::black_box(text), &|_| None).len()).sum::<usize>()
+            texts
+                .iter()
+                .map(|text| towline::workflow::check("ci.yml", divan::black_box(text), &|_| None).len())
+                .sum::<usize>()
         });
 }
 

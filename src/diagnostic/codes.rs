@@ -111,6 +111,8 @@ codes! {
         "`wait` and `cancel` name a step before them, by its id, that has `background: true`.";
     CONCURRENCY = "TL125", "contradicting concurrency",
         "`queue: max` keeps what waits, `cancel-in-progress: true` cancels it: GitHub refuses both together.";
+    SCRIPT_LENGTH = "TL126", "script too long",
+        "GitHub takes scripts of at most 21,000 characters in `run`. Put a longer one into a file of the repository.";
     ACTION_USING = "TL130", "unknown kind of action",
         "`runs.using` says how the action runs: composite, docker, node20 or node24; node12 and node16 run on newer \
          versions of node.";

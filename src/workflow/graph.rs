@@ -90,11 +90,8 @@ fn circles(
     }
     let help = |circle: Vec<&str>| format!("the jobs wait for one another: {}", circle.join(" → "));
     if !start && let Some((_, key, _)) = pairs.first() {
-        let problem = decoder.error(
-            codes::NEEDS,
-            key.id,
-            "The workflow must contain at least one job with no dependencies.",
-        );
+        let problem =
+            decoder.error(codes::NEEDS, key.id, "The workflow must contain at least one job with no dependencies.");
         problem.diagnostic.help = (!left.is_empty()).then(|| help(circle(graph, &left)));
         return;
     }

@@ -14,7 +14,7 @@ use super::shape::{Shape, TEXTS};
 use super::token::Token;
 use super::yaml::{Content, Node};
 use crate::diagnostic::codes;
-use crate::expr::Names;
+use crate::expr::{MAX_LENGTH, Names};
 
 /// The longest id GitHub makes up.
 const LONGEST_ID: usize = 100;
@@ -119,6 +119,7 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         0 => StepBody::Run {
             script: fields.get("run").map_or(Token::Null, |node| {
                 let script = decoder.token(node, &Shape::Text, Some(names));
+                length(decoder, node, &script);
                 lint::script(decoder, node, &script);
                 script
             }),
@@ -175,6 +176,17 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         }
     }
     Some(step)
+}
+
+/// Scripts are as long as expressions at most (S19); one with an expression in it is one, and measured as such.
+fn length(decoder: &mut Decoder<'_>, node: &Node, script: &Token) {
+    let Token::String(text) = script else { return };
+    if text.len() > MAX_LENGTH && text.encode_utf16().count() > MAX_LENGTH {
+        decoder
+            .error(codes::SCRIPT_LENGTH, node.id, format!("the script is longer than {MAX_LENGTH} characters"))
+            .diagnostic
+            .help = Some("put the script into a file of the repository, and run that".to_owned());
+    }
 }
 
 /// The inputs of an action; one known action takes a script.

@@ -8,9 +8,8 @@ fn said(text: &str) -> Vec<String> {
     found
         .iter()
         .map(|diagnostic| {
-            let place = diagnostic.span.map_or_else(String::new, |span| {
-                format!("{}:{} ", span.start.line, span.start.column)
-            });
+            let place =
+                diagnostic.span.map_or_else(String::new, |span| format!("{}:{} ", span.start.line, span.start.column));
             let kind = if diagnostic.is_error() { "E" } else { "W" };
             format!("{kind} {place}{} {}", diagnostic.code, diagnostic.message)
         })
@@ -62,7 +61,9 @@ fn needs_name_every_edge_of_a_circle() {
 #[test]
 fn ids_are_checked_and_made_up() {
     check_said(
-        &steps("      - { id: __x, run: a }\n      - { id: 1x, run: a }\n      - { id: s, run: a }\n      - { id: S, run: a }\n"),
+        &steps(
+            "      - { id: __x, run: a }\n      - { id: 1x, run: a }\n      - { id: s, run: a }\n      - { id: S, run: a }\n",
+        ),
         &[
             "E 6:15 TL120 The identifier '__x' is invalid. IDs starting with '__' are reserved.",
             "E 7:15 TL120 The identifier '1x' is invalid. IDs may only contain alphanumeric characters, '_', and '-'. \
@@ -70,7 +71,8 @@ fn ids_are_checked_and_made_up() {
             "E 9:15 TL104 The identifier 'S' may not be used more than once within the same scope.",
         ],
     );
-    let (workflow, _) = parse("x", &steps("      - uses: ./a\n      - uses: $/b\n      - parallel: [{ run: x }]\n      - run: y\n"));
+    let (workflow, _) =
+        parse("x", &steps("      - uses: ./a\n      - uses: $/b\n      - parallel: [{ run: x }]\n      - run: y\n"));
     let workflow = workflow.expect("is valid");
     let model::JobBody::Steps { steps, .. } = &workflow.jobs["a"].body else { unreachable!("it has steps") };
     let ids: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
@@ -162,8 +164,23 @@ fn scalars_are_read_as_github_reads_them() {
     assert_eq!(
         read,
         [
-            "1", "7", "31", "15", "'0b11'", "'-0x1'", "1000", "0.5", "0.5", "'1_000'", "'007'", "inf", "inf", "'5'", "Null",
-            "'true'", "Bool(true)"
+            "1",
+            "7",
+            "31",
+            "15",
+            "'0b11'",
+            "'-0x1'",
+            "1000",
+            "0.5",
+            "0.5",
+            "'1_000'",
+            "'007'",
+            "inf",
+            "inf",
+            "'5'",
+            "Null",
+            "'true'",
+            "Bool(true)"
         ]
     );
 }
@@ -196,7 +213,9 @@ fn references_to_actions_have_a_form() {
 fn steps_have_names() {
     let (workflow, _) = parse(
         "x",
-        &steps("      - run: |\n          echo  a\n          b\n      - uses: a/b@v1\n      - run: echo ${{ github.sha }}\n"),
+        &steps(
+            "      - run: |\n          echo  a\n          b\n      - uses: a/b@v1\n      - run: echo ${{ github.sha }}\n",
+        ),
     );
     let workflow = workflow.expect("is valid");
     let model::JobBody::Steps { steps, .. } = &workflow.jobs["a"].body else { unreachable!("it has steps") };
@@ -219,10 +238,7 @@ fn containers_have_images() {
     check_said(
         "on: push\njobs:\n  a:\n    runs-on: x\n    container: { options: --cpus 1 }\n    services:\n      db: { image: \
          postgres, command: x, entrypoint: y }\n      no: { env: {} }\n",
-        &[
-            "E 5:16 TL106 Container image cannot be empty",
-            "E 8:11 TL106 Container image cannot be empty",
-        ],
+        &["E 5:16 TL106 Container image cannot be empty", "E 8:11 TL106 Container image cannot be empty"],
     );
 }
 
@@ -230,5 +246,8 @@ fn containers_have_images() {
 fn towline_listens_to_paths() {
     let (workflow, found) = parse("x", "on: { towline: { paths: [a, 'b/**'] } }\njobs: { a: { runs-on: x } }\n");
     assert!(found.is_empty(), "{found:?}");
-    assert_eq!(workflow.expect("is valid").on.events["towline"].paths.as_deref(), Some(&["a".to_owned(), "b/**".to_owned()][..]));
+    assert_eq!(
+        workflow.expect("is valid").on.events["towline"].paths.as_deref(),
+        Some(&["a".to_owned(), "b/**".to_owned()][..])
+    );
 }
