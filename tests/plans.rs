@@ -5,6 +5,7 @@ mod events;
 mod graph;
 mod matrix;
 mod patterns;
+mod properties;
 mod steps;
 
 use serde_json::Value as Json;

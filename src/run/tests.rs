@@ -61,6 +61,7 @@ fn play_calls(text: &str, called: &[(&str, &str)]) -> Play {
 }
 
 impl Play {
+    #[expect(clippy::needless_pass_by_value, reason = "inputs are written where they are told")]
     fn apply(&mut self, input: RunInput) {
         let last = &mut self.last;
         let effects = self.run.apply(NOW, input.clone(), &mut || {
@@ -107,6 +108,7 @@ impl Play {
         self.apply(RunInput::Started { job, host: HostName("h".to_owned()) });
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "outputs are literals")]
     fn end_with(&mut self, name: &str, conclusion: Conclusion, outputs: Json) {
         let job = self.id(name);
         self.apply(RunInput::Started { job, host: HostName("h".to_owned()) });

@@ -53,7 +53,7 @@ pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal>
     let tree = working_tree(&top)?;
     let (event, inputs) = event(arguments, &workflow, &tree)?;
     let selection = select(&workflow, &event);
-    let plan = Plan::new(Material {
+    let plan = Plan::new(&Material {
         event: &event,
         facts: RunFacts {
             run_id: 1,
