@@ -423,6 +423,10 @@ fn r2_r6_r7_calls_that_are_refused() {
     assert!(refused(&text, &[(CALLED_FILE, &greedy)]).ends_with(
         "The workflow './.github/workflows/called.yml' is requesting 'actions: read', but is only allowed 'actions: none'."
     ));
+    let wrong = text.replace("{n: \"${{ matrix.n || 7 }}\"}", "{n: seven}");
+    assert!(refused(&wrong, &[(CALLED_FILE, CALLED)]).contains("Unexpected value 'seven'"));
+    let secret = text.replace("secrets: inherit", "secrets: {token: x}");
+    assert!(refused(&secret, &[(CALLED_FILE, CALLED)]).contains("Invalid secret, token is not defined"));
     let endless = workflow(&[("a", &format!("uses: {CALLED_FILE}")), ("b", &format!("uses: {CALLED_FILE}"))]);
     assert_eq!(refused(&endless, &[(CALLED_FILE, &endless)]), "Nested reusable workflow depth exceeded 10.");
 }
