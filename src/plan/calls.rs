@@ -238,7 +238,7 @@ fn check_inputs(with: Option<&Token>, interface: &CallInterface) -> Result<(), R
     Ok(())
 }
 
-/// Names of secrets: only declared ones may be passed, required ones must be (R2, R3).
+/// Names of secrets: required ones must be passed, and only declared ones may be (R2, R3).
 fn check_secrets(secrets: &CallSecrets, interface: &CallInterface) -> Result<(), Refused> {
     let token = match secrets {
         CallSecrets::Inherit => return Ok(()),
@@ -247,7 +247,9 @@ fn check_secrets(secrets: &CallSecrets, interface: &CallInterface) -> Result<(),
     };
     let Some(given) = written_pairs(token) else { return Ok(()) };
     let is_declared = |name: &str| interface.secrets.keys().any(|declared| declared.eq_ignore_ascii_case(name));
-    if let Some((name, _)) = given.iter().find(|(name, _)| !is_declared(name)) {
+    // A called workflow that declares no secrets at all takes what it is given, as other runners have it.
+    let strict = !interface.secrets.is_empty();
+    if let Some((name, _)) = given.iter().find(|(name, _)| strict && !is_declared(name)) {
         return Err(Refused::because(format!("Invalid secret, {name} is not defined in the referenced workflow.")));
     }
     for (name, secret) in &interface.secrets {

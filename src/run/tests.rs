@@ -426,7 +426,11 @@ fn r2_r6_r7_calls_that_are_refused() {
     let wrong = text.replace("{n: \"${{ matrix.n || 7 }}\"}", "{n: seven}");
     assert!(refused(&wrong, &[(CALLED_FILE, CALLED)]).contains("Unexpected value 'seven'"));
     let secret = text.replace("secrets: inherit", "secrets: {token: x}");
-    assert!(refused(&secret, &[(CALLED_FILE, CALLED)]).contains("Invalid secret, token is not defined"));
+    let keeper =
+        CALLED.replace("    outputs:\n      out:", "    secrets: {other: {required: true}}\n    outputs:\n      out:");
+    assert!(refused(&secret, &[(CALLED_FILE, &keeper)]).contains("Invalid secret, token is not defined"));
+    let without = text.replace("    secrets: inherit\n", "");
+    assert!(refused(&without, &[(CALLED_FILE, &keeper)]).contains("Secret other is required"));
     let endless = workflow(&[("a", &format!("uses: {CALLED_FILE}")), ("b", &format!("uses: {CALLED_FILE}"))]);
     assert_eq!(refused(&endless, &[(CALLED_FILE, &endless)]), "Nested reusable workflow depth exceeded 10.");
 }
