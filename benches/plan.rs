@@ -40,6 +40,7 @@ fn spec(text: &str) -> RunSpec {
         vars: Map::new(),
         triggering_actor: event.actor.clone(),
         debug: false,
+        only: None,
         event,
     }
 }

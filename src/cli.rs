@@ -10,10 +10,14 @@ mod hook;
 mod host;
 mod logger;
 mod plan;
+mod remote;
 mod repo;
+mod run;
 mod screen;
 mod serve;
+mod token;
 mod why;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -47,6 +51,12 @@ enum Command {
     Host(host::Arguments),
     /// Lists, adds and removes repositories.
     Repo(repo::Arguments),
+    /// Lists, shows, watches, cancels and repeats runs.
+    Run(run::Arguments),
+    /// Lists, shows, starts, enables and disables workflows.
+    Workflow(workflow::Arguments),
+    /// Makes, lists and revokes API tokens.
+    Token(token::Arguments),
     /// What git runs in a repository that was added.
     #[command(hide = true)]
     Hook(hook::Arguments),
@@ -75,6 +85,9 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Host(arguments) => host::run(arguments),
         Command::Repo(arguments) => repo::run(arguments),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Workflow(arguments) => workflow::run(arguments),
+        Command::Token(arguments) => token::run(arguments),
         Command::Hook(arguments) => hook::run(arguments),
     })
 }

@@ -7,7 +7,6 @@ mod follow;
 mod hosts;
 mod jobs;
 mod outside;
-mod schedules;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,7 +31,8 @@ use crate::server::auth;
 use crate::server::{self, App, CertificateSource, Endpoint, Server};
 use crate::store::{Recovery, Store};
 use crate::transport::Hosts;
-use crate::triggers::{Inventory, Starter, Triggers, webhook};
+use crate::triggers::schedules::Schedules;
+use crate::triggers::{Inventory, Starter, Triggers, watch, webhook};
 use crate::vault::{Vault, open_keys};
 
 use hosts::Watcher;
@@ -101,7 +101,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         ))?),
     };
     let pool = Hosts::new();
-    let runner = Runner { hosts: pool.clone(), clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: false };
+    let runner =
+        Runner { hosts: pool.clone(), clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: false };
     let (report_sender, reports) = mpsc::channel(REPORTS);
     let surroundings = Jobs { store: store.clone(), vault: vault.clone(), tracker: jobs_tracker.clone() };
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone());
@@ -123,7 +124,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let mode = if open_on_loopback { auth::Mode::OpenOnLoopback } else { auth::Mode::Tokens };
     let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?;
     let app = App::new(
-        (store.clone(), store.logs().clone()),
+        store.clone(),
         engine.clone(),
         outside::outside(triggers.clone(), inventory.clone()),
         auth,
@@ -131,7 +132,12 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         server::Settings {
             public_url: config.server.url.clone(),
             open_metrics: config.server.open_metrics,
-            trusted_proxies: config.server.trusted_proxies.iter().filter_map(|ip| ip.to_string().parse().ok()).collect(),
+            trusted_proxies: config
+                .server
+                .trusted_proxies
+                .iter()
+                .filter_map(|ip| ip.to_string().parse().ok())
+                .collect(),
         },
         stop.clone(),
     );
@@ -188,7 +194,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         log::info!("{taken_up} deliveries of before are taken up");
     }
     tracker.spawn(triggers.clone().watch_spools(stop.clone()));
-    tracker.spawn(schedules::run(triggers, store.clone(), clock, stop.clone()));
+    let schedules = Schedules::new(triggers.clone());
+    tracker.spawn(schedules.clone().run(stop.clone()));
+    tracker.spawn(watch::run(triggers, schedules, stop.clone()));
     Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery })
 }
 
@@ -337,4 +345,3 @@ async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine
         drop(request.answer.send(answer));
     }
 }
-

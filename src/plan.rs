@@ -114,13 +114,13 @@ impl Plan {
     ///
     /// # Errors
     /// A file is refused, a called file is missing or cannot be called, the run's name or group cannot be evaluated.
-    pub fn new(material: Material<'_>) -> Result<Self, Refused> {
+    pub fn new(material: &Material<'_>) -> Result<Self, Refused> {
         let mut workflow = parse(material.workflow_path, material.workflow_text)?;
         if let Some(only) = material.only {
             keep_only(&mut workflow, only)?;
         }
         let called = calls::load(&workflow, material.called)?;
-        let facts = RunFacts { workflow: workflow.display_name(), ..material.facts };
+        let facts = RunFacts { workflow: workflow.display_name(), ..material.facts.clone() };
         let github = github_context(material.event, &facts);
         let github_value = Value::from_json(&Json::Object(github.clone()));
         let vars = Value::from_json(&Json::Object(material.vars.clone()));

@@ -253,7 +253,7 @@ fn plan(spec: &RunSpec) -> Result<Plan, Refused> {
         triggering_actor: &spec.triggering_actor,
         retention_days: RETENTION_DAYS,
     };
-    Plan::new(Material {
+    Plan::new(&Material {
         event: &spec.event,
         facts,
         workflow_path: &spec.workflow_path,

@@ -38,9 +38,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 pub use app::{App, Settings};
+pub use format::size;
 pub use listen::{Address, Endpoint, Limits};
 pub use peer::{Network, Origin, Peer};
-pub use format::size;
 pub use source::{DispatchRequest, HostDetail, Outside, WorkflowFile};
 pub use tls::{CertificateSource, Certificates};
 

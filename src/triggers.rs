@@ -4,12 +4,15 @@
 //! bounded channel ([`Starter`]) and is answered with the run; it knows neither the engine's state nor hosts.
 
 pub mod cron;
+pub mod dispatch;
 pub mod hook;
 pub mod inventory;
 pub mod local;
 pub mod push;
+pub mod schedules;
 mod service;
 pub mod start;
+pub mod watch;
 pub mod webhook;
 
 use tokio::sync::{mpsc, oneshot};

@@ -21,6 +21,8 @@ mod names;
 mod place;
 mod shape;
 mod step;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod yaml;
 
@@ -119,10 +121,26 @@ fn decode_text<T>(
     depth: usize,
     decode: impl FnOnce(&mut Decoder<'_>, &Node) -> Option<T>,
 ) -> (Option<(Node, T)>, Vec<Diagnostic>) {
+    let Some(body) = text.strip_prefix('\u{feff}') else { return decode_body(path, text, depth, decode) };
+    // A byte order mark is no part of the text: lines and columns do not count it, offsets do.
+    let (decoded, mut diagnostics) = decode_body(path, body, depth, decode);
+    for span in diagnostics.iter_mut().filter_map(|diagnostic| diagnostic.span.as_mut()) {
+        span.start.offset += '\u{feff}'.len_utf8();
+        span.end.offset += '\u{feff}'.len_utf8();
+    }
+    (decoded, diagnostics)
+}
+
+fn decode_body<T>(
+    path: &str,
+    text: &str,
+    depth: usize,
+    decode: impl FnOnce(&mut Decoder<'_>, &Node) -> Option<T>,
+) -> (Option<(Node, T)>, Vec<Diagnostic>) {
     let places = Places::lazy(text);
     let root = match yaml::load(text, depth) {
         Ok(root) => root,
-        Err(fault) => return (None, vec![located(fault_diagnostic(path, fault), text, &places)]),
+        Err(fault) => return (None, vec![located(fault_diagnostic(path, fault, text), text, &places)]),
     };
     let mut decoder = Decoder::new(path);
     let model = decode(&mut decoder, &root);
@@ -133,9 +151,9 @@ fn decode_text<T>(
     (model.map(|model| (root, model)), diagnostics)
 }
 
-fn fault_diagnostic(path: &str, fault: Fault) -> Problem {
+fn fault_diagnostic(path: &str, fault: Fault, text: &str) -> Problem {
     let (code, help) = match fault.kind {
-        FaultKind::Syntax => (codes::YAML, None),
+        FaultKind::Syntax => (codes::YAML, syntax_help(&fault, text)),
         FaultKind::Tag => (codes::YAML_TAG, Some("remove the tag; quote the value if it must be text")),
         FaultKind::TooLarge => (codes::FILE_TOO_LARGE, Some("split the workflow, or call reusable ones")),
         FaultKind::TooDeep => (codes::TOO_DEEP, Some("at most 50 lists and mappings may be inside one another")),
@@ -143,6 +161,34 @@ fn fault_diagnostic(path: &str, fault: Fault) -> Problem {
     let mut diagnostic = Diagnostic::error(code, path, fault.message);
     diagnostic.help = help.map(str::to_owned);
     Problem { diagnostic, at: fault.at }
+}
+
+/// How to mend what YAML's parser complains about most.
+fn syntax_help(fault: &Fault, text: &str) -> Option<&'static str> {
+    let near_tab = match fault.at {
+        At::Byte(byte) => {
+            let byte = text.floor_char_boundary(byte.min(text.len()));
+            let start = text[..byte].trim_end().rfind('\n').map_or(0, |newline| newline + 1);
+            text[start..].lines().take(2).any(|line| line.trim_start_matches(' ').starts_with('\t'))
+        }
+        _ => false,
+    };
+    let message = fault.message.as_str();
+    if near_tab || message.contains("tab character") {
+        Some("indent with spaces: YAML allows no tabs there")
+    } else if message.contains("mapping values are not allowed") {
+        Some("a value with `: ` in it must be quoted; otherwise check the indentation of the line")
+    } else if message.contains("did not find expected key") || message.contains("block sequence entries") {
+        Some("check the indentation: this line does not line up with the lines it belongs to")
+    } else if message.contains("start any token") {
+        Some("a value that begins with @, ` or % must be quoted")
+    } else if message.contains("unknown anchor") {
+        Some("an alias `*name` needs an anchor `&name` before it; a pattern that begins with * must be quoted")
+    } else if message.contains("more than one document") {
+        Some("a workflow is one document: remove the `---` in the middle")
+    } else {
+        None
+    }
 }
 
 fn located(problem: Problem, text: &str, places: &Places<'_>) -> Diagnostic {

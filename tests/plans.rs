@@ -1,9 +1,11 @@
 //! Events, filters, matrices, plans and runs: known answers, and the commands `plan` and `why`.
 
+mod commands;
 mod events;
 mod graph;
 mod matrix;
 mod patterns;
+mod properties;
 mod steps;
 
 use serde_json::Value as Json;

@@ -1,1 +1,6 @@
 //! Tests of the area `triggers` against the built binary, known answers and real parts.
+
+mod asked;
+mod daemon;
+mod push;
+mod webhooks;

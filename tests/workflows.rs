@@ -2,6 +2,7 @@
 
 mod accepted;
 mod command;
+mod documentation;
 mod limits;
 mod readers;
 mod refused;

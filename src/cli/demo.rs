@@ -78,7 +78,8 @@ async fn show(arguments: &Arguments) -> anyhow::Result<u8> {
     config.server.tls = crate::config::Tls::Off;
     let mut hosts = Vec::new();
     for name in HOSTS {
-        let host = ssh::Host::start(&home.path.join("hosts").join(name), "ci").await.context("cannot start an SSH host")?;
+        let host =
+            ssh::Host::start(&home.path.join("hosts").join(name), "ci").await.context("cannot start an SSH host")?;
         say(&format!("  host {name:9} ssh://{}@{}", host.user(), host.address()));
         config.hosts.push(as_configured(name, &host));
         hosts.push(host);

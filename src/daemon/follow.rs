@@ -75,7 +75,8 @@ impl Follow {
                 for line in String::from_utf8_lossy(&bytes[..end]).lines() {
                     let line = line.get(stamp::LENGTH + 1..).unwrap_or_default();
                     if line != "##[endgroup]" {
-                        let line = line.strip_prefix("##[group]").map_or_else(|| line.to_owned(), |rest| format!("> {rest}"));
+                        let line =
+                            line.strip_prefix("##[group]").map_or_else(|| line.to_owned(), |rest| format!("> {rest}"));
                         self.sender.send(format!("{} | {line}", state.name)).await.ok()?;
                     }
                 }

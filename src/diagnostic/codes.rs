@@ -68,7 +68,8 @@ codes! {
         "GitHub refuses a file with a key it does not know, before anything runs. Which keys are known depends on \
          the keys before it: a step with `run` has no `with`, and a job with `uses` has no `runs-on`.";
     MISSING_KEY = "TL106", "missing key",
-        "A key that must be there is not.";
+        "A key that must be there is not: a workflow has `on` and `jobs`, a job `runs-on` or `uses`, a step `run` or \
+         `uses`. Check its spelling and its indentation; a key that stands too far left belongs to something else.";
     WRONG_TYPE = "TL107", "wrong kind of value",
         "The value is of another kind than the key asks for: text where a list is due, a mapping where a number is \
          due, nothing where something must stand. Numbers and booleans in quotes are text.";
@@ -110,6 +111,8 @@ codes! {
         "`wait` and `cancel` name a step before them, by its id, that has `background: true`.";
     CONCURRENCY = "TL125", "contradicting concurrency",
         "`queue: max` keeps what waits, `cancel-in-progress: true` cancels it: GitHub refuses both together.";
+    SCRIPT_LENGTH = "TL126", "script too long",
+        "GitHub takes scripts of at most 21,000 characters in `run`. Put a longer one into a file of the repository.";
     ACTION_USING = "TL130", "unknown kind of action",
         "`runs.using` says how the action runs: composite, docker, node20 or node24; node12 and node16 run on newer \
          versions of node.";

@@ -1,6 +1,7 @@
 //! Which events start workflows, and which of their activity types count (T6, T18).
 //!
-//! Facts from GitHub's page "Events that trigger workflows".
+//! Facts from GitHub's page "Events that trigger workflows". The schema still knows `project`, `project_card` and
+//! `project_column`; nothing delivers them since classic projects are gone.
 
 /// An event that `on` may name and that something can deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,9 +137,6 @@ pub const EVENTS: &[EventKind] = &[
     typed("merge_group", &["checks_requested"], Origin::MergeGroup),
     typed("milestone", &["created", "closed", "opened", "edited", "deleted"], Origin::DefaultBranch),
     plain("page_build", Origin::DefaultBranch),
-    typed("project", &["created", "closed", "reopened", "edited", "deleted"], Origin::DefaultBranch),
-    typed("project_card", &["created", "moved", "converted", "edited", "deleted"], Origin::DefaultBranch),
-    typed("project_column", &["created", "updated", "moved", "deleted"], Origin::DefaultBranch),
     plain("public", Origin::DefaultBranch),
     EventKind {
         name: "pull_request",

@@ -92,7 +92,8 @@ pub fn facts(event: &str, payload: &Json, default_branch: &str) -> Facts {
             let is_tag = facts.git_ref.as_deref().is_some_and(|git_ref| git_ref.starts_with("refs/tags/"));
             // `after` of an annotated tag is the tag object; runs get the commit.
             let commit = is_tag.then(|| owned("/head_commit/id")).flatten();
-            facts.sha = commit.or_else(|| owned("/after")).filter(|sha| !is_no_commit(sha));
+            let deleted = payload.get("deleted") == Some(&Json::Bool(true));
+            facts.sha = commit.or_else(|| owned("/after")).filter(|sha| !deleted && !is_no_commit(sha));
         }
         Origin::PullRequest => pull_request(payload, &mut facts),
         Origin::Created => {

@@ -68,6 +68,12 @@ fn described(event: &Event) -> String {
     }
 }
 
+/// Whether a dispatch or schedule means this file: by its path, or by its file name alone, as the API takes both.
+fn is_named(path: &str, wanted: &str) -> bool {
+    let (path, wanted) = (path.trim_start_matches("./"), wanted.trim_start_matches("./"));
+    path == wanted || !wanted.contains('/') && path.rsplit('/').next() == Some(wanted)
+}
+
 /// The trace as it grows. Each test says whether the next one is made.
 struct Tests {
     trace: Vec<Check>,
@@ -81,7 +87,7 @@ impl Tests {
 
     fn all(&mut self, workflow: &Workflow, event: &Event) -> bool {
         if let Some(path) = &event.workflow
-            && path.trim_start_matches("./") != workflow.path.trim_start_matches("./")
+            && !is_named(&workflow.path, path)
         {
             return self.check("workflow", false, format!("the event is for {path}"));
         }

@@ -10,7 +10,9 @@ use super::matrix::boolean;
 use super::{Refused, parse};
 use crate::expr::{NoFunctions, Object, Scope, Value};
 use crate::id::RepositoryName;
-use crate::workflow::model::{CallInterface, Input, InputKind, JobBody, Permission, Permissions, Workflow};
+use crate::workflow::model::{
+    CallInterface, CallSecrets, Input, InputKind, JobBody, Permission, Permissions, Workflow,
+};
 use crate::workflow::token::Token;
 
 /// Workflows in a row, the triggered one not counted (R6).
@@ -139,7 +141,7 @@ impl Loading<'_> {
     ) -> Result<usize, Refused> {
         let mut below = 0;
         for job in workflow.jobs.values() {
-            let JobBody::Call { uses, with, secrets: _ } = &job.body else { continue };
+            let JobBody::Call { uses, with, secrets } = &job.body else { continue };
             let target = resolve(uses, key).map_err(Refused::because)?;
             let target_key = target.key();
             if depth + 1 > MAX_DEPTH {
@@ -162,6 +164,7 @@ impl Loading<'_> {
                 Refused::because(format!("Error calling workflow '{uses}'. It has no 'on.workflow_call'."))
             })?;
             check_inputs(with.as_ref(), interface)?;
+            check_secrets(secrets, interface)?;
             if let Some(granted) = granted {
                 check_permissions(uses, &callee, granted)?;
             }
@@ -194,22 +197,64 @@ fn too_deep() -> Refused {
     Refused::because(format!("Nested reusable workflow depth exceeded {MAX_DEPTH}."))
 }
 
-/// Names of inputs, as far as they are written out (R2). Types are checked when the values are known.
+/// The written-out pairs of `with` or `secrets`; `None` when the names are only known at run time.
+fn written_pairs(token: Option<&Token>) -> Option<Vec<(&str, &Token)>> {
+    match token {
+        None => Some(Vec::new()),
+        Some(Token::Mapping(pairs)) => {
+            let written = pairs.iter().map(|(key, value)| match key {
+                Token::String(name) => Some((name.as_str(), value)),
+                _ => None,
+            });
+            written.collect()
+        }
+        Some(_) => None,
+    }
+}
+
+/// Names of inputs, and types of values that are written out (R2). Others are checked when they are known.
 fn check_inputs(with: Option<&Token>, interface: &CallInterface) -> Result<(), Refused> {
-    let given: Vec<&str> = match with {
-        None => Vec::new(),
-        Some(Token::Mapping(pairs)) if pairs.iter().all(|(key, _)| matches!(key, Token::String(_))) => pairs
-            .iter()
-            .filter_map(|(key, _)| if let Token::String(name) = key { Some(name.as_str()) } else { None })
-            .collect(),
-        Some(_) => return Ok(()),
-    };
-    if let Some(name) = given.iter().find(|name| declared(interface, name).is_none()) {
-        return Err(Refused::because(format!("Invalid input, {name} is not defined in the referenced workflow.")));
+    let Some(given) = written_pairs(with) else { return Ok(()) };
+    for (name, value) in &given {
+        let input = declared(interface, name).ok_or_else(|| {
+            Refused::because(format!("Invalid input, {name} is not defined in the referenced workflow."))
+        })?;
+        let fits = match (input.kind, value) {
+            (_, Token::Expression(_)) => true,
+            (InputKind::Boolean, value) => matches!(value, Token::Bool(_)),
+            (InputKind::Number, value) => matches!(value, Token::Number(_)),
+            _ => true,
+        };
+        if !fits {
+            let text = if let Token::String(text) = value { text.as_str() } else { "" };
+            return Err(Refused::because(format!("Unexpected value '{text}' of input '{name}'")));
+        }
     }
     for (name, input) in &interface.inputs {
-        if input.required && !given.iter().any(|given| given.eq_ignore_ascii_case(name)) {
+        if input.required && !given.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
             return Err(Refused::because(format!("Input {name} is required, but not provided while calling.")));
+        }
+    }
+    Ok(())
+}
+
+/// Names of secrets: required ones must be passed, and only declared ones may be (R2, R3).
+fn check_secrets(secrets: &CallSecrets, interface: &CallInterface) -> Result<(), Refused> {
+    let token = match secrets {
+        CallSecrets::Inherit => return Ok(()),
+        CallSecrets::None => None,
+        CallSecrets::Map(token) => Some(token),
+    };
+    let Some(given) = written_pairs(token) else { return Ok(()) };
+    let is_declared = |name: &str| interface.secrets.keys().any(|declared| declared.eq_ignore_ascii_case(name));
+    // A called workflow that declares no secrets at all takes what it is given, as other runners have it.
+    let strict = !interface.secrets.is_empty();
+    if let Some((name, _)) = given.iter().find(|(name, _)| strict && !is_declared(name)) {
+        return Err(Refused::because(format!("Invalid secret, {name} is not defined in the referenced workflow.")));
+    }
+    for (name, secret) in &interface.secrets {
+        if secret.required && !given.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+            return Err(Refused::because(format!("Secret {name} is required, but not provided while calling.")));
         }
     }
     Ok(())

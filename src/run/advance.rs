@@ -129,6 +129,11 @@ impl Run {
                 return self.lone_leg(now, place, name, Conclusion::Failure, Some(message), ids, effects);
             }
         };
+        if strategy.legs.is_empty() {
+            // Every combination is excluded: there is nothing to run.
+            let name = fields::unexpanded_name(job, &contexts);
+            return self.lone_leg(now, place, name, Conclusion::Skipped, None, ids, effects);
+        }
         let total = strategy.legs.len();
         let node = self.node_mut(place);
         node.fail_fast = strategy.fail_fast;

@@ -51,7 +51,7 @@ pub struct RunState {
     pub conclusion: Option<Conclusion>,
     /// The run's title: `run-name` evaluated, else the commit or pull request title (S1).
     pub title: String,
-    /// Why no job ran, when the conclusion is `startup_failure`.
+    /// Why no job ran: the files were refused, or a newer run took its place in the concurrency group.
     pub startup_failure: Option<String>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,

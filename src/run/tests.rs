@@ -61,6 +61,7 @@ fn play_calls(text: &str, called: &[(&str, &str)]) -> Play {
 }
 
 impl Play {
+    #[expect(clippy::needless_pass_by_value, reason = "inputs are written where they are told")]
     fn apply(&mut self, input: RunInput) {
         let last = &mut self.last;
         let effects = self.run.apply(NOW, input.clone(), &mut || {
@@ -107,6 +108,7 @@ impl Play {
         self.apply(RunInput::Started { job, host: HostName("h".to_owned()) });
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "outputs are literals")]
     fn end_with(&mut self, name: &str, conclusion: Conclusion, outputs: Json) {
         let job = self.id(name);
         self.apply(RunInput::Started { job, host: HostName("h".to_owned()) });
@@ -421,6 +423,14 @@ fn r2_r6_r7_calls_that_are_refused() {
     assert!(refused(&text, &[(CALLED_FILE, &greedy)]).ends_with(
         "The workflow './.github/workflows/called.yml' is requesting 'actions: read', but is only allowed 'actions: none'."
     ));
+    let wrong = text.replace("{n: \"${{ matrix.n || 7 }}\"}", "{n: seven}");
+    assert!(refused(&wrong, &[(CALLED_FILE, CALLED)]).contains("Unexpected value 'seven'"));
+    let secret = text.replace("secrets: inherit", "secrets: {token: x}");
+    let keeper =
+        CALLED.replace("    outputs:\n      out:", "    secrets: {other: {required: true}}\n    outputs:\n      out:");
+    assert!(refused(&secret, &[(CALLED_FILE, &keeper)]).contains("Invalid secret, token is not defined"));
+    let without = text.replace("    secrets: inherit\n", "");
+    assert!(refused(&without, &[(CALLED_FILE, &keeper)]).contains("Secret other is required"));
     let endless = workflow(&[("a", &format!("uses: {CALLED_FILE}")), ("b", &format!("uses: {CALLED_FILE}"))]);
     assert_eq!(refused(&endless, &[(CALLED_FILE, &endless)]), "Nested reusable workflow depth exceeded 10.");
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::drive::{DriveError, Handle};
 use crate::engine::Answer;
 use crate::id::RepositoryName;
-use crate::store::{AuditRecord, Logs, Store, StoreError};
+use crate::store::{AuditRecord, Store, StoreError};
 
 use super::auth::{Auth, Client, Refusal, Role, Via};
 use super::metrics::Metrics;
@@ -60,7 +60,7 @@ impl App {
     /// Puts the parts together.
     #[must_use]
     pub fn new(
-        (store, logs): (Store, Logs),
+        store: Store,
         engine: Handle,
         outside: Outside,
         auth: Auth,
@@ -68,7 +68,7 @@ impl App {
         settings: Settings,
         stop: CancellationToken,
     ) -> Self {
-        let source = Source::new(store, logs, engine, outside);
+        let source = Source::new(store, engine, outside);
         Self(Arc::new(Shared { source, auth, clock, settings, metrics: Metrics::default(), stop }))
     }
 

@@ -96,7 +96,8 @@ pub(super) const PAGE_OF_RUNS: usize = 30;
 const DISABLED: &str = "disabled-workflows";
 
 impl Source {
-    pub(super) fn new(store: Store, logs: Logs, engine: Handle, outside: Outside) -> Self {
+    pub(super) fn new(store: Store, engine: Handle, outside: Outside) -> Self {
+        let logs = store.logs().clone();
         Self { store, logs, engine, outside, hosts: RwLock::default(), names: Mutex::default() }
     }
 

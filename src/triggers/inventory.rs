@@ -135,6 +135,18 @@ impl Inventory {
             fetched => Ok(fetched?),
         }
     }
+
+    /// The repository of a source without asking its server when there is a mirror already.
+    ///
+    /// # Errors
+    /// It cannot be read, or reached for the first time.
+    pub async fn at_hand(&self, source: &Source) -> Result<Repository, Error> {
+        let mirror = self.inner.paths.mirrors().join(format!("{}.git", source.name));
+        if source.path.is_none() && mirror.join("HEAD").exists() {
+            return Ok(Repository::at(mirror));
+        }
+        self.open(source, &[]).await
+    }
 }
 
 /// Where a source is cloned from.

@@ -100,6 +100,9 @@ pub enum Error {
     Source(#[from] inventory::Error),
     #[error("the delivery cannot be understood: {0}")]
     Malformed(String),
+    /// One sentence per fault of what was asked for.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
 }
 
 impl From<git::Error> for Error {
@@ -148,10 +151,6 @@ impl Triggers {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.inner.clock
-    }
-
-    pub(super) fn tasks(&self) -> &TaskTracker {
-        &self.inner.tasks
     }
 
     /// Makes a delivery durable. The caller then has it handled.
@@ -369,7 +368,8 @@ impl Triggers {
 
     async fn perform(&self, id: &str, content: Content) -> Result<Outcome, Error> {
         match content {
-            Content::Push { push } => self.perform_push(push).await,
+            // A replay has an id of its own.
+            Content::Push { push } => self.perform_push(HookPush { id: id.to_owned(), ..push }).await,
             Content::Webhook { source, forge, event, payload } => {
                 self.perform_webhook(id, &source, &forge, &event, payload).await
             }
@@ -456,11 +456,22 @@ impl Triggers {
         Ok(outcome)
     }
 
-    fn source(&self, name: &str) -> Result<Source, Error> {
+    /// The source of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn source(&self, name: &str) -> Result<Source, Error> {
         self.inner.inventory.find(name).ok_or_else(|| Error::UnknownSource(name.to_owned()))
     }
 }
 
 fn content(record: &DeliveryRecord) -> Result<Content, Error> {
     serde_json::from_value(record.body.clone()).map_err(|error| Error::Malformed(error.to_string()))
+}
+
+/// An id that nobody else has.
+pub(super) fn fresh_id() -> String {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -230,7 +230,8 @@ async fn called(
     Ok(called)
 }
 
-fn is_named(path: &str, wanted: &str) -> bool {
+/// Whether a workflow is meant by its path or its file name.
+pub(super) fn is_named(path: &str, wanted: &str) -> bool {
     let wanted = wanted.trim_start_matches("./");
     path == wanted || path.rsplit('/').next() == Some(wanted)
 }

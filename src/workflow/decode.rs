@@ -13,7 +13,7 @@ use super::shape::{MapShape, Shape};
 use super::token::Token;
 use super::yaml::{At, Content, Node, NodeId};
 use crate::diagnostic::{Diagnostic, Severity, codes, nearest};
-use crate::expr::{Expression, Names, SyntaxError};
+use crate::expr::{Expression, Fault, Names, SyntaxError};
 
 /// A file with more faults than this is not a workflow; the rest is not listed.
 const MOST_PROBLEMS: usize = 200;
@@ -372,15 +372,22 @@ impl<'a> Decoder<'a> {
                 Some(scalar)
             }
             Err(fault) => {
-                self.syntax_error(node, text, &fault);
+                self.syntax_error(node, text, &fault, false);
                 None
             }
         }
     }
 
-    fn syntax_error(&mut self, node: &Node, text: &str, fault: &SyntaxError) {
+    fn syntax_error(&mut self, node: &Node, text: &str, fault: &SyntaxError, condition: bool) {
         let problem = self.error(fault.code(), node.id, fault.message.clone());
         problem.diagnostic.help.clone_from(&fault.help);
+        if fault.fault == Fault::UnknownContext && condition && fault.message.contains("'secrets'") {
+            problem.diagnostic.notes.push(
+                "a secret is never known in a condition: set `env: NAME: ${{ secrets.NAME }}` on the job, and test \
+                 `env.NAME` in the step's condition"
+                    .to_owned(),
+            );
+        }
         // The place is that of the whole scalar, as on GitHub; of many lines the one in question is shown.
         if text.trim_end().contains('\n') {
             let at = text.floor_char_boundary(fault.offset);
@@ -424,7 +431,7 @@ impl<'a> Decoder<'a> {
                 Some(condition)
             }
             Err(fault) => {
-                self.syntax_error(node, &text, &fault);
+                self.syntax_error(node, &text, &fault, true);
                 None
             }
         }
@@ -484,9 +491,14 @@ impl<'a> Decoder<'a> {
 
     fn unknown_key(&mut self, key: &Node, name: &str, variants: &[Variant], left: &[usize]) {
         let known: Vec<&str> = left.iter().flat_map(|&at| variants[at].keys.iter().copied()).collect();
-        let elsewhere = variants.iter().any(|variant| variant.keys.contains(&name));
+        let elsewhere = variants.iter().find(|variant| variant.keys.contains(&name));
         let problem = self.unknown_name(codes::UNKNOWN_KEY, key, name, known.iter().copied());
-        if elsewhere {
+        if let (Some(other), [left]) = (elsewhere, left)
+            && let (true, [own, ..]) = (other.required.contains(&name), variants[*left].required)
+        {
+            problem.diagnostic.help =
+                Some(format!("`{own}` and `{name}` exclude each other: keep one of them, or make two entries"));
+        } else if elsewhere.is_some() {
             problem.diagnostic.help =
                 Some(format!("`{name}` cannot stand beside the keys before it; allowed here: {}", list_of(known)));
         }

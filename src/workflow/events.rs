@@ -271,7 +271,13 @@ fn types(decoder: &mut Decoder<'_>, shape: &'static EventShape, node: &Node) -> 
         if shape.types.contains(&name.as_str()) {
             types.push(name);
         } else {
-            decoder.unknown_name(codes::UNKNOWN_ACTIVITY, item, &name, shape.types.iter().copied());
+            let problem = decoder.unknown_name(codes::UNKNOWN_ACTIVITY, item, &name, shape.types.iter().copied());
+            if name == "merged" && shape.name.starts_with("pull_request") {
+                problem.diagnostic.help = Some(
+                    "a merge is a way to close: use `closed`, and `if: github.event.pull_request.merged` on the job"
+                        .to_owned(),
+                );
+            }
         }
     }
     types

@@ -48,10 +48,8 @@ fn jobs(decoder: &mut Decoder<'_>, node: &Node) -> IndexMap<String, super::model
     }
     let mut jobs = IndexMap::new();
     for (id, key, value) in &pairs {
-        if identifier(decoder, key, id) && id.starts_with("__") {
-            let message = format!("The identifier '{id}' is invalid. IDs starting with '__' are reserved.");
-            decoder.error(codes::IDENTIFIER, key.id, message).diagnostic.help =
-                Some(format!("`{}` would do", id.trim_start_matches('_')));
+        if identifier(decoder, key, id) {
+            not_reserved(decoder, key, id);
         }
         if let Some(job) = job::job(decoder, id, value) {
             jobs.insert((*id).to_owned(), job);
@@ -88,6 +86,22 @@ pub(super) fn identifier(decoder: &mut Decoder<'_>, node: &Node, id: &str) -> bo
         }
     }
     valid
+}
+
+/// Ids that begin with `__` are those that GitHub makes up. Says whether the id is free of them.
+pub(super) fn not_reserved(decoder: &mut Decoder<'_>, node: &Node, id: &str) -> bool {
+    let reserved = id.starts_with("__");
+    if reserved {
+        decoder
+            .error(
+                codes::IDENTIFIER,
+                node.id,
+                format!("The identifier '{id}' is invalid. IDs starting with '__' are reserved."),
+            )
+            .diagnostic
+            .help = Some(format!("`{}` would do", id.trim_start_matches('_')));
+    }
+    !reserved
 }
 
 /// `defaults.run` of a workflow (no contexts) or a job.

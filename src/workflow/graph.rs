@@ -11,30 +11,37 @@ use super::model::Job;
 use super::yaml::{Content, Node};
 use crate::diagnostic::codes;
 
+/// One need, with the place where it is written.
+struct Need<'n> {
+    job: &'n str,
+    node: &'n Node,
+}
+
 /// Checks the graph and spells every need as the job itself is spelled.
 pub(super) fn needs(decoder: &mut Decoder<'_>, pairs: &[(&str, &Node, &Node)], jobs: &mut IndexMap<String, Job>) {
-    let spelled: HashMap<String, String> = pairs.iter().map(|(id, ..)| (id.to_lowercase(), (*id).to_owned())).collect();
+    let spelled: HashMap<String, &str> = pairs.iter().map(|(id, ..)| (id.to_lowercase(), *id)).collect();
+    let mut graph: IndexMap<&str, Vec<Need<'_>>> = IndexMap::new();
+    let mut start = false;
     for (id, _, node) in pairs {
-        let Some(job) = jobs.get_mut(*id) else { continue };
-        let mut known = Vec::new();
+        let Some(job) = jobs.get_mut(*id) else {
+            // A job that could not be read may be the one that starts.
+            start = true;
+            continue;
+        };
+        start |= job.needs.is_empty();
+        let mut known: Vec<Need<'_>> = Vec::new();
         for (at, need) in job.needs.iter().enumerate() {
             let place = need_node(node, at).unwrap_or(node);
             match spelled.get(&need.to_lowercase()) {
                 None => unknown_need(decoder, id, need, place, pairs),
-                Some(other) if other.eq_ignore_ascii_case(id) => {
-                    decoder.error(codes::NEEDS, place.id, format!("Job '{id}' depends on itself")).diagnostic.help =
-                        Some("remove the job's own id".to_owned());
-                }
-                Some(other) => {
-                    if !known.contains(other) {
-                        known.push(other.clone());
-                    }
-                }
+                Some(other) if known.iter().any(|need| need.job == *other) => {}
+                Some(other) => known.push(Need { job: other, node: place }),
             }
         }
-        job.needs = known;
+        job.needs = known.iter().map(|need| need.job.to_owned()).collect();
+        graph.insert(id, known);
     }
-    cycles(decoder, pairs, jobs);
+    circles(decoder, pairs, &graph, start);
 }
 
 fn need_node(job: &Node, at: usize) -> Option<&Node> {
@@ -52,29 +59,28 @@ fn unknown_need(decoder: &mut Decoder<'_>, id: &str, need: &str, place: &Node, p
 }
 
 /// Jobs that wait for one another. Jobs are taken away as they become startable; what is left can never start.
-fn cycles(decoder: &mut Decoder<'_>, pairs: &[(&str, &Node, &Node)], jobs: &IndexMap<String, Job>) {
-    if decoder.has_errors() || jobs.is_empty() {
-        return;
-    }
-    let mut missing: HashMap<&str, usize> = jobs.iter().map(|(id, job)| (id.as_str(), job.needs.len())).collect();
+fn circles(
+    decoder: &mut Decoder<'_>,
+    pairs: &[(&str, &Node, &Node)],
+    graph: &IndexMap<&str, Vec<Need<'_>>>,
+    start: bool,
+) {
+    let mut left: HashMap<&str, usize> = graph.iter().map(|(id, needs)| (*id, needs.len())).collect();
     let mut dependants: HashMap<&str, Vec<&str>> = HashMap::new();
-    for (id, job) in jobs {
-        for need in &job.needs {
-            dependants.entry(need).or_default().push(id);
+    for (id, needs) in graph {
+        for need in needs {
+            match left.get_mut(need.job) {
+                Some(_) => dependants.entry(need.job).or_default().push(id),
+                // Needs of jobs that could not be read are taken as done.
+                None => *left.entry(id).or_insert(1) -= 1,
+            }
         }
     }
-    let mut ready: Vec<&str> = missing.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-    if ready.is_empty() {
-        let (_, key, _) = pairs[0];
-        let message = "The workflow must contain at least one job with no dependencies.";
-        decoder.error(codes::NEEDS, key.id, message).diagnostic.help =
-            Some(format!("the jobs wait for one another: {}", circle(jobs, &missing).join(" → ")));
-        return;
-    }
+    let mut ready: Vec<&str> = left.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
     while let Some(id) = ready.pop() {
-        missing.remove(id);
+        left.remove(id);
         for dependant in dependants.get(id).into_iter().flatten() {
-            if let Some(count) = missing.get_mut(dependant) {
+            if let Some(count) = left.get_mut(dependant) {
                 *count -= 1;
                 if *count == 0 {
                     ready.push(dependant);
@@ -82,40 +88,41 @@ fn cycles(decoder: &mut Decoder<'_>, pairs: &[(&str, &Node, &Node)], jobs: &Inde
             }
         }
     }
-    if missing.is_empty() {
+    let help = |circle: Vec<&str>| format!("the jobs wait for one another: {}", circle.join(" → "));
+    if !start && let Some((_, key, _)) = pairs.first() {
+        let problem =
+            decoder.error(codes::NEEDS, key.id, "The workflow must contain at least one job with no dependencies.");
+        problem.diagnostic.help = (!left.is_empty()).then(|| help(circle(graph, &left)));
         return;
     }
-    let help = format!("the jobs wait for one another: {}", circle(jobs, &missing).join(" → "));
-    for (id, _, node) in pairs {
-        let Some(job) = jobs.get(*id).filter(|_| missing.contains_key(id)) else { continue };
-        for (at, need) in job.needs.iter().enumerate().filter(|(_, need)| missing.contains_key(need.as_str())) {
-            let place = need_node(node, at).unwrap_or(node);
-            decoder
-                .error(
-                    codes::NEEDS,
-                    place.id,
-                    format!("Job '{id}' depends on job '{need}' which creates a cycle in the dependency graph."),
-                )
-                .diagnostic
-                .help = Some(help.clone());
+    if left.is_empty() {
+        return;
+    }
+    let help = help(circle(graph, &left));
+    for (id, needs) in graph.iter().filter(|(id, _)| left.contains_key(*id)) {
+        for need in needs.iter().filter(|need| left.contains_key(need.job)) {
+            let message =
+                format!("Job '{id}' depends on job '{}' which creates a cycle in the dependency graph.", need.job);
+            decoder.error(codes::NEEDS, need.node.id, message).diagnostic.help = Some(help.clone());
         }
     }
 }
 
 /// One circle among the jobs left, first job repeated at the end; follows first needs from the first job in the file.
-fn circle<'j>(jobs: &'j IndexMap<String, Job>, left: &HashMap<&str, usize>) -> Vec<&'j str> {
-    let Some(mut id) = jobs.keys().map(String::as_str).find(|id| left.contains_key(id)) else { return Vec::new() };
+fn circle<'g>(graph: &IndexMap<&'g str, Vec<Need<'g>>>, left: &HashMap<&str, usize>) -> Vec<&'g str> {
+    let Some(mut id) = graph.keys().find(|id| left.contains_key(*id)).copied() else { return Vec::new() };
     let mut path: Vec<&str> = Vec::new();
+    let mut seen: HashMap<&str, usize> = HashMap::new();
     loop {
-        if let Some(start) = path.iter().position(|seen| *seen == id) {
+        if let Some(start) = seen.insert(id, path.len()) {
             let mut circle = path.split_off(start);
             circle.push(id);
             return circle;
         }
         path.push(id);
-        let next = jobs.get(id).and_then(|job| job.needs.iter().find(|need| left.contains_key(need.as_str())));
+        let next = graph.get(id).and_then(|needs| needs.iter().find(|need| left.contains_key(need.job)));
         match next {
-            Some(next) => id = next,
+            Some(next) => id = next.job,
             None => return Vec::new(),
         }
     }

@@ -70,8 +70,12 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
         }
         JobBody::Steps {
             runs_on,
-            container: job_token(decoder, "container", &CONTAINER, &names::JOB),
-            services: job_token(decoder, "services", &SERVICES, &names::JOB),
+            container: fields.get("container").map(|node| {
+                let container = decoder.token(node, &CONTAINER, Some(&names::JOB));
+                image(decoder, node, &container);
+                container
+            }),
+            services: fields.get("services").map(|node| services(decoder, node)),
             steps: fields.get("steps").map_or_else(Vec::new, |node| step::job_steps(decoder, node)),
         }
     } else {
@@ -146,6 +150,26 @@ fn call_secrets(decoder: &mut Decoder<'_>, node: &Node) -> CallSecrets {
             decoder.wrong_type(node, "`inherit`, or a mapping of secrets");
             CallSecrets::None
         }
+    }
+}
+
+fn services(decoder: &mut Decoder<'_>, node: &Node) -> Token {
+    let services = decoder.token(node, &SERVICES, Some(&names::JOB));
+    if let (Token::Mapping(tokens), Content::Map(nodes)) = (&services, &node.content)
+        && tokens.len() == nodes.len()
+    {
+        for ((_, service), (_, node)) in tokens.iter().zip(nodes) {
+            image(decoder, node, service);
+        }
+    }
+    services
+}
+
+/// A container that is written out has an image.
+fn image(decoder: &mut Decoder<'_>, node: &Node, container: &Token) {
+    if matches!(container, Token::Mapping(_)) && !container.is_dynamic() && container.get("image").is_none() {
+        decoder.error(codes::MISSING_KEY, node.id, "Container image cannot be empty").diagnostic.help =
+            Some("add `image:` here".to_owned());
     }
 }
 

@@ -95,12 +95,7 @@ fn unknown_need(decoder: &mut Decoder<'_>, node: &Node, name: &str) {
 /// Text around `${{ }}` makes a condition a string, and a string that is not empty is true (E17).
 pub(super) fn condition(decoder: &mut Decoder<'_>, node: &Node, text: &str) {
     let text = text.trim();
-    let parts = text.matches("${{").count();
-    if parts == 0 || (parts == 1 && text.starts_with("${{") && text.ends_with("}}")) {
-        return;
-    }
-    // A `}}` or `${{` inside a string in quotes looks like text around; then nothing is said.
-    if text.contains('\'') && parts == 1 && text.starts_with("${{") {
+    if !text.contains("${{") || is_one_expression(text) {
         return;
     }
     let bare = text.replace("${{", "").replace("}}", "");
@@ -109,6 +104,20 @@ pub(super) fn condition(decoder: &mut Decoder<'_>, node: &Node, text: &str) {
         .warning(codes::CONSTANT_CONDITION, node.id, "this condition is always true: it is text, not an expression")
         .diagnostic
         .help = Some(format!("write `if: ${{{{ {} }}}}`", shortened(&bare.join(" "))));
+}
+
+/// Whether a text is one `${{ }}` from its first to its last character.
+fn is_one_expression(text: &str) -> bool {
+    let Some(inner) = text.strip_prefix("${{") else { return false };
+    let mut quoted = false;
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            b'\'' => quoted = !quoted,
+            b'}' if !quoted && inner[at..].starts_with("}}") => return at + 2 == inner.len(),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A script, as `run` holds it, or as actions/github-script takes it.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::decode::{Decoder, Variant, shortened};
 use super::expression;
-use super::file::identifier;
+use super::file::{identifier, not_reserved};
 use super::lint;
 use super::model::{ActionReference, Step, StepBody};
 use super::names;
@@ -14,7 +14,7 @@ use super::shape::{Shape, TEXTS};
 use super::token::Token;
 use super::yaml::{Content, Node};
 use crate::diagnostic::codes;
-use crate::expr::Names;
+use crate::expr::{MAX_LENGTH, Names};
 
 /// The longest id GitHub makes up.
 const LONGEST_ID: usize = 100;
@@ -105,9 +105,6 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         Some(id)
     });
     let background = fields.get("background").and_then(|node| decoder.boolean(node)).unwrap_or(false);
-    if let Some(id) = &id {
-        ids.written.push((id.clone(), background));
-    }
     let token = |decoder: &mut Decoder<'_>, key: &str, shape: &'static Shape| {
         fields.get(key).map(|node| decoder.token(node, shape, Some(names)))
     };
@@ -122,6 +119,7 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         0 => StepBody::Run {
             script: fields.get("run").map_or(Token::Null, |node| {
                 let script = decoder.token(node, &Shape::Text, Some(names));
+                length(decoder, node, &script);
                 lint::script(decoder, node, &script);
                 script
             }),
@@ -138,10 +136,17 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         },
         2 => StepBody::Wait(fields.get("wait").map_or_else(Vec::new, |node| targets(decoder, node, ids))),
         3 => {
-            if let Some(node) = fields.get("wait-all")
-                && !matches!(node.content, Content::Null | Content::Bool(_))
-            {
-                decoder.wrong_type(node, "nothing, or `true`");
+            if let Some(node) = fields.get("wait-all") {
+                match node.content {
+                    Content::Null | Content::Bool(true) => {}
+                    Content::Bool(false) => {
+                        decoder
+                            .error(codes::WRONG_TYPE, node.id, "The value of 'wait-all' must be true or omitted")
+                            .diagnostic
+                            .help = Some("write `wait-all:` alone, or remove the step".to_owned());
+                    }
+                    _ => decoder.wrong_type(node, "nothing, or `true`"),
+                }
             }
             StepBody::WaitAll
         }
@@ -163,10 +168,25 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         background,
         body,
     };
-    if let (Some(known), true) = (&mut decoder.scope.steps, step.explicit_id) {
-        known.push(step.id.clone());
+    if step.explicit_id {
+        // Known from here on: no step can wait for itself.
+        ids.written.push((step.id.clone(), background));
+        if let Some(known) = &mut decoder.scope.steps {
+            known.push(step.id.clone());
+        }
     }
     Some(step)
+}
+
+/// Scripts are as long as expressions at most (S19); one with an expression in it is one, and measured as such.
+fn length(decoder: &mut Decoder<'_>, node: &Node, script: &Token) {
+    let Token::String(text) = script else { return };
+    if text.len() > MAX_LENGTH && text.encode_utf16().count() > MAX_LENGTH {
+        decoder
+            .error(codes::SCRIPT_LENGTH, node.id, format!("the script is longer than {MAX_LENGTH} characters"))
+            .diagnostic
+            .help = Some("put the script into a file of the repository, and run that".to_owned());
+    }
 }
 
 /// The inputs of an action; one known action takes a script.
@@ -200,19 +220,10 @@ struct Ids {
 }
 
 fn take_id(decoder: &mut Decoder<'_>, node: &Node, id: &str, ids: &mut Ids) {
-    if !identifier(decoder, node, id) {
+    if !identifier(decoder, node, id) || !not_reserved(decoder, node, id) {
         return;
     }
-    if id.starts_with("__") {
-        decoder
-            .error(
-                codes::IDENTIFIER,
-                node.id,
-                format!("The identifier '{id}' is invalid. IDs starting with '__' are reserved."),
-            )
-            .diagnostic
-            .help = Some(format!("`{}` would do", id.trim_start_matches('_')));
-    } else if !ids.taken.insert(id.to_lowercase()) {
+    if !ids.taken.insert(id.to_lowercase()) {
         decoder
             .error(
                 codes::DUPLICATE_KEY,
@@ -321,7 +332,7 @@ fn mend_reference(uses: &str) -> String {
     if uses.starts_with("docker:") {
         "write the image behind `docker://`".to_owned()
     } else if uses.contains('/') && !uses.contains('@') && !uses.starts_with('.') {
-        format!("say which version: `{uses}@v1`")
+        format!("say which version, for example `{uses}@v4`")
     } else {
         "an action is `owner/repository@ref`, `./path` in the workspace, `$/path` in this repository, or \
          `docker://image`"

@@ -128,12 +128,15 @@ fn nesting_is_bounded() {
 
 #[test]
 fn size_is_bounded() {
-    let head = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: |\n";
-    let line = "          echo a line of a long script that goes on and on\n";
+    let head = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n";
+    let line = "      - run: echo a line of a long workflow that goes on and on\n";
     let lines = |bytes: usize| format!("{head}{}", line.repeat((bytes - head.len()) / line.len()));
     let (model, found) = parse("ci.yml", &lines((1 << 20) - 100));
     assert!(model.is_some(), "{:?}", errors(&found).first());
     refused(&lines((1 << 20) + 200), "TL102");
+    let script = |length: usize| format!("{head}      - run: {}\n", "x".repeat(length));
+    assert!(parse("ci.yml", &script(21_000)).0.is_some());
+    refused(&script(21_001), "TL126");
     let many: String = (0..20_000).map(|n| format!("  k{n}: x\n")).collect();
     refused(&format!("on: push\njobs:\n{many}"), "TL107");
 }

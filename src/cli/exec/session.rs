@@ -74,8 +74,8 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
     let lengths = Lengths::default();
-    let surroundings = Here {
-        lengths: lengths.clone(), secrets, logs: prepared.scratch.path.join("logs"), env: env.clone() };
+    let surroundings =
+        Here { lengths: lengths.clone(), secrets, logs: prepared.scratch.path.join("logs"), env: env.clone() };
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone());

@@ -168,6 +168,10 @@ fn t15_skip_tokens() {
 #[test]
 fn t10_events_for_one_workflow_leave_the_others() {
     let mut event = pushed("refs/heads/main", None);
-    event.workflow = Some("other.yml".to_owned());
-    check(EventTrigger::default(), &event, false);
+    for (wanted, expect) in
+        [("other.yml", false), ("ci.yml", true), ("./.github/workflows/ci.yml", true), ("workflows/ci.yml", false)]
+    {
+        event.workflow = Some(wanted.to_owned());
+        check(EventTrigger::default(), &event, expect);
+    }
 }

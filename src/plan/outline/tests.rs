@@ -23,7 +23,7 @@ fn plan(text: &str, called: &[(&str, &str)]) -> Result<Plan, Refused> {
             ((*key).to_owned(), file)
         })
         .collect();
-    Plan::new(Material {
+    Plan::new(&Material {
         event: &event,
         facts: RunFacts {
             run_id: 1,

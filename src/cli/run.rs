@@ -1,0 +1,285 @@
+//! `towline run`: lists, shows, watches, cancels, repeats and downloads runs of a daemon.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+use super::remote::{Target, block, say, table, text};
+
+/// Arguments of `towline run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists runs, newest first.
+    List {
+        /// Of this repository only.
+        #[arg(short = 'R', long, value_name = "OWNER/NAME")]
+        repo: Option<String>,
+        #[arg(short = 'L', long, default_value_t = 20)]
+        limit: usize,
+        /// queued, in_progress, completed, success, failure, …
+        #[arg(short, long)]
+        status: Option<String>,
+        #[arg(short, long)]
+        branch: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a run with its jobs and steps.
+    View {
+        run: u64,
+        /// The whole log of every job.
+        #[arg(long)]
+        log: bool,
+        #[arg(long)]
+        json: bool,
+        /// Exit code 1 if the run failed.
+        #[arg(long)]
+        exit_status: bool,
+    },
+    /// Shows a run until it ends.
+    Watch {
+        run: u64,
+        /// Exit code 1 if the run failed.
+        #[arg(long)]
+        exit_status: bool,
+    },
+    /// Cancels a run.
+    Cancel {
+        run: u64,
+        /// Does not wait for `always()` steps.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Runs again: all jobs, the failed ones, or one.
+    Rerun {
+        run: u64,
+        #[arg(long)]
+        failed: bool,
+        #[arg(short, long)]
+        job: Option<u64>,
+        /// With debug logging.
+        #[arg(short, long)]
+        debug: bool,
+    },
+    /// Downloads the logs of a run as a zip file.
+    Download {
+        run: u64,
+        /// Where to; `run-ID-logs.zip` when absent.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Deletes a finished run.
+    Delete { run: u64 },
+}
+
+/// Runs the command and says the exit code.
+pub(super) fn run(arguments: Arguments) -> u8 {
+    block(execute(arguments.target, arguments.command))
+}
+
+async fn execute(target: Target, command: Command) -> Result<u8> {
+    match command {
+        Command::List { repo, limit, status, branch, json } => {
+            let mut path = format!("/api/v3/towline/runs?per_page={}", limit.min(100));
+            for (name, value) in [("repository", repo), ("status", status), ("branch", branch)] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", encode(&value)));
+                }
+            }
+            let body = target.json(Method::GET, &path, None).await?;
+            if json {
+                say(&format!("{:#}\n", body["workflow_runs"]))?;
+            } else {
+                say(&list(&body))?;
+            }
+        }
+        Command::View { run, log, json, exit_status } => {
+            let body = target.json(Method::GET, &format!("/api/v3/towline/runs/{run}"), None).await?;
+            if json {
+                say(&format!("{body:#}\n"))?;
+            } else if log {
+                for job in body["jobs"].as_array().into_iter().flatten() {
+                    let path = format!("{}/jobs/{}/logs", actions(&body), job["id"]);
+                    let mut content = Vec::new();
+                    target.download(&path, &mut content).await?;
+                    let name = text(&job["name"]);
+                    for line in String::from_utf8_lossy(&content).lines() {
+                        say(&format!("{name}\t{line}\n"))?;
+                    }
+                }
+            } else {
+                say(&shown(&body))?;
+            }
+            return Ok(if exit_status { code(&body) } else { super::SUCCESS });
+        }
+        Command::Watch { run, exit_status } => {
+            let body = watch(&target, run).await?;
+            return Ok(if exit_status { code(&body) } else { super::SUCCESS });
+        }
+        Command::Cancel { run, force } => {
+            let path = actions_of(&target, run).await?;
+            let word = if force { "force-cancel" } else { "cancel" };
+            target.json(Method::POST, &format!("{path}/runs/{run}/{word}"), None).await?;
+            say(&format!("Run {run} is being cancelled.\n"))?;
+        }
+        Command::Rerun { run, failed, job, debug } => {
+            let path = actions_of(&target, run).await?;
+            let path = match job {
+                Some(job) => format!("{path}/jobs/{job}/rerun"),
+                None if failed => format!("{path}/runs/{run}/rerun-failed-jobs"),
+                None => format!("{path}/runs/{run}/rerun"),
+            };
+            let body = serde_json::json!({"enable_debug_logging": debug});
+            target.json(Method::POST, &path, Some(body)).await?;
+            say(&format!("Run {run} starts again.\n"))?;
+        }
+        Command::Download { run, output } => {
+            let path = actions_of(&target, run).await?;
+            let output = output.unwrap_or_else(|| PathBuf::from(format!("run-{run}-logs.zip")));
+            let file = std::fs::File::create(&output).with_context(|| format!("cannot write {}", output.display()))?;
+            let length = target.download(&format!("{path}/runs/{run}/logs"), file).await?;
+            say(&format!("{} ({length} bytes)\n", output.display()))?;
+        }
+        Command::Delete { run } => {
+            let path = actions_of(&target, run).await?;
+            target.json(Method::DELETE, &format!("{path}/runs/{run}"), None).await?;
+            say(&format!("Run {run} is deleted.\n"))?;
+        }
+    }
+    Ok(super::SUCCESS)
+}
+
+/// Shows the run again whenever something of it changes, until it ends.
+async fn watch(target: &Target, run: u64) -> Result<Value> {
+    let path = format!("/api/v3/towline/runs/{run}");
+    let mut last = String::new();
+    loop {
+        // The stream is opened first: what changes while the run is read is not missed.
+        let stream = target.send(Method::GET, &format!("/api/v3/towline/events?run={run}"), None).await?;
+        let mut stream = stream.into_body();
+        loop {
+            let body = target.json(Method::GET, &path, None).await?;
+            let now = shown(&body);
+            if now != last {
+                say(&format!("{now}\n"))?;
+                last = now;
+            }
+            if body["status"] == "completed" {
+                return Ok(body);
+            }
+            // A lost connection is not the end of the run; neither is silence.
+            match tokio::time::timeout(Duration::from_secs(30), stream.frame()).await {
+                Ok(Some(Ok(_))) | Err(_) => {}
+                Ok(None | Some(Err(_))) => break,
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn code(run: &Value) -> u8 {
+    match run["conclusion"].as_str() {
+        None | Some("success" | "neutral" | "skipped") => super::SUCCESS,
+        Some(_) => super::FAILED,
+    }
+}
+
+fn actions(run: &Value) -> String {
+    format!("/api/v3/repos/{}/actions", text(&run["repository"]["full_name"]))
+}
+
+async fn actions_of(target: &Target, run: u64) -> Result<String> {
+    Ok(actions(&target.json(Method::GET, &format!("/api/v3/towline/runs/{run}"), None).await?))
+}
+
+fn mark(state: &str) -> &'static str {
+    match state {
+        "success" => "✓",
+        "failed" | "timed out" | "lost" => "✗",
+        "failed, allowed" => "!",
+        "running" | "detached" => "●",
+        "cancelled" => "■",
+        "skipped" => "-",
+        _ => "○",
+    }
+}
+
+fn state_of(run: &Value) -> String {
+    let conclusion = text(&run["conclusion"]);
+    if conclusion.is_empty() { text(&run["status"]) } else { conclusion }
+}
+
+fn list(body: &Value) -> String {
+    let mut rows = vec![["ID", "STATE", "TITLE", "WORKFLOW", "BRANCH", "EVENT", "STARTED"].map(str::to_owned).to_vec()];
+    for run in body["workflow_runs"].as_array().into_iter().flatten() {
+        rows.push(vec![
+            text(&run["id"]),
+            state_of(run),
+            crate::server::format::cut(&text(&run["display_title"]), 50),
+            text(&run["name"]),
+            crate::server::format::cut(&text(&run["head_branch"]), 30),
+            text(&run["event"]),
+            text(&run["run_started_at"]),
+        ]);
+    }
+    if rows.len() == 1 { "There are no runs.\n".to_owned() } else { table(&rows) }
+}
+
+fn shown(run: &Value) -> String {
+    let mut out = format!(
+        "{} {} · {} #{} · {} · attempt {}\n",
+        mark(run["state"].as_str().unwrap_or_default()),
+        text(&run["display_title"]),
+        text(&run["name"]),
+        text(&run["run_number"]),
+        text(&run["head_branch"]),
+        text(&run["run_attempt"]),
+    );
+    for message in run["messages"].as_array().into_iter().flatten() {
+        out.push_str(&format!("  {}\n", text(message)));
+    }
+    for job in run["jobs"].as_array().into_iter().flatten() {
+        let state = text(&job["state"]);
+        let host = text(&job["runner_name"]);
+        let host = if host.is_empty() { host } else { format!(" on {host}") };
+        out.push_str(&format!("{} {}{host} (ID {}): {state}\n", mark(&state), text(&job["name"]), job["id"]));
+        for reason in [&job["reason"], &job["detached"]] {
+            if !reason.is_null() {
+                out.push_str(&format!("    {}\n", text(reason)));
+            }
+        }
+        for step in job["steps"].as_array().into_iter().flatten() {
+            out.push_str(&format!(
+                "    {} {}\n",
+                mark(step["state"].as_str().unwrap_or_default()),
+                text(&step["name"])
+            ));
+        }
+    }
+    out.push_str(&format!("{}\n", text(&run["html_url"])));
+    out
+}
+
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}

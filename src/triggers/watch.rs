@@ -1,0 +1,162 @@
+//! Watched directories: workflows of operations without a repository, and files whose change starts something.
+//!
+//! Any sign of change only says "look again": after 300 ms of quiet the directory is read anew and compared as a
+//! snapshot. So a burst of writes, an editor's way of saving, or an overflow of the system's queue all end the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use notify::{RecursiveMode, Watcher as _};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::schedules::Schedules;
+use super::service::{Error, Triggers};
+use crate::config::{Source, SourceKind, TriggerKind};
+use crate::diagnostic::Diagnostic;
+use crate::event::dispatch::Place;
+use crate::event::{ChangedFiles, Event};
+use crate::git::Changes;
+use crate::id::RepositoryName;
+use crate::workflow;
+
+const QUIET: Duration = Duration::from_millis(300);
+/// Looked at without any sign, too: network file systems give none.
+const ANYWAY: Duration = Duration::from_secs(60);
+
+/// What a look at a directory found.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The snapshot's commit.
+    pub commit: String,
+    /// Since the look before; empty at the first.
+    pub changed: Vec<String>,
+    /// What is wrong with its workflow files.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Watches all directories until told to stop.
+pub async fn run(triggers: Triggers, schedules: Schedules, stop: CancellationToken) {
+    // Room for one sign per source: more of them say nothing new.
+    let (signs, mut seen) = mpsc::channel::<()>(1);
+    let watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
+        // Full: somebody will look already.
+        let _ = signs.try_send(());
+    });
+    let mut watcher = match watcher {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            log::warn!("directories are only looked at once a minute: {error}");
+            None
+        }
+    };
+    let mut watched: Vec<PathBuf> = Vec::new();
+    let mut last: BTreeMap<RepositoryName, String> = BTreeMap::new();
+    loop {
+        let sources = directories(&triggers);
+        let paths: Vec<PathBuf> = sources.iter().filter_map(|source| source.path.clone()).collect();
+        if let Some(watcher) = &mut watcher {
+            for path in paths.iter().filter(|path| !watched.contains(path)) {
+                if let Err(error) = watcher.watch(path, RecursiveMode::Recursive) {
+                    log::warn!("{} is only looked at once a minute: {error}", path.display());
+                }
+            }
+            for path in watched.iter().filter(|path| !paths.contains(path)) {
+                drop(watcher.unwatch(path));
+            }
+        }
+        watched = paths;
+        for source in &sources {
+            match look(&triggers, source, last.get(&source.name).map(String::as_str)).await {
+                Ok(found) => {
+                    let before = last.insert(source.name.clone(), found.commit.clone());
+                    if before.as_deref() != Some(found.commit.as_str()) {
+                        for diagnostic in &found.diagnostics {
+                            log::warn!("{}: {}", source.name, crate::diagnostic::text(diagnostic, None, false));
+                        }
+                        schedules.refresh_soon();
+                    }
+                }
+                Err(error) => log::warn!("{} cannot be looked at: {error}", source.name),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = seen.recv() => {}
+            () = tokio::time::sleep(ANYWAY) => continue,
+        }
+        // Until it is quiet; but not for ever, should something write without end.
+        let mut patience = 20;
+        while patience > 0 && tokio::time::timeout(QUIET, seen.recv()).await.is_ok() {
+            patience -= 1;
+        }
+    }
+}
+
+fn directories(triggers: &Triggers) -> Vec<Source> {
+    let watched =
+        |source: &Source| source.kind == SourceKind::Directory && source.triggers.contains(&TriggerKind::Watch);
+    triggers.inventory().all().into_iter().filter(watched).collect()
+}
+
+/// Looks at a directory; when it changed since the commit of the look before, runs that listen to `towline` start.
+///
+/// # Errors
+/// The directory cannot be read, or the runs not started.
+pub async fn look(triggers: &Triggers, source: &Source, before: Option<&str>) -> Result<Look, Error> {
+    let repository = triggers.inventory().open(source, &[]).await?;
+    let place = triggers.place(source, &repository, None, "watch").await?;
+    if before == Some(place.sha.as_str()) {
+        return Ok(Look { commit: place.sha, changed: Vec::new(), diagnostics: Vec::new() });
+    }
+    let mut objects = repository.objects()?;
+    let files = objects.workflows(&place.sha, &triggers.reading(source).directories).await?;
+    objects.close().await;
+    let diagnostics = files.iter().flat_map(|file| workflow::parse(&file.path, &file.text).1).collect();
+    let changed = match before {
+        Some(before) => match repository.changes_between(Some(before), &place.sha).await? {
+            Changes::Files(files) => files,
+            Changes::TooMany => Vec::new(),
+        },
+        None => Vec::new(),
+    };
+    let commit = place.sha.clone();
+    if let Some(before) = before {
+        let id = format!("{before}..{commit}");
+        triggers.event("watch", id, event(triggers.clock().now(), place, changed.clone())).await?;
+    }
+    Ok(Look { commit, changed, diagnostics })
+}
+
+/// The extension event: `on: towline: {paths: […]}`.
+fn event(now: Timestamp, place: Place, changed: Vec<String>) -> Event {
+    Event {
+        name: "towline".to_owned(),
+        action: None,
+        payload: json!({
+            "repository": {
+                "full_name": place.repository,
+                "name": place.repository.name(),
+                "owner": { "login": place.repository.owner() },
+                "default_branch": place.default_branch,
+            },
+            "sender": { "login": place.actor },
+            "paths": changed,
+        }),
+        repository: place.repository,
+        git_ref: place.git_ref,
+        sha: place.sha,
+        head_ref: None,
+        base_ref: None,
+        actor: place.actor,
+        default_branch: place.default_branch,
+        changed_files: ChangedFiles::Known(changed),
+        received_at: now,
+        delivery: None,
+        workflow: None,
+        server_url: place.server_url,
+    }
+}
