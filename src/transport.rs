@@ -97,7 +97,8 @@ pub struct JobSpec {
     /// Unguessable, persisted by the caller before the job is opened: see [`JobSpec::new_nonce`]. Proves ownership at an attach
     /// and tells real step ends from printed ones.
     pub nonce: String,
-    /// Where to go on after a restart of this program. `None`: from the start of the output.
+    /// Where to go on after a restart of this program: the job must be there, or [`TransportError::Gone`] says that it is not. Give
+    /// it whenever a step may have been asked for. `None`: the job is made if it is not there.
     pub resume: Option<Resume>,
 }
 

@@ -1,4 +1,5 @@
 //! Hosts: the durable job on this machine and through real SSH servers.
 
 mod basics;
+mod faults;
 mod support;

@@ -67,6 +67,9 @@ struct Inner {
     over: CancellationToken,
 }
 
+/// How often the removal of a job's directory is tried: about two minutes.
+const FINISH_ATTEMPTS: u32 = 10;
+
 #[derive(Clone, Debug)]
 struct Outstanding {
     lane: String,
@@ -114,7 +117,8 @@ pub(super) async fn open(
     }
     let owner = derive(&spec.nonce, "owner");
     let facts = hosts.facts(target).await?;
-    let mode = Mode::Job { key: &spec.key, owner: &owner };
+    let create = spec.resume.is_none();
+    let mode = Mode::Job { key: &spec.key, owner: &owner, create };
     let shell = match hosts.shell(target, mode, false).await {
         Ok(shell) => shell,
         Err(OpenError::Transport(error)) => return Err(error),
@@ -200,6 +204,10 @@ impl HostJob {
     pub async fn start_step(&self, request: StepRequest) -> Result<(), TransportError> {
         let inner = &self.inner;
         let number = request.number;
+        let ended = inner.spec.resume.map_or(0, |resume| resume.ended);
+        if number == 0 || (request.spool == Spool::Main && number <= ended) {
+            return Err(TransportError::Invalid(format!("step {number} has ended already")));
+        }
         let steps = format!("{}/steps", inner.dir);
         for file in request.files.iter().filter(|file| !fits_inline(file)) {
             self.write_file(&file.path, if file.executable { 0o700 } else { 0o600 }, &file.content).await?;
@@ -302,22 +310,14 @@ impl HostJob {
         // Followers first: what they hear of the end is not news.
         inner.over.cancel();
         *inner.side.lock().await = None;
-        let removal = async {
-            let mut slot = inner.control.lock().await;
-            let mut shell = match slot.take() {
-                Some(shell) => shell,
-                None => inner.open_shell().await?,
-            };
-            match shell.expect("finish", None, "finished", "removing the job").await {
-                Err(error) if error.is_transient() => {
-                    // The answer may be what was lost: the second time the job is made anew and removed again.
-                    let mut shell = inner.open_shell().await?;
-                    shell.expect("finish", None, "finished", "removing the job").await
-                }
-                result => result,
+        let mut backoff = Backoff::default();
+        for _ in 0..FINISH_ATTEMPTS {
+            match inner.remove().await {
+                Err(error) if error.is_transient() => tokio::time::sleep(backoff.next()).await,
+                result => return result,
             }
-        };
-        removal.await
+        }
+        inner.remove().await
     }
 }
 
@@ -346,9 +346,26 @@ impl Inner {
         }
     }
 
+    async fn remove(&self) -> Result<(), TransportError> {
+        let mut slot = self.control.lock().await;
+        let mut shell = match slot.take() {
+            Some(shell) => shell,
+            None => {
+                let mode = Mode::Job { key: &self.spec.key, owner: &self.owner, create: false };
+                match self.hosts.shell(&self.target, mode, false).await {
+                    Ok(shell) => shell,
+                    Err(OpenError::Transport(error)) => return Err(error),
+                    // An earlier answer was lost, or the machine began anew and has nothing to keep.
+                    Err(OpenError::Rebooted | OpenError::Gone | OpenError::Absent) => return Ok(()),
+                }
+            }
+        };
+        shell.expect("finish", None, "finished", "removing the job").await
+    }
+
     /// A shell attached to the job. A job that is no longer there ends following: the follower finds the same and says so.
     async fn open_shell(&self) -> Result<Shell, TransportError> {
-        let mode = Mode::Job { key: &self.spec.key, owner: &self.owner };
+        let mode = Mode::Job { key: &self.spec.key, owner: &self.owner, create: false };
         match self.hosts.shell(&self.target, mode, false).await {
             Ok(shell) => Ok(shell),
             Err(OpenError::Transport(error)) => Err(error),

@@ -1,6 +1,7 @@
 # The one script Towline brings to a host. POSIX sh; runs in dash, bash, busybox ash, mksh and zsh's sh mode.
 #
-#   control MARK JOB OWNER   answers requests on standard input: one job's starts, cancels, looks and small commands
+#   control MARK JOB OWNER create|attach
+#                            answers requests on standard input: one job's starts, cancels, looks and small commands
 #   follow MARK JOB LANE AT  sends a spool from an offset on, and what is appended, until standard input ends
 #   lane JOB LANE            supervises steps one after the other, detached from every connection
 #   ladder JOB STEP INT TERM ends a step's whole tree, with so many tenths of a second between the signals
@@ -122,11 +123,16 @@ say() {
 	printf '\036%s %s\n' "$mark" "$*"
 }
 
-# open_job OWNER: creates the job's directory, or looks at what is there.
+# open_job OWNER create|attach: creates the job's directory, or looks at what is there.
 open_job() {
 	boot_identity
 	how=attached
-	if mkdir "$J" 2>/dev/null; then
+	if [ "$2" = attach ]; then
+		if [ ! -d "$J" ]; then
+			say gone
+			exit 1
+		fi
+	elif mkdir "$J" 2>/dev/null; then
 		how=new
 	elif [ ! -d "$J" ]; then
 		mkdir -p "$R/jobs" && mkdir "$J" && how=new || {
@@ -193,7 +199,7 @@ control() {
 	attempt=0
 	J=$R/jobs/$2
 	if [ -n "$2" ]; then
-		open_job "$3"
+		open_job "$3" "$4"
 		open_lane main
 		say ready "$how" "$J"
 	else

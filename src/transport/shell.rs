@@ -23,8 +23,8 @@ const MOST_NOISE: usize = 16 * 1024;
 
 /// What is wanted of the launcher.
 pub(super) enum Mode<'a> {
-    /// The requests of a job.
-    Job { key: &'a str, owner: &'a str },
+    /// The requests of a job, which is made if it is not there and `create`.
+    Job { key: &'a str, owner: &'a str, create: bool },
     /// Small commands outside of any job.
     Scratch,
     /// A spool from an offset on: after the first answer the stream is the spool.
@@ -106,7 +106,9 @@ impl Shell {
     async fn bootstrap(&mut self, mode: Mode<'_>) -> Result<(), OpenError> {
         let mark = self.mark.clone();
         let arguments = match mode {
-            Mode::Job { key, owner } => format!("control {mark} {key} {owner}"),
+            Mode::Job { key, owner, create } => {
+                format!("control {mark} {key} {owner} {}", if create { "create" } else { "attach" })
+            }
             Mode::Scratch => format!("control {mark} '' ''"),
             Mode::Follow { key, lane, offset } => format!("follow {mark} {key} {lane} {offset}"),
         };

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use towline::id::HostName;
-use towline::transport::{HostEvent, HostEvents, HostJob, Hosts, JobSpec, Spool, StepEnded, StepRequest, Target, Way};
+use towline::transport::{
+    HostEvent, HostEvents, HostJob, Hosts, IdentityFile, JobSpec, Spool, SshTarget, StepEnded, StepRequest, Target,
+    UnknownKey, Way,
+};
+
+use crate::support::sshd::Sshd;
 
 /// Nothing here takes longer on any machine that is alive.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,4 +64,35 @@ pub(crate) async fn until_end(events: &mut HostEvents, number: u32) -> (Vec<u8>,
             None => panic!("the events ended after {} bytes", output.len()),
         }
     }
+}
+
+/// A target as lines for another process: the root, and for SSH the port and the directory of the fixture.
+pub(crate) fn target_lines(directory: &std::path::Path, sshd: Option<&Sshd>) -> Vec<String> {
+    let text = |path: std::path::PathBuf| path.to_str().expect("text").to_owned();
+    match sshd {
+        None => vec![text(directory.join("root"))],
+        Some(sshd) => vec!["~/.towline".to_owned(), sshd.port().to_string(), text(sshd.path(""))],
+    }
+}
+
+/// The target of [`target_lines`].
+pub(crate) fn target_from(lines: &[&str]) -> Target {
+    let way = match lines {
+        [_, port, directory] => {
+            let directory = std::path::Path::new(directory);
+            Way::Ssh(Box::new(SshTarget {
+                address: "127.0.0.1".to_owned(),
+                port: port.parse().expect("a port"),
+                user: crate::support::sshd::user(),
+                identities: vec![IdentityFile { path: directory.join("id"), passphrase_file: None }],
+                agent: false,
+                known_hosts: vec![directory.join("known_hosts")],
+                unknown_key: UnknownKey::Refuse,
+                jump: None,
+                connect_timeout: Duration::from_secs(20),
+            }))
+        }
+        _ => Way::Local,
+    };
+    Target { name: HostName::from("host"), way, root: lines[0].to_owned() }
 }

@@ -61,6 +61,13 @@ pub(super) async fn log_in(
         }
         tried.push(format!("the key {shown} was refused"));
     }
+    if handle.is_closed() {
+        // russh tells a link that broke in the middle as a refusal of every key.
+        return Err(TransportError::Unreachable {
+            host: host.clone(),
+            reason: "the connection broke while logging in".to_owned(),
+        });
+    }
     let tried = if tried.is_empty() {
         "there is no key to offer; make one with `ssh-keygen -t ed25519`".to_owned()
     } else {
