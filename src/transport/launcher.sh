@@ -61,6 +61,8 @@ nap() {
 	fi
 }
 
+grep_sees=
+
 # The programs that make a process the leader of a session of its own.
 own_session=
 if command -v setsid >/dev/null 2>&1; then
@@ -88,18 +90,29 @@ detach() {
 	esac
 }
 
-# tagged TEXT...: the processes whose environment holds all of the texts.
+# tagged TEXT: the processes whose environment holds the text.
 tagged() {
 	if [ -r /proc/self/environ ]; then
-		found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
-		[ -z "$found" ] || [ -z "$2" ] || found=$(grep -lsF -- "$2" $found)
+		if [ -z "$grep_sees" ]; then
+			# busybox's sees nothing behind a NUL.
+			grep_sees=first
+			[ -z "$(printf 'a\000b\n' | grep -cF b | grep 1)" ] || grep_sees=all
+		fi
+		if [ "$grep_sees" = all ]; then
+			found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
+		else
+			found=
+			for one in /proc/[0-9]*/environ; do
+				if [ -r "$one" ] && tr '\000' '\n' 2>/dev/null <"$one" | grep -qF -- "$1"; then found="$found $one"; fi
+			done
+		fi
 		pids=
 		for one in $found; do
 			one=${one#/proc/}
 			pids="$pids ${one%/environ}"
 		done
 	else
-		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -F -- "${2:-$1}" | grep -v 'grep -F' |
+		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -v 'grep -F' |
 			while read -r one rest; do echo "$one"; done)
 	fi
 }

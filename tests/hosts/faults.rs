@@ -88,7 +88,11 @@ async fn follow(target: &Target, nonce: &str, directory: &Path) {
     let mut log = fs::OpenOptions::new().create(true).append(true).open(ledger.log()).expect("a log");
     log.set_len(length).expect("what was written after the last state is forgotten");
     let hosts = Hosts::new();
-    let spec = JobSpec { key: "9-1-1".to_owned(), nonce: nonce.to_owned(), resume: directory.join("opened").exists().then_some(Resume { offset, ended: 0 }) };
+    let spec = JobSpec {
+        key: "9-1-1".to_owned(),
+        nonce: nonce.to_owned(),
+        resume: directory.join("opened").exists().then_some(Resume { offset, ended: 0 }),
+    };
     let (job, mut events) = loop {
         match hosts.open_job(target, spec.clone()).await {
             Ok(opened) => break opened,

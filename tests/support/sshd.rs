@@ -16,6 +16,7 @@ pub(crate) struct Sshd {
     directory: TempDir,
     port: u16,
     server: Child,
+    prelude: String,
 }
 
 impl Sshd {
@@ -28,6 +29,13 @@ impl Sshd {
     /// Starts a server with lines for its configuration, which win over the fixture's.
     #[must_use]
     pub(crate) fn start_with(lines: &str) -> Option<Self> {
+        Self::start_inside(lines, "")
+    }
+
+    /// Starts a server after a prelude of `sh` in a mount namespace of its own, in which other programs can be mounted over the
+    /// machine's. Needs root.
+    #[must_use]
+    pub(crate) fn start_inside(lines: &str, prelude: &str) -> Option<Self> {
         let directory = tempfile::Builder::new().prefix("sshd").tempdir().expect("a temporary directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("modes");
@@ -46,8 +54,8 @@ impl Sshd {
         fs::write(path.join("sshd_config"), configuration).expect("a configuration");
         let key = fs::read_to_string(path.join("host.pub")).expect("a host key");
         fs::write(path.join("known_hosts"), format!("[127.0.0.1]:{port} {key}")).expect("known hosts");
-        let server = serve(path, port)?;
-        Some(Self { directory, port, server })
+        let server = serve(path, port, prelude)?;
+        Some(Self { directory, port, server, prelude: prelude.to_owned() })
     }
 
     /// How to reach it. The root directory is in the fixture's home.
@@ -107,7 +115,7 @@ impl Sshd {
     /// Listens again at the same address with the same keys.
     pub(crate) fn restart(&mut self) {
         let path = self.directory.path().to_owned();
-        self.server = serve(&path, self.port).expect("it started before");
+        self.server = serve(&path, self.port, &self.prelude).expect("it started before");
     }
 
     /// What the server wrote to its log.
@@ -180,7 +188,7 @@ fn keygen(arguments: &[&str]) -> Option<()> {
     }
 }
 
-fn serve(path: &Path, port: u16) -> Option<Child> {
+fn serve(path: &Path, port: u16, prelude: &str) -> Option<Child> {
     let Some(program) =
         ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"].iter().find(|program| Path::new(program).exists())
     else {
@@ -190,7 +198,17 @@ fn serve(path: &Path, port: u16) -> Option<Child> {
     // Without systemd nobody makes it, and sshd insists on it when it runs as root.
     let _ = fs::create_dir_all("/run/sshd");
     let log = fs::OpenOptions::new().create(true).append(true).open(path.join("log")).expect("a log");
-    let mut server = Command::new(program)
+    let mut command = Command::new(program);
+    if !prelude.is_empty() {
+        if user() != "root" {
+            eprintln!("skipped: other shells are mounted over this machine's in a namespace, which needs root");
+            return None;
+        }
+        let script = format!("set -e\n{prelude}\nexec {program} \"$@\"");
+        command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sshd"]);
+    }
+    let mut server = command
         .args(["-D", "-e", "-f", &text(&path.join("sshd_config"))])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
