@@ -4,6 +4,7 @@
 //! is followed to its end whatever happens to the link or to this process, and is never started twice: every doubt is resolved
 //! by looking at the host. Knows nothing of workflows, logs or the store. `russh` types stay inside `transport/ssh*`.
 
+mod destination;
 mod facts;
 mod job;
 mod known_hosts;
@@ -13,16 +14,20 @@ mod process;
 mod shell;
 mod spool;
 mod ssh;
+mod ssh_config;
 mod step;
+mod wake;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::id::HostName;
 
+pub use destination::{Destination, SshOptions};
 pub use facts::Facts;
 pub use job::{HostEvents, HostJob};
 pub use pool::Hosts;
+pub use wake::wake;
 
 /// A machine that executes jobs, and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +49,7 @@ pub enum Way {
     Ssh(Box<SshTarget>),
 }
 
-/// An SSH server and who we are to it. `~/.ssh/config` is applied by [`SshTarget::from_destination`].
+/// An SSH server and who we are to it. [`SshTarget::resolve`] makes it with `~/.ssh/config` applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SshTarget {
     /// Host name or address.
@@ -57,6 +62,8 @@ pub struct SshTarget {
     pub identities: Vec<IdentityFile>,
     /// Whether the agent at `SSH_AUTH_SOCK` is asked first.
     pub agent: bool,
+    /// Tried when no key is taken.
+    pub password: Option<Password>,
     /// Files of known host keys, in order.
     pub known_hosts: Vec<PathBuf>,
     /// What to do with a host key that no file knows.
@@ -76,12 +83,31 @@ pub struct IdentityFile {
     pub passphrase_file: Option<PathBuf>,
 }
 
+/// A login password. It never prints itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Password(String);
+
+impl Password {
+    /// From a secret of the configuration.
+    #[must_use]
+    pub fn from_secret(secret: &secrecy::SecretString) -> Self {
+        use secrecy::ExposeSecret as _;
+        Self(secret.expose_secret().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Password")
+    }
+}
+
 /// What to do with a host key that no known_hosts file has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnknownKey {
     /// Refuse, naming the fingerprint and the command that accepts it.
     Refuse,
-    /// Accept a key with this `SHA256:` fingerprint.
+    /// Accept the key with this `SHA256:` fingerprint and record it in the first known_hosts file.
     Fingerprint(String),
     /// Accept and record in the first known_hosts file (`StrictHostKeyChecking accept-new`).
     AcceptNew,
@@ -287,7 +313,13 @@ pub enum TransportError {
     Unreachable { host: HostName, reason: String },
     /// The host's key is not known, has changed, was revoked, or its certificate does not fit.
     #[error("{reason}")]
-    HostKey { host: HostName, fingerprint: String, reason: String },
+    HostKey {
+        host: HostName,
+        fingerprint: String,
+        /// Nothing is recorded for the host; otherwise what is recorded contradicts.
+        unknown: bool,
+        reason: String,
+    },
     /// The server refuses every key we have.
     #[error("{host} refuses to let {user} in: {reason}")]
     Refused { host: HostName, user: String, reason: String },

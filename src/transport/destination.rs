@@ -29,7 +29,8 @@ impl Destination {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, TransportError> {
-        let wrong = |why: &str| TransportError::Invalid(format!("{text}: {why}; write USER@ADDRESS or USER@ADDRESS:PORT"));
+        let wrong =
+            |why: &str| TransportError::Invalid(format!("{text}: {why}; write USER@ADDRESS or USER@ADDRESS:PORT"));
         let rest = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
         let (user, rest) = match rest.rsplit_once('@') {
             Some((user, rest)) => (Some(user.to_owned()), rest),
@@ -109,8 +110,7 @@ impl Target {
         let way = match &host.reach {
             Reach::Local => Way::Local,
             Reach::Ssh(ssh) => {
-                let destination =
-                    Destination { user: ssh.user.clone(), address: ssh.address.clone(), port: ssh.port };
+                let destination = Destination { user: ssh.user.clone(), address: ssh.address.clone(), port: ssh.port };
                 let password = match &ssh.password {
                     None => None,
                     Some(source) => Some(Password::from_secret(
@@ -174,7 +174,8 @@ fn resolve(destination: &Destination, options: &SshOptions, hops: usize) -> Resu
         Some(Strict::AcceptNew) => UnknownKey::AcceptNew,
         Some(Strict::AcceptAny) => UnknownKey::AcceptAny,
     });
-    let through = if options.jump.is_empty() { settings.jump.clone().unwrap_or_default() } else { options.jump.clone() };
+    let through =
+        if options.jump.is_empty() { settings.jump.clone().unwrap_or_default() } else { options.jump.clone() };
     let jump = match through.split_last() {
         None => None,
         Some(_) if hops == 0 => {

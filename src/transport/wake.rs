@@ -28,6 +28,9 @@ mod tests {
     #[test]
     fn the_packet_is_102_bytes() {
         let packet = super::packet([1, 2, 3, 4, 5, 6]);
-        assert_eq!((packet.len(), &packet[..8], &packet[96..]), (102, &[255, 255, 255, 255, 255, 255, 1, 2][..], &[1, 2, 3, 4, 5, 6][..]));
+        assert_eq!(
+            (packet.len(), &packet[..8], &packet[96..]),
+            (102, &[255, 255, 255, 255, 255, 255, 1, 2][..], &[1, 2, 3, 4, 5, 6][..])
+        );
     }
 }

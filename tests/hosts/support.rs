@@ -86,6 +86,7 @@ pub(crate) fn target_from(lines: &[&str]) -> Target {
                 user: crate::support::sshd::user(),
                 identities: vec![IdentityFile { path: directory.join("id"), passphrase_file: None }],
                 agent: false,
+                password: None,
                 known_hosts: vec![directory.join("known_hosts")],
                 unknown_key: UnknownKey::Refuse,
                 jump: None,

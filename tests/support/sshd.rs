@@ -73,6 +73,7 @@ impl Sshd {
             user: user(),
             identities: vec![IdentityFile { path: self.path("id"), passphrase_file: None }],
             agent: false,
+            password: None,
             known_hosts: vec![self.path("known_hosts")],
             unknown_key: UnknownKey::Refuse,
             jump: None,

@@ -61,6 +61,13 @@ pub(super) async fn log_in(
         }
         tried.push(format!("the key {shown} was refused"));
     }
+    if let Some(password) = &ssh.password {
+        let result = handle.authenticate_password(ssh.user.as_str(), password.0.as_str()).await.map_err(failed)?;
+        if result.success() {
+            return Ok(());
+        }
+        tried.push("the password was refused".to_owned());
+    }
     if handle.is_closed() {
         // russh tells a link that broke in the middle as a refusal of every key.
         return Err(TransportError::Unreachable {

@@ -72,6 +72,7 @@ impl Checker {
         ConnectError::Key(Box::new(TransportError::HostKey {
             host: self.host.clone(),
             fingerprint: fingerprint(key),
+            unknown: false,
             reason,
         }))
     }
@@ -100,19 +101,24 @@ impl Checker {
                     self.record(key);
                     Ok(true)
                 }
-                UnknownKey::Fingerprint(accepted) if *accepted == fingerprint => Ok(true),
+                UnknownKey::Fingerprint(accepted) if *accepted == fingerprint => {
+                    self.record(key);
+                    Ok(true)
+                }
                 UnknownKey::Fingerprint(accepted) => Err(self.refuse(
                     key,
                     format!("the host key of {host} ({address}) is {fingerprint}, not {accepted}"),
                 )),
-                UnknownKey::Refuse => Err(self.refuse(
-                    key,
-                    format!(
-                        "the host key of {host} ({address}) is not known: {fingerprint}. To accept it: `towline host add {} --accept \
-                         {fingerprint}`",
+                UnknownKey::Refuse => Err(ConnectError::Key(Box::new(TransportError::HostKey {
+                    host: host.clone(),
+                    unknown: true,
+                    reason: format!(
+                        "the host key of {host} ({address}) is not known: {fingerprint}. To accept it: `towline host add {} \
+                         --accept {fingerprint}`",
                         destination(&self.ssh)
                     ),
-                )),
+                    fingerprint,
+                }))),
             },
         }
     }
