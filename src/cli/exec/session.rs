@@ -448,6 +448,7 @@ fn temporary(destination: &str) -> SshTarget {
         user: user.to_owned(),
         identities: Vec::new(),
         agent: true,
+        password: None,
         known_hosts: Vec::new(),
         unknown_key: UnknownKey::Refuse,
         jump: None,
