@@ -1,11 +1,323 @@
-//! `towline host`: lists, adds, checks, drains and removes hosts.
+//! `towline host`: lists, adds, checks and removes hosts.
+
+mod inventory;
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value as Json, json};
+
+use super::{ENVIRONMENT, FAILED, INVALID, SUCCESS};
+use crate::config::{self, Config, Host, Paths, Reach};
+use crate::diagnostic::Diagnostic;
+use crate::id::HostName;
+use crate::transport::{Destination, Facts, Hosts, SshOptions, SshTarget, Target, TransportError, UnknownKey, Way};
 
 /// Arguments of `towline host`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists the configured hosts.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Connects and says what a host can run, and what stands in the way.
+    Check {
+        /// Names of configured hosts, or USER@ADDRESS[:PORT]. All configured hosts when absent.
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Accepts a host's key, checks it and adds it to the configuration.
+    Add(Box<Add>),
+    /// Removes a host that `host add` added.
+    Remove {
+        /// The configured name.
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Add {
+    /// [USER@]ADDRESS[:PORT], or a name of ~/.ssh/config.
+    destination: String,
+    /// The name in `runs-on` and in lists; the address up to its first dot when absent.
+    #[arg(long)]
+    name: Option<String>,
+    /// How many jobs run at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    slots: u32,
+    /// Another label for `runs-on`; may be given several times.
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+    /// Accept this host key without asking: SHA256:...
+    #[arg(long, value_name = "FINGERPRINT")]
+    accept: Option<String>,
+    /// A private key to log in with; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+    /// A server to go through: [USER@]ADDRESS[:PORT].
+    #[arg(long, value_name = "HOP")]
+    jump: Vec<String>,
+    /// Where everything lives on the host.
+    #[arg(long, value_name = "DIRECTORY", default_value = "~/.towline")]
+    root: String,
+}
 
 /// Runs the command and says the exit code.
 pub(super) fn run(arguments: Arguments) -> u8 {
-    let _ = arguments;
-    unimplemented!()
+    let paths = Paths::from_environment();
+    let result = match arguments.command {
+        Command::List { json } => list(&paths, json),
+        Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, json)),
+        Command::Add(add) => on_runtime(self::add(&paths, &add)),
+        Command::Remove { name } => inventory::remove(&paths, &name).map(|removed| {
+            if removed {
+                say(&format!("Removed {name}. Its key stays known; a running daemon must be reloaded."));
+                SUCCESS
+            } else {
+                complain(&format!("{name} is not in {}; remove it by hand", inventory::file(&paths).display()));
+                INVALID
+            }
+        }),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        ENVIRONMENT
+    })
+}
+
+fn on_runtime(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
+fn configuration(paths: &Paths) -> anyhow::Result<Config> {
+    let files = config::read(&paths.config)?;
+    let (config, diagnostics) = config::parse(&files);
+    match config {
+        Some(config) => Ok(config),
+        None => {
+            let line = |one: &Diagnostic| {
+                format!(
+                    "{}: {}{}",
+                    one.path,
+                    one.message,
+                    one.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"))
+                )
+            };
+            let lines: Vec<String> = diagnostics.iter().filter(|one| one.is_error()).map(line).collect();
+            bail!("the configuration has errors:\n{}", lines.join("\n"))
+        }
+    }
+}
+
+fn list(paths: &Paths, as_json: bool) -> anyhow::Result<u8> {
+    let config = configuration(paths)?;
+    if as_json {
+        let hosts: Vec<Json> = config.hosts.iter().map(described).collect();
+        say(&serde_json::to_string_pretty(&hosts)?);
+        return Ok(SUCCESS);
+    }
+    if config.hosts.is_empty() {
+        say("No hosts are configured. Add one: towline host add USER@ADDRESS");
+        return Ok(SUCCESS);
+    }
+    let mut rows = vec![["NAME".to_owned(), "ADDRESS".to_owned(), "SLOTS".to_owned(), "LABELS".to_owned()]];
+    rows.extend(
+        config
+            .hosts
+            .iter()
+            .map(|host| [host.name.to_string(), address(host), host.slots.to_string(), host.labels.join(", ")]),
+    );
+    for line in table(&rows) {
+        say(&line);
+    }
+    Ok(SUCCESS)
+}
+
+fn address(host: &Host) -> String {
+    match &host.reach {
+        Reach::Local => "local".to_owned(),
+        Reach::Ssh(ssh) => {
+            let user = ssh.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
+            let port = ssh.port.map_or_else(String::new, |port| format!(":{port}"));
+            format!("{user}{}{port}", ssh.address)
+        }
+    }
+}
+
+fn described(host: &Host) -> Json {
+    json!({ "name": host.name, "address": address(host), "slots": host.slots, "labels": host.labels })
+}
+
+async fn check(paths: &Paths, wanted: &[String], as_json: bool) -> anyhow::Result<u8> {
+    let config = configuration(paths)?;
+    let pins = inventory::pins(paths);
+    let mut targets = Vec::new();
+    if wanted.is_empty() {
+        for host in &config.hosts {
+            targets.push(Target::from_config(host, &pins)?);
+        }
+        if targets.is_empty() {
+            complain("no hosts are configured; add one: towline host add USER@ADDRESS");
+            return Ok(INVALID);
+        }
+    }
+    for name in wanted {
+        let target = match config.hosts.iter().find(|host| host.name.as_str() == name) {
+            Some(host) => Target::from_config(host, &pins)?,
+            None => target(&Destination::parse(name)?, name, "~/.towline", &SshOptions::with_pins(&pins))?,
+        };
+        targets.push(target);
+    }
+    let hosts = Hosts::new();
+    let mut results = Vec::new();
+    for target in targets {
+        let hosts = hosts.clone();
+        let name = target.name.clone();
+        results.push((name, tokio::spawn(async move { hosts.probe(&target).await })));
+    }
+    let mut code = SUCCESS;
+    let mut objects = Vec::new();
+    for (name, result) in results {
+        match result.await? {
+            Ok(facts) if as_json => objects.push(json!({ "name": name, "ok": true, "facts": facts })),
+            Ok(facts) => show(&name, &facts),
+            Err(error) => {
+                code = FAILED;
+                if as_json {
+                    objects.push(json!({ "name": name, "ok": false, "error": error.to_string() }));
+                } else {
+                    say(&format!("{name}: {error}"));
+                }
+            }
+        }
+    }
+    if as_json {
+        say(&serde_json::to_string_pretty(&objects)?);
+    }
+    Ok(code)
+}
+
+fn target(destination: &Destination, name: &str, root: &str, options: &SshOptions) -> Result<Target, TransportError> {
+    Ok(Target {
+        name: HostName::from(name),
+        way: Way::Ssh(Box::new(SshTarget::resolve(destination, options)?)),
+        root: root.to_owned(),
+    })
+}
+
+async fn add(paths: &Paths, add: &Add) -> anyhow::Result<u8> {
+    let destination = Destination::parse(&add.destination)?;
+    let first_part = || destination.address.split('.').next().unwrap_or(&destination.address).to_owned();
+    let is_number = destination.address.parse::<std::net::IpAddr>().is_ok();
+    let name = add
+        .name
+        .clone()
+        .unwrap_or_else(|| if is_number { destination.address.replace(':', "-") } else { first_part() });
+    let config = configuration(paths)?;
+    if config.hosts.iter().any(|host| host.name.as_str() == name) {
+        complain(&format!("there is a host {name} already; choose another --name"));
+        return Ok(INVALID);
+    }
+    let mut options = SshOptions::with_pins(&inventory::pins(paths));
+    options.identities.clone_from(&add.identity);
+    options.jump.clone_from(&add.jump);
+    options.unknown_key = Some(add.accept.clone().map_or(UnknownKey::Refuse, UnknownKey::Fingerprint));
+    let hosts = Hosts::new();
+    let facts = match hosts.probe(&target(&destination, &name, &add.root, &options)?).await {
+        Err(TransportError::HostKey { fingerprint, unknown: true, reason, .. }) if add.accept.is_none() => {
+            if !confirmed(&name, &fingerprint)? {
+                bail!("{reason}");
+            }
+            options.unknown_key = Some(UnknownKey::Fingerprint(fingerprint));
+            hosts.probe(&target(&destination, &name, &add.root, &options)?).await?
+        }
+        result => result?,
+    };
+    show(&name, &facts);
+    inventory::append(paths, &inventory::entry(&name, &destination, add)).context("cannot write the inventory")?;
+    say(&format!("Added {name} to {}. A running daemon must be reloaded.", inventory::file(paths).display()));
+    Ok(SUCCESS)
+}
+
+/// Asks at a terminal. Without one nobody can have looked at the fingerprint.
+fn confirmed(name: &str, fingerprint: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    let mut out = io::stdout().lock();
+    write!(out, "{name} shows the host key {fingerprint}\nIs it the one you expect? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// What a host is and can run.
+fn show(name: impl std::fmt::Display, facts: &Facts) {
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64);
+    say(&format!(
+        "{name}: {} {} ({}), {} cores, {} memory",
+        facts.os,
+        facts.arch,
+        facts.system,
+        facts.cores,
+        gib(facts.memory_bytes)
+    ));
+    say(&format!("  {} as {}, {} free under {}", facts.hostname, facts.user, gib(facts.disk_free_bytes), facts.root));
+    let mut can = vec![if facts.bash.is_empty() { "sh steps" } else { "bash and sh steps" }.to_owned()];
+    if !facts.pwsh.is_empty() {
+        can.push("pwsh steps".to_owned());
+    }
+    if !facts.python.is_empty() {
+        can.push("python steps".to_owned());
+    }
+    if !facts.git.is_empty() {
+        can.push(format!("git {}", facts.git));
+    }
+    if !facts.node.is_empty() {
+        can.push(format!("JavaScript actions with node {}", facts.node));
+    }
+    if !facts.container_engine.is_empty() {
+        can.push(format!("containers with {}", facts.container_engine));
+    }
+    say(&format!("  can run: {}", can.join(", ")));
+    for obstacle in &facts.obstacles {
+        say(&format!("  warning: {obstacle}"));
+    }
+}
+
+/// Columns as wide as their widest cell; the last one is not padded.
+fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn say(text: &str) {
+    // A closed pipe is no reason to fail: whoever reads has enough.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "towline: {text}");
 }

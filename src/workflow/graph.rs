@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no async.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
@@ -30,12 +30,13 @@ pub(super) fn needs(decoder: &mut Decoder<'_>, pairs: &[(&str, &Node, &Node)], j
         };
         start |= job.needs.is_empty();
         let mut known: Vec<Need<'_>> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for (at, need) in job.needs.iter().enumerate() {
             let place = need_node(node, at).unwrap_or(node);
             match spelled.get(&need.to_lowercase()) {
                 None => unknown_need(decoder, id, need, place, pairs),
-                Some(other) if known.iter().any(|need| need.job == *other) => {}
-                Some(other) => known.push(Need { job: other, node: place }),
+                Some(other) if seen.insert(other) => known.push(Need { job: other, node: place }),
+                Some(_) => {}
             }
         }
         job.needs = known.iter().map(|need| need.job.to_owned()).collect();

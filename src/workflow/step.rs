@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no async.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::decode::{Decoder, Variant, shortened};
 use super::expression;
@@ -18,8 +18,6 @@ use crate::expr::{MAX_LENGTH, Names};
 
 /// The longest id GitHub makes up.
 const LONGEST_ID: usize = 100;
-/// `parallel` inside `parallel` is bounded by the depth of the file; ids are looked up by this many tries.
-const MOST_TRIES: usize = 1_000_000;
 
 const JOB_STEPS: [Variant; 6] = [
     Variant {
@@ -217,6 +215,8 @@ struct Ids {
     taken: HashSet<String>,
     /// Written ids in file order, and whether their step runs in the background.
     written: Vec<(String, bool)>,
+    /// How often each made-up id has been wanted.
+    attempts: HashMap<String, usize>,
 }
 
 fn take_id(decoder: &mut Decoder<'_>, node: &Node, id: &str, ids: &mut Ids) {
@@ -301,15 +301,18 @@ impl Ids {
             .chars()
             .chain(stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }))
             .collect();
-        for attempt in 1..MOST_TRIES {
+        // Counting goes on where it stopped, so that thousands of steps cost thousands of tries and not their square.
+        let mut attempt = self.attempts.get(&stem).copied().unwrap_or(0);
+        loop {
+            attempt += 1;
             let suffix = if attempt == 1 { String::new() } else { format!("_{attempt}") };
             let mut id: String = stem.chars().take(LONGEST_ID - suffix.len()).collect();
             id.push_str(&suffix);
             if self.taken.insert(id.to_lowercase()) {
+                self.attempts.insert(stem, attempt);
                 return id;
             }
         }
-        stem
     }
 }
 

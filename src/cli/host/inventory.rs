@@ -1,0 +1,135 @@
+//! `conf.d/hosts.toml`: the hosts that `towline host add` added, and the keys it pinned.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Add;
+use crate::config::Paths;
+use crate::transport::Destination;
+
+/// The first line of the file.
+const HEAD: &str = "# Hosts added by `towline host add`.\n";
+
+/// Where the hosts are written.
+pub(super) fn file(paths: &Paths) -> PathBuf {
+    directory(paths).join("conf.d/hosts.toml")
+}
+
+/// Where keys are pinned.
+pub(super) fn pins(paths: &Paths) -> PathBuf {
+    directory(paths).join("known_hosts")
+}
+
+fn directory(paths: &Paths) -> &Path {
+    paths.config.parent().unwrap_or(Path::new("/"))
+}
+
+/// One `[[host]]`.
+pub(super) fn entry(name: &str, destination: &Destination, add: &Add) -> String {
+    let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let list = |texts: &[String]| {
+        let texts: Vec<String> = texts.iter().map(|one| text(one)).collect();
+        format!("[{}]", texts.join(", "))
+    };
+    let mut entry = format!("\n[[host]]\nname = {}\naddress = {}\n", text(name), text(&destination.address));
+    if let Some(user) = &destination.user {
+        entry.push_str(&format!("user = {}\n", text(user)));
+    }
+    if let Some(port) = destination.port {
+        entry.push_str(&format!("port = {port}\n"));
+    }
+    if !add.identity.is_empty() {
+        let files: Vec<String> = add.identity.iter().map(|file| absolute(file)).collect();
+        entry.push_str(&format!("identity = {}\n", list(&files)));
+    }
+    if !add.jump.is_empty() {
+        entry.push_str(&format!("jump = {}\n", list(&add.jump)));
+    }
+    if add.root != "~/.towline" {
+        entry.push_str(&format!("root = {}\n", text(&add.root)));
+    }
+    if !add.labels.is_empty() {
+        entry.push_str(&format!("labels = {}\n", list(&add.labels)));
+    }
+    entry.push_str(&format!("slots = {}\n", add.slots));
+    entry
+}
+
+fn absolute(file: &Path) -> String {
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    path.to_string_lossy().into_owned()
+}
+
+/// Adds an entry at the end of the file, which is replaced as a whole.
+pub(super) fn append(paths: &Paths, entry: &str) -> std::io::Result<()> {
+    let file = file(paths);
+    let mut text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
+        Err(error) => return Err(error),
+    };
+    text.push_str(entry);
+    replace(&file, &text)
+}
+
+/// Removes a host's entry; false when it is not there.
+pub(super) fn remove(paths: &Paths, name: &str) -> anyhow::Result<bool> {
+    let file = file(paths);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match without(&text, name) {
+        Some(rest) => {
+            replace(&file, &rest)?;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+/// The text without the entry of a name. An entry goes from its header to the next table.
+fn without(text: &str, name: &str) -> Option<String> {
+    let mut parts = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        if line.trim_start().starts_with('[') {
+            parts.push(String::new());
+        }
+        parts.last_mut().expect("there is always one").push_str(line);
+    }
+    let before = parts.len();
+    parts.retain(|part| {
+        let table: Option<toml::Table> = toml::from_str(part).ok();
+        let hosts = table.as_ref().and_then(|table| table.get("host")?.as_array());
+        !hosts
+            .is_some_and(|hosts| hosts.iter().any(|host| host.get("name").and_then(toml::Value::as_str) == Some(name)))
+    });
+    (parts.len() < before).then(|| parts.concat())
+}
+
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let new = file.with_extension("toml.new");
+    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(new, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_removed_and_the_rest_stays() {
+        let text = "# head\n\n[[host]]\nname = \"a\"\nslots = 1\n\n[[host]]\nname = \"b\" # note\n\n[server]\nurl = \"http://x\"\n";
+        let rest = without(text, "b").expect("it is there");
+        assert_eq!(rest, "# head\n\n[[host]]\nname = \"a\"\nslots = 1\n\n[server]\nurl = \"http://x\"\n");
+        assert_eq!(without(&rest, "b"), None);
+    }
+}
