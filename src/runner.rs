@@ -18,6 +18,7 @@ mod journal;
 mod log;
 mod script;
 mod secrets;
+mod services;
 mod step;
 mod workspace;
 
@@ -37,6 +38,7 @@ use crate::transport::{Hosts, Target, TransportError};
 pub use executor::{Executor, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;
+pub use services::ServicesAddress;
 
 /// What all jobs of this process share. Cheap to clone.
 #[derive(Clone)]
@@ -86,6 +88,8 @@ pub struct Assignment {
     pub journal_store: Option<Box<dyn JournalStore>>,
     pub reports: mpsc::Sender<Report>,
     pub cancel: watch::Receiver<Cancel>,
+    /// Artifacts, caches and identity tokens for actions; without them actions that need them say so.
+    pub services: Option<ServicesAddress>,
 }
 
 /// Whether a job is to stop.

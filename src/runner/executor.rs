@@ -17,7 +17,7 @@ use crate::transport::Target;
 
 use super::journal::{Entry, JournalStore};
 use super::log::LogFile;
-use super::{Assignment, Cancel, Runner};
+use super::{Assignment, Cancel, Runner, ServicesAddress};
 
 /// What the executor asks of its surroundings.
 pub trait Surroundings: Send + Sync + 'static {
@@ -52,6 +52,7 @@ struct State {
     slots: BTreeMap<HostName, BTreeSet<u32>>,
     /// Lengths of the logs that are being written.
     logs: HashMap<JobId, watch::Receiver<u64>>,
+    services: Option<ServicesAddress>,
 }
 
 impl Executor {
@@ -125,6 +126,7 @@ impl Executor {
             journal_store,
             reports: report_sender,
             cancel,
+            services: self.state().services.clone(),
         };
         let this = self.clone();
         let host = host.clone();
@@ -147,6 +149,11 @@ impl Executor {
             }
         });
         Ok(())
+    }
+
+    /// Jobs that start from now on find the services for actions there.
+    pub fn set_services(&self, services: ServicesAddress) {
+        self.state().services = Some(services);
     }
 
     /// Tells a job to stop. A job that does not run here is not told.
