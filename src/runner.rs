@@ -18,6 +18,7 @@ mod journal;
 mod log;
 mod script;
 mod secrets;
+mod services;
 mod step;
 mod workspace;
 
@@ -38,6 +39,7 @@ pub use crate::run::Cancel;
 pub use executor::{Executor, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;
+pub use services::ServicesAddress;
 
 /// What all jobs of this process share. Cheap to clone.
 #[derive(Clone)]
@@ -90,6 +92,8 @@ pub struct Assignment {
     pub journal_store: Option<Box<dyn JournalStore>>,
     pub reports: mpsc::Sender<Report>,
     pub cancel: watch::Receiver<Cancel>,
+    /// Artifacts, caches and identity tokens for actions; without them actions that need them say so.
+    pub services: Option<ServicesAddress>,
 }
 
 /// Why a job cannot go on, the job itself not being at fault.

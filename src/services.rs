@@ -23,6 +23,7 @@ use axum::Router;
 use axum::routing::{get, patch, post, put};
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
@@ -259,12 +260,30 @@ impl Inner {
 }
 
 /// What a job's steps see of the services.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobVariables {
     /// For JavaScript and docker actions only.
     pub actions: IndexMap<String, String>,
     /// For every step.
     pub all: IndexMap<String, String>,
+}
+
+impl JobVariables {
+    /// What the process of a step is given.
+    #[must_use]
+    pub fn of_step(&self, is_action: bool) -> IndexMap<String, String> {
+        let mut variables = self.all.clone();
+        if is_action {
+            variables.extend(self.actions.clone());
+        }
+        variables
+    }
+
+    /// The tokens among them, which no log may say.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        let all = self.actions.iter().chain(&self.all);
+        all.filter(|(name, _)| name.ends_with("_TOKEN")).map(|(_, token)| token.as_str())
+    }
 }
 
 fn make_directory(path: &Path) -> Result<(), ServicesError> {

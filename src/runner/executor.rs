@@ -17,7 +17,7 @@ use crate::transport::Target;
 
 use super::journal::{Entry, JournalStore};
 use super::log::LogFile;
-use super::{Assignment, Cancel, Runner};
+use super::{Assignment, Cancel, Runner, ServicesAddress};
 
 /// What the executor asks of its surroundings.
 pub trait Surroundings: Send + Sync + 'static {
@@ -52,6 +52,7 @@ struct State {
     running: BTreeSet<JobId>,
     /// Slots in use by host.
     slots: BTreeMap<HostName, BTreeSet<u32>>,
+    services: Option<ServicesAddress>,
 }
 
 impl Executor {
@@ -118,6 +119,7 @@ impl Executor {
             journal_store,
             reports: report_sender,
             cancel,
+            services: self.state().services.clone(),
         };
         let this = self.clone();
         let host = host.clone();
@@ -136,6 +138,11 @@ impl Executor {
             this.release(&host, job, slot);
         });
         Ok(())
+    }
+
+    /// Jobs that start from now on find the services for actions there.
+    pub fn set_services(&self, services: ServicesAddress) {
+        self.state().services = Some(services);
     }
 
     /// Jobs that run.

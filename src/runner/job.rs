@@ -14,6 +14,7 @@ use crate::run::conclusion::Conclusion;
 use crate::run::order::Order;
 use crate::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepKind, StepState};
 use crate::run::steps::JobStatus;
+use crate::services::JobVariables;
 use crate::toolkit::annotation::{self, Paths};
 use crate::toolkit::command::Settings;
 use crate::toolkit::environment;
@@ -48,6 +49,8 @@ pub(super) struct Job<'a> {
     pub(super) workspace: Workspace,
     fixed: Fixed,
     machine: Variables,
+    /// Where actions find the services, and their tokens.
+    services: JobVariables,
     /// Workflow and job `env`, then what steps wrote to `GITHUB_ENV`.
     pub(super) env: Variables,
     pub(super) paths: Vec<String>,
@@ -127,6 +130,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         journal_store,
         reports,
         cancel,
+        services: address,
         ..
     } = assignment;
     let mut journal = Journal::new(journal_store, &entries);
@@ -158,15 +162,30 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         _ = cancelled.wait_for(|cancel| *cancel == Cancel::Forced) => return Err(JobError::Forced),
     };
     let workspace = Workspace::new(host.root(), slot, order);
+    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
+    let until = runner.clock.now() + limit;
     let mut masks = Masks::new();
     for value in secrets.values() {
         masks.add(secrecy::ExposeSecret::expose_secret(value));
+    }
+    // A job that is picked up again keeps its tokens: an action that runs has them.
+    let services = match (journal.recall::<JobVariables>("services")?, address) {
+        (Some(known), _) => known,
+        (None, Some(address)) if entries.is_empty() => {
+            let variables = address.variables(order, &target, until);
+            let value = json!(variables);
+            journal.record(&Entry { key: "services".to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
+            variables
+        }
+        (None, _) => JobVariables::default(),
+    };
+    for token in services.tokens() {
+        masks.add(token);
     }
     let mut machine: Variables = host.facts().environment.iter().cloned().collect();
     machine.extend(machine_env);
     let host_name = target.name.to_string();
     let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace);
-    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     Ok(Job {
         runner,
         order,
@@ -182,6 +201,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         workspace,
         fixed,
         machine,
+        services,
         env: Variables::new(),
         paths: Vec::new(),
         status: JobStatus::default(),
@@ -428,7 +448,7 @@ impl Job<'_> {
             state: action.map_or(&none, |(_, state)| state),
             github: &github,
             runner: runner.as_object().unwrap_or(&Map::new()),
-            services: &none,
+            services: &self.services.of_step(action.is_some()),
         })
         .into_iter()
         .collect()

@@ -215,7 +215,7 @@ impl Blobs {
     fn reserve(&self, id: &str, bytes: u64) -> Result<(), ServicesError> {
         let mut state = self.lock();
         let used = state.stored + state.uploads.values().map(|upload| upload.bytes).sum::<u64>();
-        if used + bytes > self.limit {
+        if used.saturating_add(bytes) > self.limit {
             return Err(ServicesError::Full { used, limit: self.limit });
         }
         state.uploads.get_mut(id).ok_or(ServicesError::NoUpload)?.bytes += bytes;

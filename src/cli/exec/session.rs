@@ -18,7 +18,8 @@ use crate::queue::HostFacts;
 use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::run::{Cancel, Conclusion, JobPhase, RunState};
-use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, Sources, Surroundings};
+use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
+use crate::services::{self, Services};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
 
@@ -66,6 +67,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         find: None,
         actions: actions(arguments, &prepared)?,
     };
+    let (services, served) = serve_actions(clock, prepared.scratch.path.join("services")).await?;
     let runner = Runner { hosts, clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: true };
     let env: Vec<(String, String)> = arguments
         .env
@@ -79,6 +81,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone());
+    executor.set_services(services);
     for target in targets {
         executor.set_host(target);
     }
@@ -112,6 +115,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     session.followed.close();
     session.followed.wait().await;
     session.lock().finish();
+    served.abort();
     end?;
     let now = clock.now();
     let Some(run) = &session.run else {
@@ -134,6 +138,34 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         _ if machine_at_fault => ENVIRONMENT,
         _ => FAILED,
     })
+}
+
+/// Serves artifacts, caches and identity tokens on a port of loopback while the run lasts.
+async fn serve_actions(
+    clock: &Clock,
+    directory: PathBuf,
+) -> Result<(ServicesAddress, tokio::task::JoinHandle<()>), Refusal> {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    let failed = |error: String| Refusal::Environment(format!("cannot serve artifacts and caches: {error}"));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| failed(error.to_string()))?;
+    let here = listener.local_addr().map(|address| format!("http://{address}"));
+    let here = here.map_err(|error| failed(error.to_string()))?;
+    let settings = services::Settings {
+        directory,
+        issuer: here.clone(),
+        artifact_retention: DAY * 90,
+        bytes: u64::MAX,
+        cache_bytes: u64::MAX,
+        cache_idle: DAY * 7,
+    };
+    let services = Services::open(settings, clock.clone()).await.map_err(|error| failed(error.to_string()))?;
+    let router = services.router();
+    let served = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            log::error!("artifacts and caches are not served any more: {error}");
+        }
+    });
+    Ok((ServicesAddress { services, here, elsewhere: None }, served))
 }
 
 fn short_ref(git_ref: &str) -> &str {
