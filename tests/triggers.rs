@@ -2,5 +2,6 @@
 
 mod asked;
 mod daemon;
+mod forges;
 mod push;
 mod webhooks;

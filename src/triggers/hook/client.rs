@@ -42,7 +42,7 @@ pub fn post_receive(
         return Told::Nothing;
     }
     let push = HookPush {
-        id: new_id(),
+        id: new_id(now),
         repository: repository.canonicalize().unwrap_or_else(|_| PathBuf::from(repository)).display().to_string(),
         refs,
         options: options(),
@@ -121,8 +121,13 @@ fn pusher() -> String {
         .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
 }
 
-fn new_id() -> String {
+/// Unguessable, from the kernel itself: seeding a generator of our own would take longer than all the rest.
+fn new_id(now: Timestamp) -> String {
     let mut bytes = [0_u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has random numbers");
+    let filled = std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
+    if filled.is_err() {
+        // Unique all the same: no two hooks are one process at one time.
+        return format!("{}-{}", now.as_nanosecond(), std::process::id());
+    }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,324 @@
+//! Requests to forges, all through `octocrab`: it has TLS, redirects, and the tokens of Apps.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use jiff::Timestamp;
+use octocrab::Octocrab;
+use octocrab::models::{AppId, InstallationId};
+use octocrab::service::middleware::retry::RetryConfig;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value as Json, json};
+
+use super::{Report, level, shortened};
+use crate::config::{self, Source, SourceKind};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Answers are small; a forge that sends more is not one.
+const LARGEST_ANSWER: usize = 8 << 20;
+/// GitHub takes so many annotations in one request.
+const ANNOTATIONS_AT_ONCE: usize = 50;
+
+/// Why a forge was not told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Secret(#[from] config::Error),
+    #[error("the private key of the App cannot be used: {0}")]
+    Key(String),
+    #[error("\"{0}\" is no address of a forge")]
+    Address(String),
+    #[error("cannot reach {host}: {reason}")]
+    Unreachable { host: String, reason: String },
+    #[error("{host} answered {status}: {message}")]
+    Refused { host: String, status: u16, message: String, retry_after: Option<Duration> },
+}
+
+impl Error {
+    /// Whether trying again later may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, retry_after, .. } => *status >= 500 || *status == 429 || retry_after.is_some(),
+            // A file of a secret may come back.
+            Self::Secret(_) => true,
+            Self::Key(_) | Self::Address(_) => false,
+        }
+    }
+
+    /// How long the forge wants to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// What a forge took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Status,
+    /// The check's number, to be updated next time.
+    Check(u64),
+}
+
+/// The way to the forge of one source.
+pub struct Client {
+    crab: Octocrab,
+    kind: SourceKind,
+    /// Where its API is.
+    host: String,
+    /// `OWNER/NAME`, or the path GitLab wants.
+    repository: String,
+    is_app: bool,
+}
+
+impl Client {
+    /// Opens the way: as the App when there is one, else with the token.
+    ///
+    /// # Errors
+    /// A secret cannot be read, or the address is none.
+    pub fn new(source: &Source) -> Result<Self, Error> {
+        let host = api_base(source).ok_or_else(|| Error::Address(source.url.clone().unwrap_or_default()))?;
+        let mut builder = Octocrab::builder()
+            .base_uri(host.as_str())
+            .map_err(|_| Error::Address(host.clone()))?
+            .set_connect_timeout(Some(CONNECT_TIMEOUT))
+            .set_read_timeout(Some(ANSWER_TIMEOUT))
+            // The outbox tries again, with patience and on paper.
+            .add_retry_config(RetryConfig::None);
+        let app = source.app.as_ref().filter(|_| source.kind == SourceKind::GitHub);
+        if let Some(app) = app {
+            let key = app.private_key.read()?;
+            let key = jsonwebtoken::EncodingKey::from_rsa_pem(key.expose_secret().as_bytes())
+                .map_err(|error| Error::Key(error.to_string()))?;
+            builder = builder.app(AppId(app.id), key);
+        } else if let Some(token) = &source.token {
+            builder = builder.personal_token(token.read()?);
+        }
+        let crab = builder.build().map_err(|error| unreachable_host(&host, &error))?;
+        let name = source.name.as_str();
+        let repository = if source.kind == SourceKind::GitLab { name.replace('/', "%2F") } else { name.to_owned() };
+        Ok(Self { crab, kind: source.kind, host, repository, is_app: app.is_some() })
+    }
+
+    /// Tells the forge. `check` is the number of the check it made of an earlier report of the same context.
+    ///
+    /// # Errors
+    /// It cannot be reached, or refuses.
+    pub async fn send(&self, report: &Report, check: Option<u64>) -> Result<Sent, Error> {
+        if self.is_app { self.send_check(report, check).await.map(Sent::Check) } else { self.send_status(report).await }
+    }
+
+    async fn send_status(&self, report: &Report) -> Result<Sent, Error> {
+        let state = report.state.status(self.kind);
+        let Report { sha, context, url, .. } = report;
+        // GitHub cuts nothing itself: it refuses.
+        let description = shortened(&report.description, 140);
+        let (path, body) = match self.kind {
+            SourceKind::GitLab => (
+                format!("/projects/{}/statuses/{sha}", self.repository),
+                json!({ "state": state, "name": context, "target_url": url, "description": description }),
+            ),
+            _ => (
+                format!("/repos/{}/statuses/{sha}", self.repository),
+                json!({ "state": state, "context": context, "target_url": url, "description": description }),
+            ),
+        };
+        let result = self.post(&self.crab, &path, &body).await;
+        match result {
+            // GitLab refuses to say the same state twice; it has it already then.
+            Err(Error::Refused { status: 400, message, .. })
+                if self.kind == SourceKind::GitLab && message.contains("Cannot transition status") =>
+            {
+                Ok(Sent::Status)
+            }
+            other => other.map(|_| Sent::Status),
+        }
+    }
+
+    async fn send_check(&self, report: &Report, check: Option<u64>) -> Result<u64, Error> {
+        let installation = self.get(&format!("/repos/{}/installation", self.repository)).await?;
+        let installation = installation.get("id").and_then(Json::as_u64).ok_or_else(|| Error::Refused {
+            host: self.host.clone(),
+            status: 404,
+            message: "the App is not installed for this repository".to_owned(),
+            retry_after: None,
+        })?;
+        let crab = self
+            .crab
+            .installation(InstallationId(installation))
+            .map_err(|error| unreachable_host(&self.host, &error))?;
+        let path = format!("/repos/{}/check-runs", self.repository);
+        let mut batches = report.annotations.chunks(ANNOTATIONS_AT_ONCE);
+        let first = check_body(report, batches.next().unwrap_or_default());
+        let answer = match check {
+            Some(number) => self.patch(&crab, &format!("{path}/{number}"), &first).await?,
+            None => self.post(&crab, &path, &first).await?,
+        };
+        let number = answer.get("id").and_then(Json::as_u64).or(check).unwrap_or_default();
+        // GitHub adds the annotations of later requests to those it has.
+        for batch in batches {
+            let output = output(report, batch);
+            self.patch(&crab, &format!("{path}/{number}"), &json!({ "output": output })).await?;
+        }
+        Ok(number)
+    }
+
+    async fn get(&self, path: &str) -> Result<Json, Error> {
+        self.answer(self.crab._get(path).await).await
+    }
+
+    async fn post(&self, crab: &Octocrab, path: &str, body: &Json) -> Result<Json, Error> {
+        self.answer(crab._post(path, Some(body)).await).await
+    }
+
+    async fn patch(&self, crab: &Octocrab, path: &str, body: &Json) -> Result<Json, Error> {
+        self.answer(crab._patch(path, Some(body)).await).await
+    }
+
+    async fn answer<B>(&self, response: octocrab::Result<Response<B>>) -> Result<Json, Error>
+    where
+        B: hyper::body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let response = response.map_err(|error| match error {
+            // The request for an installation's token was refused.
+            octocrab::Error::GitHub { source, .. } => Error::Refused {
+                host: self.host.clone(),
+                status: source.status_code.as_u16(),
+                message: source.message.clone(),
+                retry_after: None,
+            },
+            error => unreachable_host(&self.host, &error),
+        })?;
+        let (head, body) = response.into_parts();
+        let bytes = match Limited::new(body, LARGEST_ANSWER).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Err(Error::Unreachable { host: self.host.clone(), reason: error.to_string() }),
+        };
+        let json: Json = serde_json::from_slice(&bytes).unwrap_or(Json::Null);
+        if head.status.is_success() {
+            return Ok(json);
+        }
+        let message = ["message", "error"].iter().find_map(|key| json.get(key)).map(plain).unwrap_or_default();
+        Err(Error::Refused {
+            host: self.host.clone(),
+            status: head.status.as_u16(),
+            message: shortened(&message, 300),
+            retry_after: retry_after(head.status, &head.headers),
+        })
+    }
+}
+
+fn plain(message: &Json) -> String {
+    message.as_str().map_or_else(|| message.to_string(), str::to_owned)
+}
+
+fn unreachable_host(host: &str, error: &octocrab::Error) -> Error {
+    use std::error::Error as _;
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        reason = deeper.to_string();
+        source = deeper.source();
+    }
+    // Errors of octocrab carry a backtrace behind the first line.
+    let reason = reason.lines().next().unwrap_or_default().to_owned();
+    Error::Unreachable { host: host.to_owned(), reason }
+}
+
+/// Rate limits: `Retry-After`, or the end of the hour that is used up.
+fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    if !matches!(status.as_u16(), 403 | 429 | 503) {
+        return None;
+    }
+    if let Some(seconds) = number("retry-after") {
+        return Some(Duration::from_secs(seconds.min(24 * 3600)));
+    }
+    if number("x-ratelimit-remaining") == Some(0) {
+        // The forge's own clock, so that ours need not agree.
+        let date = headers.get("date").and_then(|date| date.to_str().ok());
+        let now = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
+        let reset = number("x-ratelimit-reset").and_then(|at| i64::try_from(at).ok());
+        let wait = now.zip(reset).map(|(now, reset)| reset.saturating_sub(now.as_second()).clamp(1, 3600));
+        return Some(Duration::from_secs(wait.map_or(60, i64::unsigned_abs)));
+    }
+    (status == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(60))
+}
+
+fn check_body(report: &Report, annotations: &[crate::run::report::Annotation]) -> Json {
+    let (status, conclusion) = report.state.check();
+    let mut body = json!({
+        "name": report.context,
+        "head_sha": report.sha,
+        "status": status,
+        "details_url": report.url,
+        "external_id": report.external_id,
+        "output": output(report, annotations),
+    });
+    let time = |time: Timestamp| json!(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    if let Some(fields) = body.as_object_mut() {
+        fields.extend(report.started_at.map(|at| ("started_at".to_owned(), time(at))));
+        if let Some(conclusion) = conclusion {
+            fields.insert("conclusion".to_owned(), json!(conclusion));
+            fields.extend(report.completed_at.map(|at| ("completed_at".to_owned(), time(at))));
+        }
+    }
+    body
+}
+
+fn output(report: &Report, annotations: &[crate::run::report::Annotation]) -> Json {
+    let annotations: Vec<Json> = annotations
+        .iter()
+        .map(|annotation| {
+            let line = annotation.line.unwrap_or(1);
+            let end = annotation.end_line.unwrap_or(line).max(line);
+            let mut json = json!({
+                "path": annotation.file.as_deref().unwrap_or(".github"),
+                "start_line": line,
+                "end_line": end,
+                "annotation_level": level(annotation.level),
+                "message": annotation.message,
+            });
+            if let Some(fields) = json.as_object_mut() {
+                fields.extend(annotation.title.as_ref().map(|title| ("title".to_owned(), json!(title))));
+                // Columns are taken only when it is one line.
+                if line == end {
+                    fields.extend(annotation.column.map(|column| ("start_column".to_owned(), json!(column))));
+                    fields.extend(annotation.end_column.map(|column| ("end_column".to_owned(), json!(column))));
+                }
+            }
+            json
+        })
+        .collect();
+    json!({ "title": shortened(&report.description, 250), "summary": report.description, "annotations": annotations })
+}
+
+/// Where the API of a source is.
+fn api_base(source: &Source) -> Option<String> {
+    let url = match (&source.url, source.kind) {
+        (Some(url), _) => url.as_str(),
+        (None, SourceKind::GitHub) => "https://github.com",
+        (None, SourceKind::GitLab) => "https://gitlab.com",
+        _ => return None,
+    };
+    let uri: http::Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
+    let authority = uri.authority()?.as_str();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = match source.kind {
+        SourceKind::GitHub if host == "github.com" => return Some("https://api.github.com".to_owned()),
+        SourceKind::GitHub => "/api/v3",
+        SourceKind::GitLab => "/api/v4",
+        _ => "/api/v1",
+    };
+    Some(format!("{scheme}://{host}{path}"))
+}
