@@ -76,13 +76,13 @@ pub const ENVIRONMENT: u8 = 3;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     ExitCode::from(match arguments.command {
-        Command::Check(arguments) => check::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Eval(arguments) => eval::run(arguments),
-        Command::Plan(arguments) => plan::run(arguments),
-        Command::Why(arguments) => why::run(arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Demo(arguments) => demo::run(arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Host(arguments) => host::run(arguments),
         Command::Repo(arguments) => repo::run(arguments),
         Command::Run(arguments) => run::run(arguments),

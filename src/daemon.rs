@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 use tokio::sync::mpsc;
@@ -26,9 +27,10 @@ use crate::engine::{Answer, Input, Settings};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
-use crate::runner::{Executor, Runner, Sources};
+use crate::runner::{Executor, Runner, ServicesAddress, Sources};
 use crate::server::auth;
 use crate::server::{self, App, CertificateSource, Endpoint, Server};
+use crate::services::{self, Services};
 use crate::store::{Recovery, Store};
 use crate::transport::Hosts;
 use crate::triggers::schedules::Schedules;
@@ -184,7 +186,13 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         let (store, engine) = (store.clone(), engine.clone());
         Arc::new(move |runs| follow::lines(store.clone(), engine.clone(), runs))
     };
+    let services = open_services(&config, &paths, &clock, &addresses).await?;
+    if let Some(address) = &services {
+        executor.set_services(address.clone());
+        tracker.spawn(sweep_services(address.services.clone(), stop.clone()));
+    }
     let router = server::router(&app)
+        .merge(services.map(|address| address.services.router()).unwrap_or_default())
         .merge(webhook::router(triggers.clone()))
         .merge(webhook::socket_router(triggers.clone(), Some(follow)));
     tracker.spawn(bound.serve(router, stop.clone()));
@@ -297,6 +305,49 @@ fn variables_of(vault: Vault) -> crate::triggers::VariablesOf {
             Map::new()
         }
     })
+}
+
+/// Artifacts, caches and identity tokens, reached through the plain address on loopback. Without one (TLS only) jobs have
+/// none: actions would have to trust our authority first.
+async fn open_services(
+    config: &Config,
+    paths: &Paths,
+    clock: &Clock,
+    addresses: &[server::Address],
+) -> anyhow::Result<Option<ServicesAddress>> {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let plain = addresses.iter().find_map(|address| match address {
+        server::Address::Http(address) => Some(*address),
+        _ => None,
+    });
+    let Some(plain) = plain else { return Ok(None) };
+    let here = format!("http://127.0.0.1:{}", plain.port());
+    let settings = services::Settings {
+        directory: paths.state.join("blobs"),
+        issuer: config.server.url.clone().unwrap_or_else(|| here.clone()),
+        artifact_retention: DAY * 90,
+        bytes: u64::MAX,
+        cache_bytes: 10 << 30,
+        cache_idle: DAY * 7,
+    };
+    let services = Services::open(settings, clock.clone()).await?;
+    let elsewhere = (!plain.ip().is_loopback()).then(|| config.server.url.clone()).flatten();
+    Ok(Some(ServicesAddress { services, here, elsewhere }))
+}
+
+/// Removes what has expired, every hour.
+async fn sweep_services(services: Services, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+        }
+        let swept = services.clone();
+        let result = tokio::task::spawn_blocking(move || swept.sweep()).await;
+        if let Ok(Err(error)) = result {
+            log::warn!("expired artifacts and caches stay: {error}");
+        }
+    }
 }
 
 /// The repository of a source: its own git directory, else the mirror.

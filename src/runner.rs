@@ -36,7 +36,7 @@ use crate::run::report::{JobResult, Report};
 use crate::transport::{Hosts, Target, TransportError};
 
 pub use crate::run::Cancel;
-pub use executor::{Executor, Surroundings};
+pub use executor::{Executor, Journalled, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;
 pub use services::ServicesAddress;

@@ -69,7 +69,6 @@ pub enum Error {
 }
 
 /// Everything that is served: pages, the API, health, metrics. Other rooms add their own routes beside it.
-#[must_use]
 pub fn router(app: &App) -> Router {
     site::routes(app).merge(api::routes(app)).merge(health::routes()).with_state(app.clone())
 }

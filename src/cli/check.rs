@@ -44,7 +44,7 @@ enum Format {
 }
 
 /// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
+pub(super) fn run(arguments: &Arguments) -> u8 {
     if let Some(code) = &arguments.explain {
         return explanation(code);
     }

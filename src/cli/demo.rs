@@ -40,7 +40,7 @@ const HOSTS: [&str; 2] = ["astraeus", "selene"];
 
 /// Runs the command and says the exit code.
 #[expect(clippy::print_stderr, reason = "the command line prints")]
-pub(super) fn run(arguments: Arguments) -> u8 {
+pub(super) fn run(arguments: &Arguments) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     };
     let code = runtime.block_on(async {
         tokio::select! {
-            shown = show(&arguments) => shown,
+            shown = show(arguments) => shown,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("stopped");
                 Ok(FAILED)

@@ -49,8 +49,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    let planned = match prepare(&arguments) {
+pub(super) fn run(arguments: &Arguments) -> u8 {
+    let planned = match prepare(arguments) {
         Ok(planned) => planned,
         Err(refusal) => return refused(refusal, arguments.json),
     };

@@ -161,7 +161,7 @@ impl Screen {
         while let Some(character) = characters.next() {
             if character == '\x1b' {
                 if characters.next() == Some('[') {
-                    characters.by_ref().find(|character| character.is_ascii_alphabetic());
+                    characters.by_ref().find(char::is_ascii_alphabetic);
                 }
             } else {
                 clean.push(character);

@@ -35,9 +35,9 @@ pub(super) struct Arguments {
 
 /// Runs the command and says the exit code.
 #[expect(clippy::print_stderr, reason = "the command line prints")]
-pub(super) fn run(arguments: Arguments) -> u8 {
+pub(super) fn run(arguments: &Arguments) -> u8 {
     logger::install();
-    let paths = paths(&arguments);
+    let paths = paths(arguments);
     let config = match read(&paths) {
         Ok(config) => config,
         Err(code) => return code,
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
             return ENVIRONMENT;
         }
     };
-    let code = runtime.block_on(serve(config, paths, &arguments));
+    let code = runtime.block_on(serve(config, paths, arguments));
     // Jobs go on on their hosts; nothing here has to be waited for any more.
     runtime.shutdown_background();
     code

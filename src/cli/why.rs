@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 }
 
 /// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
+pub(super) fn run(arguments: &Arguments) -> u8 {
     let planned = match prepare(&arguments.plan) {
         Ok(planned) => planned,
         Err(refusal) => return refused(refusal, arguments.plan.json),

@@ -238,11 +238,11 @@ fn host(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Host> {
         quota: table.bytes("quota"),
     };
     let name = name?;
-    if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter)) {
-        if let Some(value) = table.value("name") {
-            let mend = "use letters, digits, `.`, `_` and `-`; the address of the machine goes into `address`";
-            table.wrong("name", value, &format!("cannot be \"{name}\""), mend);
-        }
+    if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+        && let Some(value) = table.value("name")
+    {
+        let mend = "use letters, digits, `.`, `_` and `-`; the address of the machine goes into `address`";
+        table.wrong("name", value, &format!("cannot be \"{name}\""), mend);
     }
     unique(&table, "host", &name, &mut names.hosts);
     table.finish();
@@ -339,12 +339,11 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
         );
     }
     let name = name?;
-    if !is_repository_name(&name) {
-        if let Some(value) = table.value("name") {
-            let mend =
-                "write OWNER/NAME, or NAME alone for a repository of this machine; letters, digits, `.`, `_`, `-`";
-            table.wrong("name", value, &format!("cannot be \"{name}\""), mend);
-        }
+    if !is_repository_name(&name)
+        && let Some(value) = table.value("name")
+    {
+        let mend = "write OWNER/NAME, or NAME alone for a repository of this machine; letters, digits, `.`, `_`, `-`";
+        table.wrong("name", value, &format!("cannot be \"{name}\""), mend);
     }
     unique(&table, "source", &name, &mut names.sources);
     table.finish();

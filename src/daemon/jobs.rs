@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::id::JobId;
 use crate::run::order::Order;
-use crate::runner::{Entry, JournalStore, Surroundings};
+use crate::runner::{JournalStore, Journalled, Surroundings};
 use crate::store::Store;
 use crate::store::logs::LogId;
 use crate::vault::Vault;
@@ -38,7 +38,7 @@ impl Surroundings for Jobs {
         }
     }
 
-    fn journal(&self, job: JobId) -> Result<(Vec<Entry>, Option<Box<dyn JournalStore>>), String> {
+    fn journal(&self, job: JobId) -> Result<Journalled, String> {
         let mut entries = Vec::new();
         for (number, sealed) in self.store.journal(job).map_err(|error| error.to_string())?.iter().enumerate() {
             let bytes = self.vault.open(&seal_name(job, number as u64), sealed).map_err(|error| error.to_string())?;

@@ -126,7 +126,7 @@ async fn changes_follow_the_kind_of_push() {
     let log = repository.log_of_push(&pushed(&first, &fourth, "refs/heads/feature"), &[], 20).await.unwrap();
     let told: Vec<_> = log.iter().map(|one| (one.commit.message.as_str(), one.added.as_slice())).collect();
     assert_eq!(told, [("third", &["c".to_owned()][..]), ("fourth", &["d".to_owned()][..])]);
-    assert_eq!(log[0].commit.parents, [first.clone()]);
+    assert_eq!(log[0].commit.parents, std::slice::from_ref(&first));
     assert!(repository.is_ancestor(&first, &fourth).await.unwrap());
     assert!(!repository.is_ancestor(&second, &fourth).await.unwrap());
     // A rename counts under both names.

@@ -158,9 +158,7 @@ impl Job<'_> {
                 self.run_one(frame, step, &key).await?;
             }
         }
-        while let Some(index) =
-            self.background.iter().position(|background| ids.iter().any(|id| *id == background.step.id))
-        {
+        while let Some(index) = self.background.iter().position(|background| ids.contains(&background.step.id)) {
             self.collect(frame, index).await?;
         }
         Ok(())
@@ -206,7 +204,7 @@ impl Job<'_> {
         let end = if background.cancelled {
             Ok(StepEnd::of(Conclusion::Cancelled))
         } else {
-            self.conclude_process(frame, &background.step, ended)
+            self.conclude_process(frame, &background.step, &ended)
         };
         let end = match end {
             Ok(end) => end,

@@ -19,6 +19,9 @@ use super::journal::{Entry, JournalStore};
 use super::log::LogFile;
 use super::{Assignment, Cancel, Runner, ServicesAddress};
 
+/// What was recorded of a job, and where to record from now on; nowhere when nothing outlives this process.
+pub type Journalled = (Vec<Entry>, Option<Box<dyn JournalStore>>);
+
 /// What the executor asks of its surroundings.
 pub trait Surroundings: Send + Sync + 'static {
     /// Secrets of the workflow that was triggered, before calls pass on what they pass on.
@@ -27,7 +30,7 @@ pub trait Surroundings: Send + Sync + 'static {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn journal(&self, job: JobId) -> Result<(Vec<Entry>, Option<Box<dyn JournalStore>>), String>;
+    fn journal(&self, job: JobId) -> Result<Journalled, String>;
     /// Where the job's log is kept, and who is told how long it is.
     fn log(&self, order: &Order) -> (PathBuf, watch::Sender<u64>);
     /// The job has ended: its log is complete, its records are no longer needed.

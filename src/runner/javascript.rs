@@ -5,6 +5,7 @@ use crate::transport::{Spool, StepRequest};
 
 use super::action::Use;
 use super::contexts::{Frame, Variables};
+use super::follow::Ended;
 use super::job::{Job, Post};
 use super::script::StepRun;
 use super::step::{StepEnd, StepError};
@@ -44,7 +45,7 @@ impl Job<'_> {
         let ended = self.follow(frame, use_.step, request, run).await;
         if let Some((script, condition)) = post {
             // Reached is enough: the post step runs also when main failed (A2).
-            let state = ended.as_ref().map(|ended| ended.state()).unwrap_or_default();
+            let state = ended.as_ref().map(Ended::state).unwrap_or_default();
             self.posts.push(Post {
                 key: format!("{}/post", run.key),
                 name: format!("Post {}", run.name),
@@ -58,7 +59,7 @@ impl Job<'_> {
             });
         }
         frame.github = outer;
-        self.conclude_process(frame, use_.step, ended?)
+        self.conclude_process(frame, use_.step, &ended?)
     }
 
     /// The node that runs an action: the host's own if its version fits (A1).

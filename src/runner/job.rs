@@ -668,7 +668,7 @@ impl Job<'_> {
         let end = match decided {
             Err(message) => Err(StepError::Failed(message)),
             Ok(_) => match self.follow(frame, &step, request, &run).await {
-                Ok(ended) => self.conclude_process(frame, &step, ended),
+                Ok(ended) => self.conclude_process(frame, &step, &ended),
                 Err(error) => Err(error),
             },
         };

@@ -66,7 +66,7 @@ impl Job<'_> {
             return Ok(StepEnd::running());
         }
         let ended = self.follow(frame, step, request, run).await?;
-        self.conclude_process(frame, step, ended)
+        self.conclude_process(frame, step, &ended)
     }
 
     /// What the end of a process means for its step, and the line GitHub prints for it (H6).
@@ -74,10 +74,10 @@ impl Job<'_> {
         &mut self,
         frame: &mut Frame,
         step: &Step,
-        ended: Ended,
+        ended: &Ended,
     ) -> Result<StepEnd, StepError> {
         use crate::transport::Exit;
-        let failed = self.apply_files(frame, step, &ended)?;
+        let failed = self.apply_files(frame, step, ended)?;
         let code = ended.exit.code();
         let outcome = match ended.exit {
             Exit::Cancelled(_) => Conclusion::Cancelled,
@@ -95,7 +95,8 @@ impl Job<'_> {
                 Conclusion::Failure
             }
         };
-        if let Some(message) = failed {
+        // A command that went wrong has said so itself.
+        if let Some(message) = failed.filter(|message| !message.is_empty()) {
             self.error(frame.number, &message)?;
         }
         Ok(StepEnd { outcome, exit_code: Some(code), running: false })

@@ -183,16 +183,15 @@ impl State {
         if !self.durable {
             return Ok(());
         }
-        let result = self.trees.flush().and_then(|()| {
+        self.trees.flush().and_then(|()| {
             let file = match synced.take() {
                 Some(file) => file,
-                None => File::open(self.directory.join("db").join("db")).map_err(failed)?,
+                None => File::open(self.directory.join("db").join("db")).map_err(|error| failed(&error))?,
             };
-            file.sync_data().map_err(failed)?;
+            file.sync_data().map_err(|error| failed(&error))?;
             *synced = Some(file);
             Ok(())
-        });
-        result
+        })
     }
 
     fn check_space(&self) -> Result<(), StoreError> {
@@ -206,6 +205,6 @@ impl State {
     }
 }
 
-fn failed(error: std::io::Error) -> StoreError {
+fn failed(error: &std::io::Error) -> StoreError {
     StoreError::Write(error.to_string())
 }

@@ -288,7 +288,7 @@ impl HostJob {
             let (verb, pid) = (words.next(), words.next().and_then(|pid| pid.parse().ok()));
             match (verb, pid) {
                 (Some("killed"), Some(pid)) => {
-                    orphans.push(Orphan { pid, command: words.next().unwrap_or_default().to_owned(), survived: false })
+                    orphans.push(Orphan { pid, command: words.next().unwrap_or_default().to_owned(), survived: false });
                 }
                 (Some("survived"), Some(pid)) => {
                     for orphan in orphans.iter_mut().filter(|orphan| orphan.pid == pid) {

@@ -170,7 +170,7 @@ impl Server {
         connections.retain(|connection| {
             let unused = connection.is_idle();
             idle += usize::from(unused);
-            !connection.is_closed() && !(unused && idle > MOST_IDLE)
+            !connection.is_closed() && (!unused || idle <= MOST_IDLE)
         });
         let most = if alone { 1 } else { MOST_CHANNELS };
         connections.iter().find(|connection| connection.reserve(alone, most)).cloned()

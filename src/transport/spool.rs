@@ -58,6 +58,9 @@ pub(super) struct Reader {
     held: BytesMut,
 }
 
+/// Number, kind and exit code of a step; sizes of its command files; whether these lie apart.
+type ParsedMark = ((u32, char, i32), [u64; 5], bool);
+
 impl Reader {
     pub(super) fn new(nonce: &str, offset: u64, ended: u32) -> Self {
         Self { nonce: nonce.to_owned(), ended, offset, held: BytesMut::new() }
@@ -154,7 +157,7 @@ impl Reader {
         Header::Whole { length: end + 2, mark: parsed.0, sizes: parsed.1, apart: parsed.2 }
     }
 
-    fn parse(&self, line: &str) -> Option<((u32, char, i32), [u64; 5], bool)> {
+    fn parse(&self, line: &str) -> Option<ParsedMark> {
         let mut words = line.split(' ');
         let nonce = words.next()?;
         let number: u32 = words.next()?.parse().ok()?;

@@ -44,13 +44,9 @@ impl Settings {
                 // Of the conditions of Match only the one without a condition is understood.
                 "match" => applies = value.eq_ignore_ascii_case("all"),
                 _ if !applies => {}
-                "include" => {
-                    if depth < DEEPEST {
-                        for pattern in values {
-                            for text in include(pattern) {
-                                self.read_at(host, &text, include, depth + 1);
-                            }
-                        }
+                "include" if depth < DEEPEST => {
+                    for text in values.iter().flat_map(|pattern| include(pattern)) {
+                        self.read_at(host, &text, include, depth + 1);
                     }
                 }
                 "hostname" => first(&mut self.host_name, Some(value.replace("%h", host).replace("%%", "%"))),

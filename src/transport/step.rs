@@ -71,7 +71,7 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         }
     }
     let missing = quoted(&format!("The working directory {} does not exist or cannot be entered.", request.cwd));
-    let _ = write!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}\n", quoted(&request.cwd));
+    let _ = writeln!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}", quoted(&request.cwd));
     text.push_str("} 2>/dev/null\n");
     // Nothing of the supervisor's own environment is left.
     // Our own files are private; what a step makes is as open as on GitHub's runners.

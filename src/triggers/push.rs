@@ -148,7 +148,7 @@ pub async fn accept(
                     accepted.runs.push(StartedRun { run: run.0, run_number, workflow, held, repeated });
                 }
                 Answer::Unknown(reason) | Answer::Refused(reason) => {
-                    accepted.notes.push(format!("{workflow}: {reason}"))
+                    accepted.notes.push(format!("{workflow}: {reason}"));
                 }
                 Answer::Done => {}
             }

@@ -33,6 +33,9 @@ const MOST_WAITING: usize = 20_000;
 /// How often spools of repositories are looked at: only a hook that found no daemon leaves anything there.
 const SPOOL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Held by whoever accepts the deliveries of one id now.
+type Turn = tokio::sync::Mutex<()>;
+
 /// The `vars` context of a repository.
 pub type VariablesOf = Arc<dyn Fn(&RepositoryName) -> Map<String, Json> + Send + Sync>;
 
@@ -51,7 +54,7 @@ struct Inner {
     tasks: TaskTracker,
     turns: Semaphore,
     /// Ids being accepted now, so that two of the same at once are one.
-    arriving: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    arriving: Mutex<HashMap<(String, String), Arc<Turn>>>,
     /// Accepted and not handled yet.
     waiting: std::sync::atomic::AtomicUsize,
 }

@@ -18,7 +18,7 @@ use crate::queue::HostFacts;
 use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::run::{Cancel, Conclusion, JobPhase, RunState};
-use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
+use crate::runner::{Executor, Journalled, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
 use crate::services::{self, Services};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
@@ -420,7 +420,7 @@ impl Surroundings for Here {
         self.secrets.clone()
     }
 
-    fn journal(&self, _: JobId) -> Result<(Vec<Entry>, Option<Box<dyn JournalStore>>), String> {
+    fn journal(&self, _: JobId) -> Result<Journalled, String> {
         Ok((Vec::new(), None))
     }
 

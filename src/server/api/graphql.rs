@@ -337,7 +337,7 @@ impl<'a> Tokens<'a> {
 mod tests {
     use super::*;
 
-    fn check(query: &str, tree: Value, expected: Value) {
+    fn check(query: &str, tree: &Value, expected: &Value) {
         let document = read(query).unwrap();
         let mut errors = Vec::new();
         let picked = pick(&document, &tree, &document.root, &mut errors, 0);

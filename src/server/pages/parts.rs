@@ -392,6 +392,8 @@ impl WorkflowView {
 
 /// Filters of the templates.
 pub(super) mod filters {
+    #![expect(unreachable_pub, reason = "the macro of filters makes public items")]
+
     use std::fmt::Display;
 
     use crate::server::format;
