@@ -19,6 +19,8 @@ const MOST_CHANNELS: usize = 4;
 const MOST_SETUPS: usize = 6;
 /// How often a channel may be refused before that is an error.
 const MOST_REFUSALS: u32 = 40;
+/// How often the launcher is started before a silent end counts as a broken link.
+const OPEN_ATTEMPTS: u32 = 3;
 /// Idle connections kept to one server.
 const MOST_IDLE: usize = 2;
 
@@ -99,8 +101,18 @@ impl Hosts {
 
     /// A launcher that answers. `alone`: on a connection that nothing else uses meanwhile.
     pub(super) async fn shell(&self, target: &Target, mode: Mode<'_>, alone: bool) -> Result<Shell, OpenError> {
-        let process = self.process(target, alone).await?;
-        Shell::open(target, process, mode).await
+        let mut attempt = 1;
+        loop {
+            let process = self.process(target, alone).await?;
+            match Shell::open(target, process, mode).await {
+                // A channel that was closed before a word was said: seen when its number was another's a moment ago. Opening is
+                // repeatable, and a link that is really gone shows at the next attempt.
+                Err(OpenError::Transport(TransportError::Interrupted { .. })) if attempt < OPEN_ATTEMPTS => {
+                    attempt += 1
+                }
+                result => return result,
+            }
+        }
     }
 
     /// The launcher on a host with this root, as a word of the shell.
