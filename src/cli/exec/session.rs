@@ -19,7 +19,7 @@ use crate::run::report::Report;
 use crate::run::{Conclusion, JobPhase, RunState};
 use crate::runner::{Entry, Executor, JournalStore, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
 use crate::services::{self, Services};
-use crate::transport::{Hosts, IdentityFile, SshTarget, Target, UnknownKey, Way};
+use crate::transport::{Destination, Hosts, IdentityFile, SshOptions, SshTarget, Target, UnknownKey, Way};
 
 use super::super::screen::{Screen, duration};
 use super::super::{ENVIRONMENT, FAILED, SUCCESS};
@@ -453,7 +453,7 @@ fn targets(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<Target>, Re
     }
     let mut targets = Vec::new();
     for destination in &arguments.hosts {
-        let mut ssh = temporary(destination);
+        let mut ssh = temporary(destination)?;
         if let Some(identity) = &arguments.identity {
             ssh.identities = vec![IdentityFile { path: identity.clone(), passphrase_file: None }];
             ssh.agent = false;
@@ -471,19 +471,9 @@ fn targets(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<Target>, Re
     Ok(targets)
 }
 
-fn temporary(destination: &str) -> SshTarget {
-    let (user, rest) = destination.split_once('@').unwrap_or(("root", destination));
-    let (address, port) = rest.rsplit_once(':').unwrap_or((rest, "22"));
-    SshTarget {
-        address: address.to_owned(),
-        port: port.parse().unwrap_or(22),
-        user: user.to_owned(),
-        identities: Vec::new(),
-        agent: true,
-        password: None,
-        known_hosts: Vec::new(),
-        unknown_key: UnknownKey::Refuse,
-        jump: None,
-        connect_timeout: std::time::Duration::from_secs(10),
-    }
+/// A host of the command line, with `~/.ssh/config` and the keys that `host add` pinned applied.
+fn temporary(destination: &str) -> Result<SshTarget, Refusal> {
+    let options = SshOptions::with_pins(&super::super::host::pins());
+    let resolved = Destination::parse(destination).and_then(|to| SshTarget::resolve(&to, &options));
+    resolved.map_err(|error| Refusal::Invalid(vec![error.to_string()]))
 }
