@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Paths, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
+use crate::forge::{Outbox, Reporter, SourceOf};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
@@ -34,7 +35,7 @@ use crate::services::{self, Services};
 use crate::store::{Recovery, Store};
 use crate::transport::Hosts;
 use crate::triggers::schedules::Schedules;
-use crate::triggers::{Inventory, Starter, Triggers, watch, webhook};
+use crate::triggers::{Inventory, Starter, Triggers, poll, watch, webhook};
 use crate::vault::{Vault, open_keys};
 
 use hosts::Watcher;
@@ -109,7 +110,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let surroundings = Jobs { store: store.clone(), vault: vault.clone(), tracker: jobs_tracker.clone() };
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone());
 
-    let pins = paths.state.join("known_hosts");
+    // Beside the configuration: where `towline host add` pins keys.
+    let pins = paths.config.with_file_name("known_hosts");
     let configured = hosts::configured(&config, &paths.state, &pins);
     for (_, target) in &configured {
         if let Ok(target) = target {
@@ -204,7 +206,17 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(triggers.clone().watch_spools(stop.clone()));
     let schedules = Schedules::new(triggers.clone());
     tracker.spawn(schedules.clone().run(stop.clone()));
-    tracker.spawn(watch::run(triggers, schedules, stop.clone()));
+    tracker.spawn(watch::run(triggers.clone(), schedules, stop.clone()));
+    tracker.spawn(poll::run(triggers, stop.clone()));
+
+    let source_of: SourceOf = {
+        let inventory = inventory.clone();
+        Arc::new(move |name| inventory.find(name.as_str()))
+    };
+    let outbox = Outbox::new(store.clone(), clock, source_of.clone());
+    tracker.spawn(outbox.clone().run(stop.clone()));
+    let reporter = Reporter { store: store.clone(), outbox, source_of, server_url: inventory.server_url() };
+    tracker.spawn(reporter.run(engine.updates(), stop.clone()));
     Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery })
 }
 

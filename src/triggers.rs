@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod hook;
 pub mod inventory;
 pub mod local;
+pub mod poll;
 pub mod push;
 pub mod schedules;
 mod service;

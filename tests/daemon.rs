@@ -1,1 +1,256 @@
-//! Tests of the area `daemon` against the built binary, known answers and real parts.
+//! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+use crate::support::sshd::{self, Sshd};
+use crate::support::towline;
+
+/// Longer than anything here takes; reaching it is a failure, never a pass.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A daemon on a temporary state, and a repository that is pushed to.
+struct Lab {
+    directory: tempfile::TempDir,
+    daemon: Option<Child>,
+    address: String,
+}
+
+impl Lab {
+    fn new(hosts: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = sshd::free_port();
+        let address = format!("127.0.0.1:{port}");
+        let config = format!("[server]\nlisten = [\"{address}\"]\ntls = \"off\"\n\n{hosts}");
+        std::fs::write(directory.path().join("towline.toml"), config).unwrap();
+        let mut lab = Self { directory, daemon: None, address };
+        lab.start();
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = towline();
+        command
+            .env("TOWLINE_CONFIG", self.path("towline.toml"))
+            .env("TOWLINE_STATE", self.path("state"))
+            .env("TOWLINE_RUNTIME", self.path("run"))
+            .env("HOME", self.directory.path());
+        command
+    }
+
+    /// Starts the daemon and waits until it says that it listens.
+    fn start(&mut self) {
+        let mut child = self
+            .command()
+            .args(["serve", "--open-on-loopback"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains(&format!("listening on http://{}", self.address)) {
+            let before = said.len();
+            lines.read_line(&mut said).unwrap();
+            assert!(said.len() > before, "the daemon ended: {said}");
+        }
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        self.daemon = Some(child);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    /// A JSON answer of the API.
+    fn get(&self, path: &str) -> Option<Json> {
+        serde_json::from_str(&self.body(path)?).ok()
+    }
+
+    /// The body of an answer; `None` when nobody answers or the answer is not 200.
+    fn body(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: */*\r\n\r\n", self.address).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+    }
+
+    /// Adds a repository with one workflow and pushes it; what the pusher's terminal showed.
+    fn push(&self, name: &str, workflow: &str) -> String {
+        let added = self.command().args(["repo", "add", name]).output().unwrap();
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+        let work = self.path(&name.replace('/', "-"));
+        std::fs::create_dir_all(work.join(".github/workflows")).unwrap();
+        std::fs::write(work.join(".github/workflows/ci.yml"), workflow).unwrap();
+        let bare = self.path("state").join("repositories").join(format!("{name}.git"));
+        git(&work, &["init", "-q", "-b", "main"]);
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", "First"]);
+        git(&work, &["push", "-q", bare.to_str().unwrap(), "main"])
+    }
+
+    /// Waits for the end of a run.
+    fn conclusion(&self, name: &str, run: u64) -> String {
+        let start = Instant::now();
+        loop {
+            let run = self.get(&format!("/api/v3/repos/{name}/actions/runs/{run}"));
+            if let Some(word) = run.as_ref().and_then(|run| run["conclusion"].as_str()) {
+                return word.to_owned();
+            }
+            assert!(start.elapsed() < PATIENCE, "the run does not end: {run:?}");
+            pause();
+        }
+    }
+
+    fn log(&self, name: &str, run: u64) -> String {
+        let jobs = self.get(&format!("/api/v3/repos/{name}/actions/runs/{run}/jobs")).unwrap();
+        let job = jobs["jobs"][0]["id"].as_u64().unwrap();
+        let path = format!("/api/v3/repos/{name}/actions/jobs/{job}/logs?follow=1");
+        self.body(&path).unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            drop(daemon.kill());
+            drop(daemon.wait());
+        }
+    }
+}
+
+/// A moment between two looks at the same thing: nothing is decided by how long it is.
+fn pause() {
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    drop(receiver.recv_timeout(Duration::from_millis(20)));
+}
+
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(directory)
+        .args(["-c", "user.name=Test", "-c", "user.email=test@example.org"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "git {arguments:?}: {said}");
+    said
+}
+
+fn ssh_host(server: &Sshd) -> String {
+    format!(
+        "[[host]]\nname = \"lab\"\naddress = \"127.0.0.1\"\nport = {}\nuser = \"{}\"\nidentity = \"{}\"\nknown_hosts = \"{}\"\nslots = 2\n",
+        server.port(),
+        sshd::user(),
+        server.path("id").display(),
+        server.path("known_hosts").display(),
+    )
+}
+
+/// A job that prints numbered lines slowly enough to be hit in the middle, and has one side effect.
+fn counting(effect: &Path) -> String {
+    format!(
+        "on: push\njobs:\n  count:\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          echo effect >> {effect}\n          \
+         for i in $(seq 1 400); do echo \"line $i\"; [ $((i % 40)) -ne 0 ] || sleep 0.1; done\n      - run: echo \"done $GITHUB_RUN_ID\"\n",
+        effect = effect.display()
+    )
+}
+
+fn numbered(log: &str) -> Vec<u32> {
+    let text =
+        |line: &str| line.get(29..).unwrap_or_default().strip_prefix("line ").and_then(|number| number.parse().ok());
+    log.lines().filter_map(text).collect()
+}
+
+#[test]
+fn a_push_runs_over_ssh_and_is_served() {
+    let Some(server) = Sshd::start() else { return };
+    let lab = Lab::new(&ssh_host(&server));
+    let workflow = "on: push\njobs:\n  hello:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n      - run: cat .github/workflows/ci.yml\n";
+    let said = lab.push("local/hello", workflow);
+    assert!(said.contains("remote:") && said.contains("/actions/runs/1"), "{said}");
+    assert_eq!(lab.conclusion("local/hello", 1), "success");
+    assert!(lab.log("local/hello", 1).contains("runs-on: ubuntu-latest"));
+    let page = lab.body("/local/hello/actions/runs/1").expect("the run has a page");
+    assert!(page.contains("hello") && page.contains("success"), "{page}");
+}
+
+#[test]
+fn kill_9_at_random_moments_loses_and_repeats_nothing() {
+    let Some(server) = Sshd::start() else { return };
+    let mut lab = Lab::new(&ssh_host(&server));
+    let seed: u64 = std::env::var("TOWLINE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+        let now = std::process::id();
+        u64::from(now) * 2_654_435_761
+    });
+    println!("seed {seed} (TOWLINE_SEED={seed} replays it)");
+    let mut random = seed;
+    let rounds = 20_u64;
+    for round in 1..=rounds {
+        let name = format!("local/count{round}");
+        let effect = lab.path(&format!("effect-{round}"));
+        lab.push(&name, &counting(&effect));
+        // xorshift: anywhere from before the first line to the job's last steps.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let until = Instant::now() + Duration::from_millis(random % 1400);
+        while Instant::now() < until {
+            pause();
+        }
+        lab.kill();
+        lab.start();
+        assert_eq!(lab.conclusion(&name, round), "success", "round {round}, seed {seed}");
+        let log = lab.log(&name, round);
+        assert_eq!(numbered(&log), (1..=400).collect::<Vec<_>>(), "round {round}, seed {seed}:\n{log}");
+        assert_eq!(log.lines().filter(|line| line.ends_with(&format!("done {round}"))).count(), 1, "{log}");
+        assert_eq!(std::fs::read_to_string(&effect).unwrap(), "effect\n", "round {round}, seed {seed}");
+    }
+}
+
+#[test]
+fn a_workflow_that_github_refuses_fails_at_startup() {
+    let lab = Lab::new("");
+    let said = lab.push("local/broken", "on: push\njobs:\n  a:\n    runs-on: x\n    step: []\n");
+    assert!(said.contains("remote:"), "{said}");
+    assert_eq!(lab.conclusion("local/broken", 1), "startup_failure");
+}
+
+#[test]
+fn the_demo_runs_to_its_end() {
+    let home = tempfile::tempdir().unwrap();
+    let output = towline().args(["demo", "--once"]).env("HOME", home.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for text in ["astraeus", "selene", "remote:", "/actions/runs/1", "Deploy", "success in"] {
+        assert!(said.contains(text), "no '{text}' in:\n{said}");
+    }
+}
+
+#[test]
+fn a_configuration_with_faults_is_refused_with_file_and_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("towline.toml");
+    std::fs::write(&file, "[server]\nlisen = []\n").unwrap();
+    let output = towline().args(["serve", "--config"]).arg(&file).env("HOME", directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("listen") && said.contains("towline.toml:2"), "{said}");
+}

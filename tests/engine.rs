@@ -1,1 +1,6 @@
-//! Tests of the area `engine` against the built binary, known answers and real parts.
+//! The engine: simulated schedules, the loop around it, and the scheduler's rules.
+
+mod disk;
+mod loops;
+mod simulation;
+mod world;

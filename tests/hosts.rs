@@ -1,6 +1,8 @@
 //! Hosts: the durable job on this machine and through real SSH servers.
 
+mod access;
 mod basics;
 mod faults;
+mod lost;
 mod shells;
 mod support;

@@ -74,6 +74,11 @@ struct Add {
     root: String,
 }
 
+/// Where the host keys are that were accepted.
+pub(super) fn pins() -> PathBuf {
+    inventory::pins(&Paths::from_environment())
+}
+
 /// Runs the command and says the exit code.
 pub(super) fn run(arguments: Arguments) -> u8 {
     let paths = Paths::from_environment();

@@ -382,7 +382,7 @@ impl Queue {
         if self.paused || self.free.is_empty() || self.heads.is_empty() {
             return assignments;
         }
-        // Capacity only shrinks in here, so a shape that found no host is done.
+        // Capacity only shrinks in here, so a shape that found no host is done, until a reservation is given back.
         let mut blocked: HashSet<usize> = HashSet::new();
         let mut from = self.heads.first().copied();
         while let Some((turn, index)) = from {
@@ -396,10 +396,16 @@ impl Queue {
             let shape = self.shapes[index].as_ref().expect("a head belongs to a live shape");
             let job = shape.waiting[&turn];
             if let Some(host) = self.best_host(shape, job) {
+                let kept = self.reservations.get(&job).is_some_and(|kept| *kept != host);
                 self.start(job, &host);
                 assignments.push(Assignment { job, host });
-                // The shape's next head is later, so the walk goes on from here.
-                from = self.after((turn, index));
+                if kept {
+                    blocked.clear();
+                    from = self.heads.first().copied();
+                } else {
+                    // The shape's next head is later, so the walk goes on from here.
+                    from = self.after((turn, index));
+                }
             } else {
                 if shape.key.weight > 1 {
                     self.reserve(index, job);

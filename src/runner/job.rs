@@ -135,11 +135,12 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
     } = assignment;
     let mut journal = Journal::new(journal_store, &entries);
     let resume = match entries.last() {
-        Some(last) => {
+        // With the first entry alone it is not known that the host was ever reached, and nothing was started.
+        Some(last) if entries.len() > 1 => {
             log.rewind(last.log, last.lines)?;
             Some(Resume { offset: last.spool, ended: last.ended })
         }
-        None => {
+        _ => {
             log.rewind(0, 0)?;
             None
         }

@@ -444,7 +444,10 @@ run_step() {
 		;;
 	esac
 	end_mark
-	rm -f "steps/$1.start."* "steps/$1.mark" "steps/$1.clean"
+	# Emptied rather than removed: that starts no process, and the next step waits for it.
+	for one in "steps/$1.start."* "steps/$1.mark" "steps/$1.clean"; do
+		[ ! -e "$one" ] || true >"$one"
+	done
 	if [ -s "steps/$1.temporary" ]; then
 		while read -r one; do rm -f "$one"; done <"steps/$1.temporary"
 	fi

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::job;
@@ -19,6 +20,10 @@ const MOST_CHANNELS: usize = 4;
 const MOST_SETUPS: usize = 6;
 /// How often a channel may be refused before that is an error.
 const MOST_REFUSALS: u32 = 40;
+/// How often the launcher is started before a silent end counts as a broken link.
+const OPEN_ATTEMPTS: u32 = 3;
+/// How long a probe is believed: programs are installed and start-up files edited.
+const FACTS_LAST: Duration = Duration::from_secs(600);
 /// Idle connections kept to one server.
 const MOST_IDLE: usize = 2;
 
@@ -32,7 +37,7 @@ pub struct Hosts {
 struct Shared {
     tracker: TaskTracker,
     servers: Mutex<HashMap<SshTarget, Arc<Server>>>,
-    facts: Mutex<HashMap<Target, Arc<Facts>>>,
+    facts: Mutex<HashMap<Target, (Instant, Arc<Facts>)>>,
 }
 
 /// One SSH server as one user.
@@ -57,15 +62,15 @@ impl Hosts {
         let mut shell = self.scratch(target).await?;
         let facts = facts::probe(&mut shell, &target.name).await?;
         let mut known = self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(target.clone(), Arc::new(facts.clone()));
+        known.insert(target.clone(), (Instant::now(), Arc::new(facts.clone())));
         Ok(facts)
     }
 
-    /// What the host is and has: from the last probe if there was one in this process.
+    /// What the host is and has: from the last probe if it was not long ago.
     pub(super) async fn facts(&self, target: &Target) -> Result<Arc<Facts>, TransportError> {
         let known = {
             let known = self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(target).cloned()
+            known.get(target).filter(|(since, _)| since.elapsed() < FACTS_LAST).map(|(_, facts)| Arc::clone(facts))
         };
         match known {
             Some(facts) => Ok(facts),
@@ -99,8 +104,18 @@ impl Hosts {
 
     /// A launcher that answers. `alone`: on a connection that nothing else uses meanwhile.
     pub(super) async fn shell(&self, target: &Target, mode: Mode<'_>, alone: bool) -> Result<Shell, OpenError> {
-        let process = self.process(target, alone).await?;
-        Shell::open(target, process, mode).await
+        let mut attempt = 1;
+        loop {
+            let process = self.process(target, alone).await?;
+            match Shell::open(target, process, mode).await {
+                // A channel that was closed before a word was said: seen when its number was another's a moment ago. Opening is
+                // repeatable, and a link that is really gone shows at the next attempt.
+                Err(OpenError::Transport(TransportError::Interrupted { .. })) if attempt < OPEN_ATTEMPTS => {
+                    attempt += 1
+                }
+                result => return result,
+            }
+        }
     }
 
     /// The launcher on a host with this root, as a word of the shell.

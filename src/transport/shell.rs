@@ -22,6 +22,7 @@ const MOST_OUTPUT: usize = 256 * 1024 * 1024;
 const MOST_NOISE: usize = 16 * 1024;
 
 /// What is wanted of the launcher.
+#[derive(Clone, Copy)]
 pub(super) enum Mode<'a> {
     /// The requests of a job, which is made if it is not there and `create`.
     Job { key: &'a str, owner: &'a str, create: bool },

@@ -17,14 +17,14 @@ use super::inventory::{self, Inventory};
 use super::push::{self, Accepted};
 use super::{Elsewhere, Reading, Starter, Stopping, hook, start};
 use crate::clock::Clock;
-use crate::config::{Source, SourceKind};
+use crate::config::{Source, SourceKind, TriggerKind};
 use crate::engine::Answer;
 use crate::event::Event;
 use crate::event::forges::{self, Forge};
 use crate::event::github::{self, NotAnEvent};
 use crate::git;
 use crate::id::{RepositoryName, RunId};
-use crate::store::{DeliveryRecord, DeliveryState, Store, StoreError};
+use crate::store::{DeliveryRecord, DeliveryState, RunFilter, Store, StoreError};
 
 /// Deliveries handled at once: each may run a few git processes.
 const AT_ONCE: usize = 16;
@@ -64,6 +64,11 @@ struct Inner {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Content {
     Push {
+        push: HookPush,
+    },
+    /// What a poll found.
+    Polled {
+        source: RepositoryName,
         push: HookPush,
     },
     Webhook {
@@ -152,7 +157,11 @@ impl Triggers {
         &self.inner.inventory
     }
 
-    pub(crate) fn clock(&self) -> &Clock {
+    pub(super) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
         &self.inner.clock
     }
 
@@ -256,6 +265,23 @@ impl Triggers {
         let taken =
             self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
         self.handle(taken.number, id, content).await
+    }
+
+    /// Takes a move of a ref that a poll found, and starts its runs. When it failed it is recorded as such, and not
+    /// found again.
+    ///
+    /// # Errors
+    /// It was not made durable.
+    pub async fn polled(&self, source: &Source, push: HookPush) -> Result<(), Error> {
+        let content = Content::Polled { source: source.name.clone(), push: push.clone() };
+        let place = format!("poll/{}", source.name);
+        let taken = self.take(&place, push.id.clone(), "push", BTreeMap::new(), &content, None).await?;
+        if taken.before.is_none()
+            && let Err(error) = self.handle(taken.number, push.id, content).await
+        {
+            log::warn!("a polled push of {} could not be handled: {error}", source.name);
+        }
+        Ok(())
     }
 
     /// Takes an event that is one already: a dispatch, a due schedule, a chained run. `from` is a word for the log of
@@ -372,7 +398,21 @@ impl Triggers {
     async fn perform(&self, id: &str, content: Content) -> Result<Outcome, Error> {
         match content {
             // A replay has an id of its own.
-            Content::Push { push } => self.perform_push(HookPush { id: id.to_owned(), ..push }).await,
+            Content::Push { push } => {
+                let path = std::path::Path::new(&push.repository);
+                let source = self.inner.inventory.at_path(path);
+                let source = source.ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
+                self.perform_push(&source, HookPush { id: id.to_owned(), ..push }).await
+            }
+            Content::Polled { source, push } => {
+                let source = self.source(source.as_str())?;
+                if let Some(one) = push.refs.first()
+                    && self.is_told_twice(&source, &one.name, &one.new)?
+                {
+                    return Ok(Outcome { note: "a webhook brought it first".to_owned(), ..Outcome::default() });
+                }
+                self.perform_push(&source, HookPush { id: id.to_owned(), ..push }).await
+            }
             Content::Webhook { source, forge, event, payload } => {
                 self.perform_webhook(id, &source, &forge, &event, payload).await
             }
@@ -384,17 +424,29 @@ impl Triggers {
         }
     }
 
-    async fn perform_push(&self, push: HookPush) -> Result<Outcome, Error> {
-        let path = std::path::Path::new(&push.repository);
+    /// Whether a source with both webhooks and polls has runs of this push already.
+    fn is_told_twice(&self, source: &Source, git_ref: &str, sha: &str) -> Result<bool, Error> {
+        if ![TriggerKind::Webhook, TriggerKind::Poll].iter().all(|kind| source.triggers.contains(kind)) {
+            return Ok(false);
+        }
+        let filter = RunFilter {
+            repository: Some(source.name.clone()),
+            event: Some("push".to_owned()),
+            sha: Some(sha.to_owned()),
+            ..RunFilter::default()
+        };
+        Ok(self.inner.store.runs(&filter, 0, 100)?.runs.iter().any(|run| run.git_ref == git_ref))
+    }
+
+    async fn perform_push(&self, source: &Source, push: HookPush) -> Result<Outcome, Error> {
         let inventory = &self.inner.inventory;
-        let source = inventory.at_path(path).ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
-        let repository = inventory.open(&source, &[]).await?;
+        let repository = inventory.open(source, &[]).await?;
         let place = push::Place {
             repository: source.name.clone(),
             server_url: inventory.server_url(),
-            clone_url: inventory::clone_url(&source).unwrap_or_default(),
+            clone_url: inventory::clone_url(source).unwrap_or_default(),
         };
-        let reading = self.reading(&source);
+        let reading = self.reading(source);
         let now = self.inner.clock.now();
         let accepted = match push::accept(now, &place, &repository, &reading, &push, &self.inner.starter).await {
             Ok(accepted) => accepted,
@@ -431,6 +483,9 @@ impl Triggers {
         if !source.events.is_empty() && !source.events.contains(&event.name) {
             let note = format!("this source takes only {}", source.events.join(", "));
             return Ok(Outcome { note, ..Outcome::default() });
+        }
+        if event.name == "push" && self.is_told_twice(&source, &event.git_ref, &event.sha)? {
+            return Ok(Outcome { note: "a poll found it first".to_owned(), ..Outcome::default() });
         }
         // The name we know it by: a renamed repository still says its old one for a while.
         let event = Event { repository: source.name.clone(), delivery: Some(id.to_owned()), ..event };

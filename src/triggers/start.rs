@@ -1,8 +1,6 @@
 //! From an event and a repository to the runs it starts: the one way for every trigger and for `towline exec`.
 
 mod elsewhere;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

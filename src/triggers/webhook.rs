@@ -4,8 +4,6 @@
 //! it is read; a second delivery of the same id is answered like the first and starts nothing.
 
 mod signature;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

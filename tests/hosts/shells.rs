@@ -11,7 +11,7 @@ use super::support::{block_on, sh, until_end};
 use crate::support::sshd::Sshd;
 
 /// A whole job: everything that leans on the shell.
-async fn scenario(target: &Target) {
+pub(crate) async fn scenario(target: &Target) {
     let hosts = Hosts::new();
     let spec = JobSpec { key: "7-1-1".into(), nonce: JobSpec::new_nonce(), resume: None };
     let (job, mut events) = hosts.open_job(target, spec.clone()).await.expect("opens");

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use towline::clock::Clock;
 use towline::triggers::dispatch::Dispatch;
 use towline::triggers::schedules::Schedules;
-use towline::triggers::{Error, watch};
+use towline::triggers::{Error, poll, watch};
 
 use super::daemon::{Daemon, commit, git};
 
@@ -128,4 +128,25 @@ async fn a_change_is_seen_without_being_asked() {
     stop.cancel();
     watching.await.unwrap();
     assert_eq!(daemon.runs()[0].event.name, "towline");
+}
+
+#[tokio::test]
+async fn a_poll_finds_what_moved_and_nothing_twice() {
+    let origin = tempfile::tempdir().unwrap();
+    git(origin.path(), &["init", "-q"]);
+    commit(origin.path(), &[(".github/workflows/ci.yml", &format!("on: push\n{JOB}"))], "first");
+    let url = format!("file://{}", origin.path().display());
+    let daemon = Daemon::new(&format!("[[source]]\nname = 'ada/app'\nkind = 'git'\nurl = '{url}'\n"));
+    let source = daemon.triggers.source("ada/app").unwrap();
+    // The first look only notes where everything is.
+    assert_eq!(poll::look(&daemon.triggers, &source).await.unwrap(), 0);
+    let second = commit(origin.path(), &[("a", "1")], "second");
+    assert_eq!(poll::look(&daemon.triggers, &source).await.unwrap(), 1);
+    assert_eq!(poll::look(&daemon.triggers, &source).await.unwrap(), 0);
+    let runs = daemon.runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!((runs[0].event.sha.as_str(), runs[0].event.git_ref.as_str()), (second.as_str(), "refs/heads/main"));
+    git(origin.path(), &["branch", "feature"]);
+    assert_eq!(poll::look(&daemon.triggers, &source).await.unwrap(), 1);
+    assert_eq!(daemon.runs()[1].event.payload["created"], json!(true));
 }

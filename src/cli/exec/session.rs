@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::Paths;
 use crate::engine::record::{JobRecord, RunRecord};
 use crate::engine::{Answer, Change, Effect, Engine, Input, Settings};
 use crate::id::{HostName, JobId};
@@ -493,7 +492,7 @@ fn targets(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<Target>, Re
 }
 
 fn resolve(destination: &str, arguments: &Arguments) -> Result<SshTarget, TransportError> {
-    let pins = Paths::from_environment().state.join("known_hosts");
+    let pins = super::super::host::pins();
     let mut options = SshOptions::with_pins(&pins);
     options.identities.extend(arguments.identity.clone());
     options.known_hosts.extend(arguments.known_hosts.clone());

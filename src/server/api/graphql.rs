@@ -340,19 +340,19 @@ mod tests {
     fn check(query: &str, tree: &Value, expected: &Value) {
         let document = read(query).unwrap();
         let mut errors = Vec::new();
-        let picked = pick(&document, &tree, &document.root, &mut errors, 0);
-        assert_eq!(picked, expected, "{query}");
+        let picked = pick(&document, tree, &document.root, &mut errors, 0);
+        assert_eq!(&picked, expected, "{query}");
     }
 
     #[test]
     fn exactly_the_fields_asked_for() {
         let tree = json!({"viewer": {"login": "octo", "id": 1}, "repository": {"name": "r", "owner": {"login": "o", "id": 2}, "parent": null, "list": [{"a": 1, "b": 2}]}});
-        check("query UserCurrent{viewer{login}}", tree.clone(), json!({"viewer": {"login": "octo"}}));
-        check("{ me: viewer { login } }", tree.clone(), json!({"me": {"login": "octo"}}));
+        check("query UserCurrent{viewer{login}}", &tree, &json!({"viewer": {"login": "octo"}}));
+        check("{ me: viewer { login } }", &tree, &json!({"me": {"login": "octo"}}));
         check(
             "fragment f on R { name owner { login } }\nquery Q($o: String = {a: \"}\"}, $n: [Int!]!) { repository(owner: $o, x: {y: [1, 2]}) { ...f, parent { ...f } list { a } ... on R { name } } }",
-            tree,
-            json!({"repository": {"name": "r", "owner": {"login": "o"}, "parent": null, "list": [{"a": 1}]}}),
+            &tree,
+            &json!({"repository": {"name": "r", "owner": {"login": "o"}, "parent": null, "list": [{"a": 1}]}}),
         );
     }
 

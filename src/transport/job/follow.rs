@@ -13,6 +13,8 @@ use super::{Backoff, HostJob, Inner, locked};
 
 /// After so long without a byte the host is asked whether the supervisor lives.
 const QUIET: Duration = Duration::from_secs(5);
+/// How long that question may take.
+const LOOKING: Duration = Duration::from_secs(10);
 /// The longest command file that is taken.
 const LONGEST_FILE: u64 = 64 * 1024 * 1024;
 
@@ -127,7 +129,8 @@ impl Follower {
                 Ok(Some(Piece::Exit(_))) => {}
                 Ok(None) => return Ok(Stay::Broken(format!("lost contact with {}", inner.target.name))),
                 Err(_) => {
-                    if let Some(reason) = self.look().await {
+                    // Output that comes meanwhile waits: not for long.
+                    if let Ok(Some(reason)) = timeout(LOOKING, self.look()).await {
                         self.lose(reason, false).await;
                         return Ok(Stay::Over);
                     }

@@ -1,0 +1,122 @@
+//! Sources that nobody tells us about: homes behind a router, servers without webhooks. Their refs are asked for from
+//! time to time, and what moved is taken as a push.
+//!
+//! The first look at a source only notes where its refs are. A push that a webhook brought as well starts nothing twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use super::hook::{HookPush, HookRef};
+use super::inventory;
+use super::service::{Error, Triggers};
+use crate::config::{Source, TriggerKind};
+use crate::git::{self, NULL_ID};
+use crate::id::RepositoryName;
+
+const SPACE: &str = "poll";
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// How often it is looked which source's time has come.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Polls until told to stop. A source that cannot be reached is asked less and less often.
+pub async fn run(triggers: Triggers, stop: CancellationToken) {
+    let mut due: HashMap<RepositoryName, (Timestamp, u32)> = HashMap::new();
+    loop {
+        for source in triggers.inventory().all() {
+            if !source.triggers.contains(&TriggerKind::Poll) {
+                continue;
+            }
+            let (at, failures) = due.get(&source.name).copied().unwrap_or((Timestamp::MIN, 0));
+            if triggers.clock().now() < at {
+                continue;
+            }
+            let failures = match look(&triggers, &source).await {
+                Ok(_) => 0,
+                Err(error) => {
+                    log::warn!("{} cannot be polled: {error}", source.name);
+                    (failures + 1).min(12)
+                }
+            };
+            let interval = SignedDuration::try_from(source.poll_interval).unwrap_or(LONGEST_PAUSE);
+            let pause = interval.saturating_mul(1 << failures).min(LONGEST_PAUSE.max(interval));
+            due.insert(source.name.clone(), (triggers.clock().now() + pause, failures));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}
+
+/// Asks once; gives how many refs moved.
+///
+/// # Errors
+/// The source cannot be reached, or what it said not be kept.
+pub async fn look(triggers: &Triggers, source: &Source) -> Result<usize, Error> {
+    let url = inventory::clone_url(source).ok_or_else(|| Error::UnknownSource(source.name.to_string()))?;
+    let credentials = inventory::credentials(source).map_err(inventory::Error::from)?;
+    let now: BTreeMap<String, String> = git::ls_remote(&url, &credentials)
+        .await?
+        .into_iter()
+        .filter(|one| one.name.starts_with("refs/"))
+        .map(|one| (one.name, one.id))
+        .collect();
+    let store = triggers.store();
+    let stored = store.get(SPACE, source.name.as_str())?;
+    let known: Option<BTreeMap<String, String>> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut moved = 0;
+    if let Some(known) = &known {
+        for one in differences(known, &now) {
+            moved += 1;
+            // The same move has the same id, should we not come to note it.
+            let id = format!("{} {}..{}", one.name, one.old, one.new);
+            let push = HookPush {
+                id,
+                repository: url.clone(),
+                refs: vec![one],
+                options: Vec::new(),
+                pusher: source.name.owner().to_owned(),
+                at: triggers.clock().now(),
+            };
+            triggers.polled(source, push).await?;
+        }
+    }
+    if known.as_ref() != Some(&now) {
+        let bytes = serde_json::to_vec(&now).map_err(|error| Error::Malformed(error.to_string()))?;
+        store.put(SPACE, source.name.as_str(), &bytes).await?;
+    }
+    Ok(moved)
+}
+
+fn differences(known: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<HookRef> {
+    let of = |old: Option<&String>, new: Option<&String>, name: &str| {
+        let id = |id: Option<&String>| id.cloned().unwrap_or_else(|| NULL_ID.to_owned());
+        HookRef { old: id(old), new: id(new), name: name.to_owned() }
+    };
+    let changed = now.iter().filter(|(name, id)| known.get(*name) != Some(*id));
+    let gone = known.iter().filter(|(name, _)| !now.contains_key(*name));
+    changed
+        .map(|(name, id)| of(known.get(name), Some(id), name))
+        .chain(gone.map(|(name, id)| of(Some(id), None, name)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_moved_and_gone_refs_are_told() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, id)| ((*name).to_owned(), (*id).to_owned())).collect()
+        };
+        let found =
+            differences(&map(&[("a", "1"), ("b", "1"), ("c", "1")]), &map(&[("a", "1"), ("b", "2"), ("d", "3")]));
+        let told: Vec<(&str, &str, &str)> =
+            found.iter().map(|one| (one.name.as_str(), one.old.as_str(), one.new.as_str())).collect();
+        assert_eq!(told, [("b", "1", "2"), ("d", NULL_ID, "3"), ("c", "1", NULL_ID)]);
+    }
+}

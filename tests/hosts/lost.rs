@@ -1,0 +1,99 @@
+//! Jobs whose end cannot be known any more, and hosts on which nothing can be written: each says what it is.
+
+use std::fs;
+use std::path::PathBuf;
+
+use towline::transport::{Exit, HostEvent, HostEvents, Hosts, JobSpec, Resume, TransportError};
+
+use super::support::{block_on, local, open, sh};
+use crate::support::sshd::{Sshd, kill};
+
+async fn until_lost(events: &mut HostEvents) -> (String, bool) {
+    loop {
+        match events.next().await {
+            Some(HostEvent::Lost { reason, host_died }) => return (reason, host_died),
+            Some(_) => {}
+            None => panic!("the events ended"),
+        }
+    }
+}
+
+#[test]
+fn a_killed_supervisor_is_noticed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let hosts = Hosts::new();
+        let (job, mut events) = open(&hosts, &local(&directory), "8-1-1").await;
+        job.start_step(sh(1, "echo on; exec sleep 1000")).await.expect("started");
+        let Some(HostEvent::Output { .. }) = events.next().await else { panic!("output comes first") };
+        let supervisor = fs::read_to_string(PathBuf::from(job.dir()).join("main.sup")).expect("a supervisor");
+        let pid = supervisor.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid");
+        assert!(kill("-KILL", pid));
+        let (reason, host_died) = until_lost(&mut events).await;
+        assert!(reason.contains("supervisor of step 1") && !host_died, "{reason}");
+        assert_eq!(events.next().await, None);
+        assert!(matches!(job.start_step(sh(2, "true")).await, Err(TransportError::Gone { .. })));
+        let script = format!("exec /bin/sh ../launcher-* sweep x {}", job.tracking_id());
+        let swept = Hosts::new().exec(&local(&directory), &script, b"").await.expect("runs");
+        assert!(swept.stdout.starts_with(b"killed "), "{swept:?}");
+    });
+}
+
+#[test]
+fn a_machine_that_restarted_is_not_started_on_again() {
+    let Some(sshd) = Sshd::start() else { return };
+    block_on(async {
+        let hosts = Hosts::new();
+        let target = sshd.target("restarting");
+        let spec = JobSpec { key: "8-1-2".into(), nonce: JobSpec::new_nonce(), resume: None };
+        let (job, mut events) = hosts.open_job(&target, spec.clone()).await.expect("opens");
+        let boot = PathBuf::from(job.dir()).join("boot");
+        // A restart is another boot id: nothing else of it can be shown without one.
+        let before = fs::read_to_string(&boot).expect("recorded");
+        fs::write(&boot, "another\n").expect("written");
+        sshd.kill_sessions();
+        let (reason, host_died) = until_lost(&mut events).await;
+        assert!(reason.contains("restarted") && host_died, "{reason}");
+        let resume = Some(Resume { offset: 0, ended: 0 });
+        let again = Hosts::new().open_job(&target, JobSpec { resume, ..spec.clone() }).await.map(|_| ());
+        assert!(matches!(again, Err(TransportError::Gone { .. })), "{again:?}");
+        fs::write(&boot, before).expect("written");
+        fs::remove_dir_all(job.dir()).expect("removed");
+        let again = Hosts::new().open_job(&target, JobSpec { resume, ..spec }).await.map(|_| ());
+        assert!(matches!(again, Err(TransportError::Gone { .. })), "{again:?}");
+    });
+}
+
+#[test]
+fn a_home_that_cannot_be_written_says_so() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mut target = sshd.target("full");
+    target.root = "/proc/towline".into();
+    let result = block_on(async { Hosts::new().probe(&target).await });
+    match result {
+        Err(TransportError::Unusable { reason, .. }) => assert!(reason.contains("/proc/towline"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_full_disk_loses_no_end() {
+    // A small file system of its own, which a step fills.
+    let prelude = "mkdir -p /tmp/towline-small && mount -t tmpfs -o size=2m,mode=700 tmpfs /tmp/towline-small";
+    let Some(sshd) = Sshd::start_inside("", prelude) else { return };
+    block_on(async {
+        let hosts = Hosts::new();
+        let mut target = sshd.target("small");
+        target.root = "/tmp/towline-small/root".into();
+        let (job, mut events) = open(&hosts, &target, "8-1-3").await;
+        job.start_step(sh(1, "echo before; cat /dev/zero >/tmp/towline-small/fill 2>/dev/null; exit 3"))
+            .await
+            .expect("started");
+        let (_, ended) = super::support::until_end(&mut events, 1).await;
+        assert_eq!(ended.exit, Exit::Code(3));
+        job.exec("rm /tmp/towline-small/fill", b"").await.map(|_| ()).unwrap_or_else(|error| {
+            // The command itself needs room for its script.
+            assert!(error.to_string().contains("write"), "{error}");
+        });
+    });
+}
