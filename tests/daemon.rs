@@ -26,7 +26,7 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let port = sshd::free_port();
         let address = format!("127.0.0.1:{port}");
-        let config = format!("[server]\nlisten = [\"{address}\"]\ntls = \"off\"\n\n{hosts}");
+        let config = format!("[server]\nlisten = [\"{address}\"]\ntls = false\n\n{hosts}");
         std::fs::write(directory.path().join("towline.toml"), config).unwrap();
         let mut lab = Self { directory, daemon: None, address };
         lab.start();
@@ -139,7 +139,7 @@ impl Drop for Lab {
 /// A moment between two looks at the same thing: nothing is decided by how long it is.
 fn pause() {
     let (_sender, receiver) = std::sync::mpsc::channel::<()>();
-    drop(receiver.recv_timeout(Duration::from_millis(20)));
+    let _ = receiver.recv_timeout(Duration::from_millis(20));
 }
 
 fn git(directory: &Path, arguments: &[&str]) -> String {

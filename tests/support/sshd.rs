@@ -118,12 +118,6 @@ impl Sshd {
         let path = self.directory.path().to_owned();
         self.server = serve(&path, self.port, &self.prelude).expect("it started before");
     }
-
-    /// What the server wrote to its log.
-    #[must_use]
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
 }
 
 impl Drop for Sshd {
