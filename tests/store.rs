@@ -1,1 +1,186 @@
-//! Tests of the area `store` against the built binary, known answers and real parts.
+//! The store on a real disk: killed writers, damaged files, two owners, exports.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use jiff::Timestamp;
+use towline::engine::Change;
+use towline::id::{JobId, RunId};
+use towline::store::logs::LogId;
+use towline::store::{DeliveryRecord, DeliveryState, Store, StoreError};
+
+/// Set in the child that writes until it is killed.
+const WRITER: &str = "TOWLINE_TEST_STORE_WRITER";
+
+fn open(directory: &Path) -> Store {
+    let (store, recovery) = Store::open(directory).unwrap();
+    assert_eq!(recovery, None);
+    store
+}
+
+async fn count(store: &Store, number: u64) {
+    let changes = [
+        Change::Counters { run: number, job: number },
+        Change::Delivery { key: format!("key-{number}"), run: RunId(number), at: Timestamp::UNIX_EPOCH },
+    ];
+    store.commit(&changes).await.unwrap();
+}
+
+/// Not a test of its own: the process that [`nothing_acknowledged_is_lost_by_kill`] kills.
+#[tokio::test]
+async fn writer_process() {
+    let Ok(directory) = std::env::var(WRITER) else { return };
+    let store = open(Path::new(&directory));
+    let mut number = store.load().unwrap().last_run;
+    loop {
+        number += 1;
+        count(&store, number).await;
+        store.append_journal(JobId(7), number, format!("entry {number}").as_bytes()).await.unwrap();
+        let mut output = std::io::stdout();
+        writeln!(output, "durable {number}").unwrap();
+        output.flush().unwrap();
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    for round in 0..20_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["store::writer_process", "--exact", "--nocapture", "--test-threads=1"])
+            .env(WRITER, directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let durable =
+            lines.filter_map(|line| line.split_once("durable ").and_then(|(_, text)| text.parse::<u64>().ok()));
+        let mut seen = 0;
+        let wanted = 1 + usize::try_from(round * 7 % 40).unwrap();
+        for number in durable {
+            assert_eq!(number, last + 1, "a number was repeated or left out");
+            last = number;
+            seen += 1;
+            if seen == wanted {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(seen >= wanted, "the writer ended by itself");
+        let store = open(directory.path());
+        let records = store.load().unwrap();
+        // One more may be durable than was said.
+        assert!((last..=last + 1).contains(&records.last_run), "{} after {last}", records.last_run);
+        assert_eq!(records.deliveries.len() as u64, records.last_run, "half of a transaction is there");
+        assert!(store.journal(JobId(7)).unwrap().len() as u64 >= last);
+        last = records.last_run;
+    }
+    println!("killed 20 times, {last} transactions, none lost");
+}
+
+#[test]
+fn a_second_owner_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = open(directory.path());
+    let error = Store::open(directory.path()).unwrap_err();
+    assert!(matches!(&error, StoreError::InUse { process: Some(id), .. } if *id == std::process::id()), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_moved_aside_and_the_last_export_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = open(directory.path());
+        count(&store, 41).await;
+        store.back_up(Timestamp::UNIX_EPOCH).unwrap();
+        count(&store, 42).await;
+    }
+    let file = directory.path().join("db").join("db");
+    let length = usize::try_from(std::fs::metadata(&file).unwrap().len()).unwrap();
+    std::fs::write(&file, vec![0xA5; length]).unwrap();
+    std::fs::write(directory.path().join("db").join("conf"), b"nonsense").unwrap();
+    let (store, recovery) = Store::open(directory.path()).unwrap();
+    let recovery = recovery.expect("the damage is noticed");
+    assert!(recovery.imported.is_some() && recovery.moved_to.join("db").exists(), "{recovery}");
+    let records = store.load().unwrap();
+    assert_eq!(records.deliveries.len(), 1);
+    assert!(records.last_run > 42 && records.last_job > 42, "ids of after the export come again");
+}
+
+#[tokio::test]
+async fn an_export_carries_everything() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(from.path());
+    count(&store, 5).await;
+    let large: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
+    store.put("space", "large", &large).await.unwrap();
+    store.put("space", "lost", b"x").await.unwrap();
+    store.delete("space", "lost").await.unwrap();
+    let path = from.path().join("all.ndjson");
+    let exported = store.export(Timestamp::UNIX_EPOCH, &path).unwrap();
+    let other = open(to.path());
+    assert_eq!(other.import(&path).unwrap(), exported);
+    assert_eq!(other.scan("space", "").unwrap(), [("large".to_owned(), large)]);
+    assert_eq!(other.load().unwrap().last_run, 5);
+    std::fs::write(&path, "{\"towline_export\":2,\"at\":\"2026-01-01T00:00:00Z\"}\n").unwrap();
+    assert!(other.import(&path).unwrap_err().to_string().contains("newer towline"));
+}
+
+#[tokio::test]
+async fn a_delivery_is_accepted_once_and_open_until_handled() {
+    let store = Store::temporary().unwrap();
+    let delivery = |id: &str| DeliveryRecord {
+        number: 0,
+        id: id.to_owned(),
+        source: "github/o/r".to_owned(),
+        event: "push".to_owned(),
+        received_at: Timestamp::UNIX_EPOCH,
+        headers: std::collections::BTreeMap::new(),
+        body: serde_json::json!({"large": "x".repeat(50_000)}),
+        state: DeliveryState::Accepted,
+        replay_of: None,
+    };
+    assert_eq!(store.accept(delivery("a")).await.unwrap(), (1, None));
+    assert_eq!(store.accept(delivery("b")).await.unwrap(), (2, None));
+    let (number, before) = store.accept(delivery("a")).await.unwrap();
+    assert_eq!((number, before.map(|before| before.number)), (1, Some(1)));
+    let handled = DeliveryState::Handled { runs: vec![RunId(9)], note: String::new() };
+    store.conclude_delivery(1, handled.clone()).await.unwrap();
+    let open: Vec<u64> = store.open_deliveries().unwrap().iter().map(|delivery| delivery.number).collect();
+    assert_eq!(open, [2]);
+    assert_eq!(store.delivery(1).unwrap().unwrap().state, handled);
+}
+
+#[test]
+fn a_packed_log_reads_the_same_from_anywhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let logs = store.logs();
+    let log = LogId { run: RunId(3), attempt: 1, job: JobId(4) };
+    assert!(logs.read(log, 0, 10).unwrap().is_empty());
+    let text: Vec<u8> = (0..200_000).flat_map(|line| format!("line number {line}\n").into_bytes()).collect();
+    std::fs::create_dir_all(logs.path(log).parent().unwrap()).unwrap();
+    std::fs::write(logs.path(log), &text).unwrap();
+    for packed in [false, true] {
+        if packed {
+            logs.pack(log).unwrap();
+            assert!(!logs.path(log).exists());
+        }
+        assert_eq!(logs.length(log).unwrap(), text.len() as u64);
+        for from in [0_usize, 1, 1 << 20, (1 << 20) + 1, 2_345_678, text.len() - 5, text.len()] {
+            let end = text.len().min(from + 3_000_000);
+            assert!(logs.read(log, from as u64, 3_000_000).unwrap() == text[from..end], "from {from}, packed {packed}");
+        }
+        for line in [0_u64, 1, 77_777, 199_999] {
+            let at = logs.line_offset(log, line).unwrap();
+            let wanted = format!("line number {line}\n");
+            assert_eq!(logs.read(log, at, wanted.len() as u64).unwrap(), wanted.as_bytes());
+        }
+        assert_eq!(logs.line_offset(log, 500_000).unwrap(), text.len() as u64);
+    }
+    logs.remove_run(RunId(3)).unwrap();
+    assert!(logs.read(log, 0, 10).unwrap().is_empty());
+}

@@ -6,10 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
-use super::codec::{decode, encode};
+use super::codec::{VERSION, decode, encode};
 use super::export;
 use super::records::{COUNTERS, Counters};
 use super::trees::{NAMES, Name, Trees, Write};
+
+/// Written into every database, and beside it as a file of the same name: a database without it that stands beside the
+/// file has lost everything, which sled itself takes for a new one.
+const FORMAT: &str = "format";
 
 /// Added to the last known ids after an older export was imported: ids given out since must not come again.
 const RUN_GAP: u64 = 1_000;
@@ -62,13 +66,16 @@ pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
 /// Opens `directory/db`.
 pub(super) fn open(directory: &Path) -> Result<(Trees, Option<Recovery>), StoreError> {
     let path = directory.join("db");
-    let reason = match try_open(&path) {
-        Ok(trees) => return Ok((trees, None)),
+    let reason = match try_open(&path).and_then(|trees| not_emptied(directory, trees)) {
+        Ok(trees) => {
+            mark(directory, &trees)?;
+            return Ok((trees, None));
+        }
         Err(reason) => reason,
     };
     // A snapshot that was being written when the machine stopped may be all that is wrong.
     if drop_unfinished_snapshots(&path)
-        && let Ok(trees) = try_open(&path)
+        && let Ok(trees) = try_open(&path).and_then(|trees| not_emptied(directory, trees))
     {
         log::warn!("the database opened only after its unfinished snapshot was set aside: {reason}");
         return Ok((trees, None));
@@ -94,6 +101,7 @@ pub(super) fn open(directory: &Path) -> Result<(Trees, Option<Recovery>), StoreE
         }
     }
     skip_ids(&trees, directory)?;
+    trees.apply(vec![Write::put(Name::Meta, FORMAT.as_bytes().to_vec(), encode(&VERSION))])?;
     trees.flush()?;
     log::error!("{recovery}");
     Ok((trees, Some(recovery)))
@@ -126,6 +134,27 @@ fn check(trees: &Trees) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn not_emptied(directory: &Path, trees: Trees) -> Result<Trees, String> {
+    let marked = trees.get(Name::Meta, FORMAT.as_bytes()).map_err(|error| error.to_string())?.is_some();
+    if !marked && directory.join(FORMAT).exists() {
+        return Err("it is empty although it was used before".to_owned());
+    }
+    Ok(trees)
+}
+
+/// Marks a new database, first inside and then beside it.
+fn mark(directory: &Path, trees: &Trees) -> Result<(), StoreError> {
+    let fail = |source| StoreError::Open { directory: directory.to_owned(), source };
+    if directory.join(FORMAT).exists() {
+        return Ok(());
+    }
+    trees.apply(vec![Write::put(Name::Meta, FORMAT.as_bytes().to_vec(), encode(&VERSION))])?;
+    trees.flush()?;
+    File::open(directory.join("db").join("db")).and_then(|file| file.sync_all()).map_err(fail)?;
+    let mut file = File::create(directory.join(FORMAT)).map_err(fail)?;
+    file.write_all(format!("{VERSION}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
 }
 
 fn drop_unfinished_snapshots(path: &Path) -> bool {
