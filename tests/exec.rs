@@ -13,7 +13,10 @@ use crate::support::{conformance, towline};
 const OFFERED: &[&str] = &["bash", "sh", "python", "root", "checkout", "self-hosted"];
 
 /// Known answers that are wrong for us, with the reason.
-const SKIPPED: &[(&str, &str)] = &[];
+const SKIPPED: &[(&str, &str)] = &[(
+    "uses-workflow-local",
+    "it passes a secret that the called file does not declare; GitHub's own parser refuses that (R2)",
+)];
 
 #[test]
 fn known_answers_of_other_runners_hold_on_this_machine() {
@@ -199,4 +202,113 @@ fn init(directory: &Path) {
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     git(&["commit", "-q", "--allow-empty", "-m", "Test repository"]);
+}
+
+/// A copy of the sample project with the samples as its workflows, as `init --sample` would lay them out.
+fn sample_project() -> tempfile::TempDir {
+    let work = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    copy(&root.join("tests/samples/todo-app"), &work.path().join("repo"));
+    copy(&root.join("workflows"), &work.path().join("repo/.github/workflows"));
+    init(&work.path().join("repo"));
+    work
+}
+
+fn run_sample(work: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = towline();
+    command.current_dir(work.join("repo")).env("HOME", work).arg("exec").args(arguments);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn sample_node_ci_passes() {
+    let work = sample_project();
+    let (code, said) = run_sample(work.path(), &["node-ci", "--event", "push"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn sample_python_ci_passes() {
+    let work = sample_project();
+    let (code, said) = run_sample(work.path(), &["python-ci", "--event", "push"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn sample_deploy_goes_live_and_goes_back_when_it_is_not_healthy() {
+    if Command::new("rsync").arg("--version").output().is_err() {
+        println!("skipped: rsync is not installed");
+        return;
+    }
+    let work = sample_project();
+    let apps = work.path().join("apps");
+    let variables = |health: &str| {
+        vec![
+            "deploy".to_owned(),
+            format!("--var=APPS={}", apps.display()),
+            "--var=START=true".to_owned(),
+            format!("--var=HEALTH={health}"),
+            "--var=ATTEMPTS=2".to_owned(),
+            "--var=PAUSE=0".to_owned(),
+        ]
+    };
+    let run =
+        |arguments: Vec<String>| run_sample(work.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let (code, said) = run(variables("test -f package.json"));
+    assert_eq!(code, Some(0), "{said}");
+    let app = apps.join("todo-app");
+    let first = std::fs::read_to_string(app.join("REVISION")).unwrap();
+    assert_eq!(std::fs::read_to_string(apps.join(".state/todo-app/last-good")).unwrap(), first);
+    // What only the server has stays where it is.
+    std::fs::write(app.join(".env"), "KEY=1\n").unwrap();
+    std::fs::write(work.path().join("repo/broken"), "x").unwrap();
+    let directory = work.path().join("repo");
+    let commit = Command::new("git")
+        .current_dir(&directory)
+        .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-qam", "Break it"])
+        .args(["--allow-empty"])
+        .status()
+        .unwrap();
+    assert!(commit.success());
+    let (code, said) = run(variables("test ! -f broken"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("going back to"), "{said}");
+    assert_eq!(std::fs::read_to_string(app.join("REVISION")).unwrap(), first, "{said}");
+    assert!(!app.join("broken").exists() && app.join(".env").exists(), "{said}");
+}
+
+#[test]
+fn sample_nightly_speaks_up_when_something_is_wrong() {
+    let work = sample_project();
+    let state = format!("--var=NIGHTLY_STATE={}", work.path().join("nightly").display());
+    let (code, said) = run_sample(work.path(), &["nightly", "--event", "schedule", &state, "--var=SMOKE=true"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run_sample(work.path(), &["nightly", "--event", "schedule", &state, "--var=SMOKE=false"]);
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[test]
+fn a_refused_workflow_names_the_place_and_the_mend() {
+    let work = tempfile::tempdir().unwrap();
+    std::fs::write(work.path().join("w.yml"), "on: push\njobs:\n  a:\n    runs-on: x\n    stesp: []\n").unwrap();
+    init(work.path());
+    let output = towline().current_dir(work.path()).args(["exec", "w.yml"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("w.yml:5") && said.contains("steps"), "{said}");
+}
+
+#[test]
+fn a_missing_host_names_itself() {
+    let work = tempfile::tempdir().unwrap();
+    std::fs::write(work.path().join("w.yml"), "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{run: 'true'}]\n")
+        .unwrap();
+    init(work.path());
+    let port = sshd::free_port();
+    let host = format!("ci@127.0.0.1:{port}");
+    let output = towline().current_dir(work.path()).args(["exec", "w.yml", "--host", &host]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("127.0.0.1"), "{said}");
 }

@@ -111,7 +111,7 @@ impl Hosts {
                 // A channel that was closed before a word was said: seen when its number was another's a moment ago. Opening is
                 // repeatable, and a link that is really gone shows at the next attempt.
                 Err(OpenError::Transport(TransportError::Interrupted { .. })) if attempt < OPEN_ATTEMPTS => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 result => return result,
             }

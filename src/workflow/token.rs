@@ -35,7 +35,15 @@ impl Token {
             Self::String(text) => Value::string(text.as_str()),
             Self::Expression(expression) => expression.evaluate(scope)?,
             Self::Sequence(items) => {
-                Value::array(items.iter().map(|item| item.evaluate(scope)).collect::<Result<_, _>>()?)
+                let mut values = Vec::with_capacity(items.len());
+                for item in items {
+                    match (item, item.evaluate(scope)?) {
+                        // An expression that gives a sequence gives its items to the sequence around it.
+                        (Self::Expression(_), Value::Array(inner)) => values.extend(inner.iter().cloned()),
+                        (_, value) => values.push(value),
+                    }
+                }
+                Value::array(values)
             }
             Self::Mapping(pairs) => {
                 let mut object = Object::new();
@@ -134,6 +142,12 @@ mod tests {
             (expression("name"), Token::Bool(true)),
         ]);
         assert_eq!(evaluate(&token).unwrap(), r#"{"first":[1,3,null],"k":"v","n":3,"key":true}"#);
+    }
+
+    #[test]
+    fn sequences_of_expressions_join_the_sequence_around_them() {
+        let token = Token::Sequence(vec![expression("fromJSON('[1, [2]]')"), Token::Sequence(vec![expression("a.n")])]);
+        assert_eq!(evaluate(&token).unwrap(), "[1,[2],[3]]");
     }
 
     #[test]
