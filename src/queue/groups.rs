@@ -129,7 +129,7 @@ impl Groups {
                 self.groups.insert(key.clone(), Group { holder, pending: VecDeque::new() });
             }
             Some(group) if group.holder != holder && !group.pending.contains(&holder) => {
-                group.pending.push_back(holder)
+                group.pending.push_back(holder);
             }
             Some(_) => {}
         }

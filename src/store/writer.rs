@@ -183,7 +183,7 @@ impl State {
         if !self.durable {
             return Ok(());
         }
-        let result = self.trees.flush().and_then(|()| {
+        self.trees.flush().and_then(|()| {
             let file = match synced.take() {
                 Some(file) => file,
                 None => File::open(self.directory.join("db").join("db")).map_err(failed)?,
@@ -191,8 +191,7 @@ impl State {
             file.sync_data().map_err(failed)?;
             *synced = Some(file);
             Ok(())
-        });
-        result
+        })
     }
 
     fn check_space(&self) -> Result<(), StoreError> {
