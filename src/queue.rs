@@ -11,6 +11,8 @@ mod hosts;
 mod labels;
 mod reason;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use groups::device_host;
 pub use groups::{Claim, GroupKey, GroupPolicy, Groups, Holder, PENDING_LIMIT};

@@ -222,7 +222,7 @@ impl Engine {
                 if call {
                     turn.tell(run, RunInput::Admitted { job: Some(job) });
                 } else {
-                    self.wait_for_host(turn, job);
+                    self.enter_queue(turn, job);
                 }
             }
         }
@@ -299,7 +299,7 @@ impl Engine {
             return;
         }
         known.pending = Some(pending);
-        self.wait_for_protection(turn, job);
+        self.enter_protection(turn, job);
     }
 
     fn set_stage(&mut self, turn: &Turn, job: JobId, stage: Stage) {
@@ -312,7 +312,7 @@ impl Engine {
     }
 
     /// The first gate: the rules of the environment (G2).
-    fn wait_for_protection(&mut self, turn: &mut Turn, job: JobId) {
+    fn enter_protection(&mut self, turn: &mut Turn, job: JobId) {
         let Some(active) = self.jobs.get(&job) else { return };
         let Some(run) = self.runs.get(&active.run) else { return };
         let environment = active.pending.as_ref().and_then(|pending| pending.environment.as_ref());
@@ -330,7 +330,7 @@ impl Engine {
                     self.set_stage(turn, job, Stage::Held);
                     turn.tell(id, RunInput::Waiting { job, waiting: false });
                 }
-                self.wait_for_group(turn, job);
+                self.enter_group(turn, job);
             }
             Verdict::Forbidden(reason) => turn.tell(id, RunInput::Failed { job, reason }),
             Verdict::Wait { until, approval } => {
@@ -351,7 +351,7 @@ impl Engine {
     }
 
     /// The second gate: the job's own concurrency group.
-    fn wait_for_group(&mut self, turn: &mut Turn, job: JobId) {
+    fn enter_group(&mut self, turn: &mut Turn, job: JobId) {
         let Some(active) = self.jobs.get(&job) else { return };
         let id = active.run;
         let concurrency = active.pending.as_ref().and_then(|pending| pending.concurrency.clone());
@@ -363,11 +363,11 @@ impl Engine {
                 return;
             }
         }
-        self.wait_for_host(turn, job);
+        self.enter_queue(turn, job);
     }
 
     /// The third: the pause of its run. Then the queue.
-    fn wait_for_host(&mut self, turn: &mut Turn, job: JobId) {
+    fn enter_queue(&mut self, turn: &mut Turn, job: JobId) {
         let Some(active) = self.jobs.get(&job) else { return };
         let Some(run) = self.runs.get(&active.run) else { return };
         if run.record.paused {
@@ -447,7 +447,7 @@ impl Engine {
         for job in jobs {
             match self.jobs.get(&job).map(|active| &active.stage) {
                 Some(Stage::Queued) if paused && self.queue.withdraw(job) => self.set_stage(turn, job, Stage::Held),
-                Some(Stage::Held) if !paused => self.wait_for_host(turn, job),
+                Some(Stage::Held) if !paused => self.enter_queue(turn, job),
                 _ => {}
             }
         }
@@ -618,7 +618,7 @@ impl Engine {
         turn.dirty_runs.insert(id);
         for job in jobs {
             if approved {
-                self.wait_for_protection(turn, job);
+                self.enter_protection(turn, job);
             } else {
                 turn.tell(id, RunInput::Failed { job, reason: refusal.clone() });
             }
@@ -635,7 +635,7 @@ impl Engine {
             .collect();
         jobs.sort_unstable();
         for (_, job) in jobs {
-            self.wait_for_protection(turn, job);
+            self.enter_protection(turn, job);
         }
     }
 
@@ -660,7 +660,7 @@ impl Engine {
                     let reason = "nobody approved it in time".to_owned();
                     turn.tell(active.run, RunInput::Failed { job: *job, reason });
                 } else {
-                    self.wait_for_protection(turn, *job);
+                    self.enter_protection(turn, *job);
                 }
             }
             Timer::QueueLimit(job) => {

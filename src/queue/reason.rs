@@ -36,7 +36,8 @@ impl Reason {
             Obstacle::HostsLost { .. } => "add another host with the same labels, or cancel and re-run".to_owned(),
             Obstacle::HostsBusy { ahead: 0, .. } => "it is next: it starts when one of these ends a job".to_owned(),
             Obstacle::HostsBusy { ahead, .. } => {
-                format!("it starts when {ahead} {} before it have started", if *ahead == 1 { "job" } else { "jobs" })
+                let (jobs, have) = if *ahead == 1 { ("job", "has") } else { ("jobs", "have") };
+                format!("it starts after the {ahead} {jobs} before it {have} started")
             }
             Obstacle::TooHeavy { weight, .. } => format!("give a matching host at least {weight} slots"),
             Obstacle::LabelLimit { label, .. } => {

@@ -426,7 +426,7 @@ impl Queue {
         let repository = self.waiting[&job].repository.as_str();
         let fits = |host: &&Host| {
             host.free() >= shape.key.weight
-                && host.reserved.is_none_or(|reserved| reserved == job)
+                && host.reserved.is_none_or(|kept| self.same_shape(kept, job))
                 && host.label_at_limit(&shape.key.labels).is_none()
         };
         // Walk the smaller of the two sets.
@@ -445,8 +445,17 @@ impl Queue {
             .map(|host| host.facts.name.clone())
     }
 
+    /// A host is kept for a kind of job: whichever is first when it becomes free.
+    fn same_shape(&self, one: JobId, other: JobId) -> bool {
+        let shape = |job| self.waiting.get(&job).map(|waiting| waiting.shape);
+        one == other || shape(one).is_some() && shape(one) == shape(other)
+    }
+
     fn start(&mut self, job: JobId, name: &HostName) {
         let waiting = self.take(job).expect("only waiting jobs are started");
+        if let Some(kept) = self.hosts.get_mut(name).and_then(|host| host.reserved.take()) {
+            self.reservations.remove(&kept);
+        }
         self.turn = self.turn.max(waiting.turn.fair);
         let key = &self.shapes[waiting.shape].as_ref().map(|shape| shape.key.clone());
         let (weight, labels) = key.as_ref().map_or((1, Labels::default()), |key| (key.weight, key.labels.clone()));
@@ -462,7 +471,7 @@ impl Queue {
 
     /// Keeps one host free for a job of several slots, so that small jobs cannot starve it.
     fn reserve(&mut self, shape: usize, job: JobId) {
-        if self.reservations.contains_key(&job) {
+        if self.reservations.keys().any(|kept| self.same_shape(*kept, job)) {
             return;
         }
         let Some(shape) = self.shapes[shape].as_ref() else { return };
@@ -560,7 +569,7 @@ impl Queue {
                 HostState::Up => {
                     if let Some(label) = host.label_at_limit(&shape.key.labels) {
                         reasons.push(Obstacle::LabelLimit { host: name, label: label.to_owned() });
-                    } else if let Some(other) = host.reserved.filter(|reserved| *reserved != job) {
+                    } else if let Some(other) = host.reserved.filter(|kept| !self.same_shape(*kept, job)) {
                         reasons.push(Obstacle::HostReserved { host: name, job: other });
                     }
                 }
