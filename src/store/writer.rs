@@ -186,9 +186,9 @@ impl State {
         self.trees.flush().and_then(|()| {
             let file = match synced.take() {
                 Some(file) => file,
-                None => File::open(self.directory.join("db").join("db")).map_err(failed)?,
+                None => File::open(self.directory.join("db").join("db")).map_err(|error| failed(&error))?,
             };
-            file.sync_data().map_err(failed)?;
+            file.sync_data().map_err(|error| failed(&error))?;
             *synced = Some(file);
             Ok(())
         })
@@ -205,6 +205,6 @@ impl State {
     }
 }
 
-fn failed(error: std::io::Error) -> StoreError {
+fn failed(error: &std::io::Error) -> StoreError {
     StoreError::Write(error.to_string())
 }
