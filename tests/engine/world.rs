@@ -528,7 +528,7 @@ impl World {
         if begun > losses {
             panic!("job {job} runs somewhere and was given to {}", HOSTS[host].0);
         }
-        let lost_here = begun > 0 && self.processes.get(&job).is_none() && self.lost_on(job, host);
+        let lost_here = begun > 0 && !self.processes.contains_key(&job) && self.lost_on(job, host);
         if lost_here {
             // Attached to after its host died: it cannot go on here.
             return self.finished(job, host, Conclusion::Failure, true);
