@@ -2,7 +2,6 @@
 //!
 //! A plain program, because a durable commit is measured with many senders at once and over seconds.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 
 use std::collections::BTreeMap;

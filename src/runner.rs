@@ -1,6 +1,6 @@
 //! One order on one host: workspace, steps, actions, outputs, resumption.
 //!
-//! A job is a plain program over its steps ([`job`]); what it learns from outside is answered from a [`journal`] after
+//! A job is a plain program over its steps (`job`); what it learns from outside is answered from a `journal` after
 //! a restart, so a job goes on where it was. The runner knows nothing of queues, runs or pages: it is given an order,
 //! says what happens in reports, and returns how the job ended.
 

@@ -31,7 +31,7 @@ enum Command {
     },
     /// Connects and says what a host can run, and what stands in the way.
     Check {
-        /// Names of configured hosts, or USER@ADDRESS[:PORT]. All configured hosts when absent.
+        /// Names of configured hosts, or `USER@ADDRESS[:PORT]`. All configured hosts when absent.
         #[arg(value_name = "HOST")]
         hosts: Vec<String>,
         /// Print JSON.
@@ -49,7 +49,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Add {
-    /// [USER@]ADDRESS[:PORT], or a name of ~/.ssh/config.
+    /// `[USER@]ADDRESS[:PORT]`, or a name of ~/.ssh/config.
     destination: String,
     /// The name in `runs-on` and in lists; the address up to its first dot when absent.
     #[arg(long)]
@@ -66,7 +66,7 @@ struct Add {
     /// A private key to log in with; may be given several times.
     #[arg(long, value_name = "FILE")]
     identity: Vec<PathBuf>,
-    /// A server to go through: [USER@]ADDRESS[:PORT].
+    /// A server to go through: `[USER@]ADDRESS[:PORT]`.
     #[arg(long, value_name = "HOP")]
     jump: Vec<String>,
     /// Where everything lives on the host.
