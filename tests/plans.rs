@@ -32,6 +32,7 @@ fn all_cases(suite: &str, cases: &[Json], mut case: impl FnMut(&Json) -> Result<
 }
 
 /// A difference as a sentence, unless the two are equal.
+#[expect(clippy::needless_pass_by_value, reason = "literals and options read better without a reference")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: T, theirs: T) -> Result<(), String> {
     if ours == theirs { Ok(()) } else { Err(format!("{what} is {ours:?}, expected {theirs:?}")) }
 }

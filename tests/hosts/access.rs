@@ -88,7 +88,7 @@ fn host_certificates_are_checked() {
         match (probe(ssh), refusal) {
             (Ok(()), None) => {}
             (Err(TransportError::HostKey { reason, .. }), Some(expected)) => {
-                assert!(reason.contains(expected), "{reason}")
+                assert!(reason.contains(expected), "{reason}");
             }
             (result, _) => panic!("{options:?}: {result:?}"),
         }

@@ -269,7 +269,7 @@ async fn logs_stream_from_any_byte_and_come_as_zip() {
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))
         .filter(|data| *data != "end")
-        .map(|data| format!("{}\n", data))
+        .map(|data| format!("{data}\n"))
         .collect();
     assert_eq!(text, String::from_utf8_lossy(&all[100..]));
     let ranged = daemon.ask(Method::GET, &path, &[headers[0], ("range", "bytes=10-")], "").await;

@@ -30,11 +30,14 @@ struct Seen {
     body: Json,
 }
 
+/// A status and headers.
+type Mood = (u16, Vec<(&'static str, String)>);
+
 #[derive(Clone, Default)]
 struct Forge {
     seen: Arc<Mutex<Vec<Seen>>>,
     /// What to answer next instead of success.
-    moods: Arc<Mutex<VecDeque<(u16, Vec<(&'static str, String)>)>>>,
+    moods: Arc<Mutex<VecDeque<Mood>>>,
 }
 
 impl Forge {
