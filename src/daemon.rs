@@ -125,6 +125,14 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
 
     let bound = bind(&config, &paths, &clock, systemd)?;
     let addresses = bound.addresses();
+    // Links name the ports that the system chose.
+    let tcp = addresses.iter().filter_map(|address| match address {
+        server::Address::Http(address) | server::Address::Https(address) => Some(*address),
+        server::Address::Unix(_) => None,
+    });
+    let mut served = config.clone();
+    served.server.listen = tcp.collect();
+    inventory.reload(served);
     let mode = if open_on_loopback { auth::Mode::OpenOnLoopback } else { auth::Mode::Tokens };
     let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?;
     let app = App::new(

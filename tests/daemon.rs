@@ -239,6 +239,7 @@ fn the_demo_runs_to_its_end() {
     let output = towline().args(["demo", "--once"]).env("HOME", home.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+    assert!(!said.contains("127.0.0.1:0/"), "{said}");
     for text in ["astraeus", "selene", "remote:", "/actions/runs/1", "Deploy", "success in"] {
         assert!(said.contains(text), "no '{text}' in:\n{said}");
     }
