@@ -47,6 +47,7 @@ async fn writer_process() {
 fn nothing_acknowledged_is_lost_by_kill() {
     let directory = tempfile::tempdir().unwrap();
     let mut last = 0;
+    let mut said = 0;
     for round in 0..20_u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["store::writer_process", "--exact", "--nocapture", "--test-threads=1"])
@@ -64,6 +65,7 @@ fn nothing_acknowledged_is_lost_by_kill() {
             assert_eq!(number, last + 1, "a number was repeated or left out");
             last = number;
             seen += 1;
+            said += 1;
             if seen == wanted {
                 child.kill().unwrap();
             }
@@ -75,7 +77,8 @@ fn nothing_acknowledged_is_lost_by_kill() {
         // One more may be durable than was said.
         assert!((last..=last + 1).contains(&records.last_run), "{} after {last}", records.last_run);
         assert_eq!(records.deliveries.len() as u64, records.last_run, "half of a transaction is there");
-        assert!(store.journal(JobId(7)).unwrap().len() as u64 >= last);
+        // A number that was durable but never said may have no entry.
+        assert!(store.journal(JobId(7)).unwrap().len() >= said, "an entry that was said to be durable is gone");
         last = records.last_run;
     }
     println!("killed 20 times, {last} transactions, none lost");
