@@ -107,7 +107,7 @@ fn pick(document: &Document, tree: &Value, selections: &[Selection], errors: &mu
         }
         Value::Object(fields) if !selections.is_empty() => {
             let mut picked = Map::new();
-            collect(document, fields, selections, errors, depth, &mut picked);
+            collect(document, fields, selections, errors, (depth, &[]), &mut picked);
             Value::Object(picked)
         }
         other => other.clone(),
@@ -119,7 +119,7 @@ fn collect(
     fields: &Map<String, Value>,
     selections: &[Selection],
     errors: &mut Vec<Value>,
-    depth: usize,
+    (depth, open): (usize, &[&str]),
     picked: &mut Map<String, Value>,
 ) {
     if depth > DEPTH {
@@ -128,11 +128,15 @@ fn collect(
     for selection in selections {
         match selection {
             Selection::Spread(name) => {
-                if let Some(selections) = document.fragments.get(name) {
-                    collect(document, fields, selections, errors, depth + 1, picked);
+                // A fragment that holds itself adds nothing the second time, and twice itself would never end.
+                if let Some(selections) = document.fragments.get(name)
+                    && !open.contains(&name.as_str())
+                {
+                    let within: Vec<&str> = open.iter().copied().chain([name.as_str()]).collect();
+                    collect(document, fields, selections, errors, (depth + 1, &within), picked);
                 }
             }
-            Selection::Inline(selections) => collect(document, fields, selections, errors, depth + 1, picked),
+            Selection::Inline(selections) => collect(document, fields, selections, errors, (depth + 1, open), picked),
             Selection::Field(field) if field.name == "__typename" => {
                 picked.insert(field.answer.clone(), "Object".into());
             }
