@@ -204,7 +204,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let router = server::router(&app)
         .merge(services.map(|address| address.services.router()).unwrap_or_default())
         .merge(webhook::router(triggers.clone()))
-        .merge(webhook::socket_router(triggers.clone(), Some(follow)));
+        .merge(webhook::socket_router(triggers.clone(), Some(follow)).layer(axum::middleware::from_fn(local_only)));
     tracker.spawn(bound.serve(router, stop.clone()));
 
     let taken_up = triggers.resume()?;
@@ -367,6 +367,15 @@ async fn sweep_services(services: Services, stop: CancellationToken) {
         if let Ok(Err(error)) = result {
             log::warn!("expired artifacts and caches stay: {error}");
         }
+    }
+}
+
+/// Lets only the unix socket through: who may open it is a user of this machine. For the network there is no such route.
+async fn local_only(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    match request.extensions().get::<server::Peer>().map(|peer| &peer.origin) {
+        Some(server::Origin::Local { .. }) => next.run(request).await,
+        Some(server::Origin::Network(_)) | None => http::StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -225,6 +225,21 @@ fn kill_9_at_random_moments_loses_and_repeats_nothing() {
     }
 }
 
+/// Only git's hook on this machine may tell of a push: over the network the route is not there.
+#[test]
+fn nobody_tells_of_a_push_over_the_network() {
+    let lab = Lab::new("");
+    lab.push("local/quiet", "on: workflow_dispatch\njobs:\n  a:\n    runs-on: x\n    steps: [{run: 'true'}]\n");
+    let body = "{}";
+    let mut stream = TcpStream::connect(&lab.address).unwrap();
+    let head =
+        format!("POST /api/v3/towline/push HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\n", lab.address);
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.lines().next().unwrap_or_default().contains(" 404 "), "{answer}");
+}
+
 #[test]
 fn a_workflow_that_github_refuses_fails_at_startup() {
     let lab = Lab::new("");
