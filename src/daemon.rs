@@ -135,13 +135,14 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     inventory.reload(served);
     let mode = if open_on_loopback { auth::Mode::OpenOnLoopback } else { auth::Mode::Tokens };
     let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?;
-    let app = App::new(
-        store.clone(),
-        engine.clone(),
-        outside::outside(triggers.clone(), inventory.clone()),
+    let app = App::new(server::AppParts {
+        store: store.clone(),
+        engine: engine.clone(),
+        vault: vault.clone(),
+        outside: outside::outside(triggers.clone(), inventory.clone()),
         auth,
-        clock.clone(),
-        server::Settings {
+        clock: clock.clone(),
+        settings: server::Settings {
             public_url: config.server.url.clone(),
             open_metrics: config.server.open_metrics,
             trusted_proxies: config
@@ -151,8 +152,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
                 .filter_map(|ip| ip.to_string().parse().ok())
                 .collect(),
         },
-        stop.clone(),
-    );
+        stop: stop.clone(),
+    });
 
     let task = parts.task;
     let failed = stop.clone();
@@ -162,7 +163,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             failed.cancel();
         }
     });
-    tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone()));
+    tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone()));
     tracker.spawn(take_reports(reports, engine.clone()));
     tracker.spawn(start_runs(starts, engine.clone()));
 
@@ -390,9 +391,15 @@ fn find_repository(inventory: Inventory) -> crate::runner::FindRepository {
 }
 
 /// Gives the engine's assignments to the executor.
-async fn hand_out(mut assignments: mpsc::Receiver<drive::Assignment>, executor: Executor, engine: Handle) {
+async fn hand_out(
+    mut assignments: mpsc::Receiver<drive::Assignment>,
+    executor: Executor,
+    engine: Handle,
+    vault: Vault,
+) {
     while let Some(assignment) = assignments.recv().await {
         let drive::Assignment { job, host, order, start, cancel } = assignment;
+        let order = jobs::let_through(&vault, order);
         let word = if start == StartKind::Attach { "picked up" } else { "started" };
         match executor.start(&host, order, cancel) {
             Ok(()) => log::info!(job = job.0, host:% = host; "job {job} {word} on {host}"),

@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
-pub use app::{App, Settings};
+pub use app::{App, AppParts, Settings};
 pub use format::size;
 pub use listen::{Address, Endpoint, Limits};
 pub use peer::{Network, Origin, Peer};

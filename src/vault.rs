@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-pub use key::{MasterKey, open_keys};
+pub use key::{MasterKey, is_credential, open_keys};
 
 use crate::id::RepositoryName;
 use crate::store::{Store, StoreError};
@@ -60,6 +60,17 @@ pub enum VaultError {
 pub enum Kind {
     Secret,
     Variable,
+}
+
+impl Kind {
+    /// The word in keys and messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Variable => "variable",
+        }
+    }
 }
 
 /// For whom a value is.
@@ -161,6 +172,23 @@ impl Vault {
             .collect()
     }
 
+    /// The environments of a repository that have secrets or variables, in lower case and in order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn environments(&self, repository: &RepositoryName) -> Result<Vec<String>, VaultError> {
+        let mut names = Vec::new();
+        for kind in [Kind::Secret, Kind::Variable] {
+            let prefix = format!("{}:environment:{}:", kind.word(), owned(repository));
+            for (full, _) in self.store.sealed(&prefix)? {
+                names.extend(full[prefix.len()..].split_once(':').map(|(name, _)| name.to_owned()));
+            }
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// All secrets that a job may read (G3). Environment secrets only with an environment whose rules let it through.
     ///
     /// # Errors
@@ -233,10 +261,31 @@ impl Vault {
     /// # Errors
     /// A value cannot be opened, or the store cannot be written; everything stays as it was.
     pub async fn rotate(&self, key: MasterKey) -> Result<usize, VaultError> {
-        let ring = {
-            let current = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-            current.with_first(key)
-        };
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner).with_first(key);
+        self.reseal(ring).await
+    }
+
+    /// Seals everything again under the first of the known keys: after the credential of systemd was exchanged and the
+    /// old one is there as the old one.
+    ///
+    /// # Errors
+    /// As [`Vault::rotate`].
+    pub async fn reseal_all(&self) -> Result<usize, VaultError> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.reseal(ring).await
+    }
+
+    /// Whether something is sealed under another key than the first: then no further key may take its place.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn needs_old_key(&self) -> Result<bool, VaultError> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let old = |sealed: &[u8]| !ring.is_first(sealed);
+        Ok(self.store.sealed("")?.iter().any(|(_, sealed)| old(sealed)) || self.store.any_journal(old)?)
+    }
+
+    async fn reseal(&self, ring: Ring) -> Result<usize, VaultError> {
         let mut values = Vec::new();
         for (name, sealed) in self.store.sealed("")? {
             let bytes = ring.open(&name, &sealed)?;
@@ -264,17 +313,22 @@ fn checked_name(name: &str) -> Result<String, VaultError> {
 }
 
 /// Repositories and environments compare without case. `:` ends a name: neither can hold one.
+fn clean(name: &str) -> String {
+    name.to_lowercase().replace([':', '\0'], "_")
+}
+
+/// A repository of this machine has an owner too, whether or not it was named.
+fn owned(repository: &RepositoryName) -> String {
+    if repository.0.contains('/') { clean(&repository.0) } else { clean(&format!("local/{repository}")) }
+}
+
 fn prefix(kind: Kind, level: &Level) -> String {
-    let kind = match kind {
-        Kind::Secret => "secret",
-        Kind::Variable => "variable",
-    };
-    let clean = |name: &str| name.to_lowercase().replace([':', '\0'], "_");
+    let kind = kind.word();
     match level {
         Level::Global => format!("{kind}:global:"),
-        Level::Repository(repository) => format!("{kind}:repository:{}:", clean(&repository.0)),
+        Level::Repository(repository) => format!("{kind}:repository:{}:", owned(repository)),
         Level::Environment(repository, environment) => {
-            format!("{kind}:environment:{}:{}:", clean(&repository.0), clean(environment))
+            format!("{kind}:environment:{}:{}:", owned(repository), clean(environment))
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
+use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,10 @@ pub(super) struct Jobs {
 
 impl Surroundings for Jobs {
     fn secrets(&self, order: &Order) -> BTreeMap<String, SecretString> {
+        // A pull request from a fork gets none (T7).
+        if order.github.get("secret_source").and_then(Json::as_str) == Some("None") {
+            return BTreeMap::new();
+        }
         let environment = order.environment.as_ref().map(|environment| environment.name.as_str());
         match self.vault.secrets_for(&order.repository, environment) {
             Ok(secrets) => secrets,
@@ -66,6 +71,28 @@ impl Surroundings for Jobs {
     fn machine_env(&self, _: &Order) -> Vec<(String, String)> {
         Vec::new()
     }
+}
+
+/// An order as it goes to its host: with the variables of its environment, which are readable only now that the
+/// environment's rules let the job through (G3), and with debug logging if a secret or variable asks for it (H8).
+pub(super) fn let_through(vault: &Vault, mut order: Arc<Order>) -> Arc<Order> {
+    let environment = order.environment.as_ref().map(|environment| environment.name.as_str());
+    if environment.is_some() {
+        match vault.vars_for(&order.repository, environment) {
+            Ok(values) => {
+                Arc::make_mut(&mut order)
+                    .vars
+                    .extend(values.into_iter().map(|(name, value)| (name, Json::from(value))));
+            }
+            Err(error) => {
+                log::error!(job = order.job.0; "the variables of job {} cannot be read: {error}", order.job);
+            }
+        }
+    }
+    if order.vars.get("ACTIONS_STEP_DEBUG").and_then(Json::as_str) == Some("true") && !order.debug {
+        Arc::make_mut(&mut order).debug = true;
+    }
+    order
 }
 
 fn log_id(order: &Order) -> LogId {

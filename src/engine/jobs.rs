@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::input::{Answer, Effect};
 use super::protection::{self, Verdict};
 use super::record::{GroupClaim, Review};
-use super::state::{ActiveJob, Engine, Stage, Timer};
+use super::state::{ActiveJob, Engine, Stage, Timer, environment_key};
 use super::step::Turn;
 use crate::id::{HostName, JobId, RunId};
 use crate::queue::{Claim, GroupKey, GroupPolicy, Holder, Request, device_host};
@@ -319,7 +319,7 @@ impl Engine {
         let was_protected = matches!(active.stage, Stage::Protected { .. });
         let id = active.run;
         let rules = environment.and_then(|name| {
-            self.environments.get(&(run.record.repository.clone(), name.to_lowercase())).map(|rules| (name, rules))
+            self.environments.get(&environment_key(&run.record.repository, name)).map(|rules| (name, rules))
         });
         let verdict = rules.map_or(Verdict::Free, |(name, rules)| {
             protection::judge(turn.now, name, rules, &run.record, active.queued_at)
@@ -584,7 +584,7 @@ impl Engine {
             turn.answer = Answer::Unknown(format!("run {id} is not running or waiting"));
             return;
         };
-        let rules = self.environments.get(&(active.record.repository.clone(), environment.to_lowercase()));
+        let rules = self.environments.get(&environment_key(&active.record.repository, environment));
         if let Some(rules) = rules
             && !bypass
             && let Err(reason) = protection::may_review(rules, &reviewer, &active.record.triggering_actor)

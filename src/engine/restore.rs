@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::input::{Effect, Settings};
 use super::record::{Change, GroupClaim, JobRecord, Records, StoredRun};
-use super::state::{ActiveJob, ActiveRun, Engine, HostMemory, Stage, Timer};
+use super::state::{ActiveJob, ActiveRun, Engine, HostMemory, Stage, Timer, environment_key};
 use super::step::Turn;
 use crate::id::JobId;
 use crate::queue::{Groups, LabelMap, Queue};
@@ -55,7 +55,7 @@ impl Engine {
             engine.deliveries.insert(key, (run, at));
         }
         for (repository, name, rules) in records.environments {
-            engine.environments.insert((repository, name.to_lowercase()), rules);
+            engine.environments.insert(environment_key(&repository, &name), rules);
         }
         let before = engine.before();
         let mut turn = Turn::new(now);

@@ -35,6 +35,11 @@ pub struct Engine {
     pub(super) timer: Option<Timestamp>,
 }
 
+/// The key of an environment: neither name has a case.
+pub(super) fn environment_key(repository: &RepositoryName, name: &str) -> (RepositoryName, String) {
+    (RepositoryName(repository.0.to_lowercase()), name.to_lowercase())
+}
+
 /// A run that is not over.
 #[derive(Debug)]
 pub(super) struct ActiveRun {

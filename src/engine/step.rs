@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::input::{Answer, Effect, Input, Settings, Update};
 use super::record::{Change, HostRecord, JobRecord, RunRecord};
-use super::state::{ActiveJob, ActiveRun, Engine, HostMemory, Timer};
+use super::state::{ActiveJob, ActiveRun, Engine, HostMemory, Timer, environment_key};
 use crate::id::{HostName, JobId, RunId};
 use crate::queue::{HostFacts, LabelMap};
 use crate::run::report::Report;
@@ -124,7 +124,7 @@ impl Engine {
                 self.review(turn, run, &environment, approved, reviewer, bypass, comment);
             }
             Input::SetEnvironment { repository, name, rules } => {
-                let key = (repository.clone(), name.to_lowercase());
+                let key = environment_key(&repository, &name);
                 match &rules {
                     Some(rules) => self.environments.insert(key, rules.clone()),
                     None => self.environments.remove(&key),

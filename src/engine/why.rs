@@ -2,7 +2,7 @@
 
 use super::input::Settings;
 use super::record::RunRecord;
-use super::state::{Engine, Stage};
+use super::state::{Engine, Stage, environment_key};
 use crate::id::{HostName, JobId, RepositoryName, RunId};
 use crate::queue::{Capacity, GroupKey, Holder, HostFacts, Obstacle, Reason};
 use crate::run::Run;
@@ -35,7 +35,7 @@ impl Engine {
                 let reviewers = self
                     .runs
                     .get(&active.run)
-                    .and_then(|run| self.environments.get(&(run.record.repository.clone(), environment.to_lowercase())))
+                    .and_then(|run| self.environments.get(&environment_key(&run.record.repository, &environment)))
                     .map(|rules| rules.reviewers.clone())
                     .unwrap_or_default();
                 let approval = approval.then(|| Obstacle::Approval { environment: environment.clone(), reviewers });
@@ -131,7 +131,7 @@ impl Engine {
     /// The protection rules of an environment.
     #[must_use]
     pub fn environment(&self, repository: &RepositoryName, name: &str) -> Option<&super::record::EnvironmentRules> {
-        self.environments.get(&(repository.clone(), name.to_lowercase()))
+        self.environments.get(&environment_key(repository, name))
     }
 
     /// Every concurrency group that is held: key, holder, number waiting.

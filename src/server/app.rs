@@ -16,6 +16,7 @@ use crate::drive::{DriveError, Handle};
 use crate::engine::Answer;
 use crate::id::RepositoryName;
 use crate::store::{AuditRecord, Store, StoreError};
+use crate::vault::Vault;
 
 use super::auth::{Auth, Client, Refusal, Role, Via};
 use super::metrics::Metrics;
@@ -37,9 +38,22 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
+/// What an [`App`] is put together from.
+pub struct AppParts {
+    pub store: Store,
+    pub engine: Handle,
+    pub vault: Vault,
+    pub outside: Outside,
+    pub auth: Auth,
+    pub clock: Clock,
+    pub settings: Settings,
+    pub stop: CancellationToken,
+}
+
 /// The parts of an [`App`].
 pub struct Shared {
     pub(super) source: Source,
+    pub(super) vault: Vault,
     pub(super) auth: Auth,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
@@ -59,17 +73,10 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        store: Store,
-        engine: Handle,
-        outside: Outside,
-        auth: Auth,
-        clock: Clock,
-        settings: Settings,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(parts: AppParts) -> Self {
+        let AppParts { store, engine, vault, outside, auth, clock, settings, stop } = parts;
         let source = Source::new(store, engine, outside);
-        Self(Arc::new(Shared { source, auth, clock, settings, metrics: Metrics::default(), stop }))
+        Self(Arc::new(Shared { source, vault, auth, clock, settings, metrics: Metrics::default(), stop }))
     }
 
     /// The tokens, for commands that make and revoke them.

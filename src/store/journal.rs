@@ -39,4 +39,14 @@ impl Store {
         })?;
         Ok(entries)
     }
+
+    /// Whether any entry of any job is one that `wanted` says yes to.
+    pub(crate) fn any_journal(&self, wanted: impl Fn(&[u8]) -> bool) -> Result<bool, StoreError> {
+        let mut found = false;
+        scan_pieces(self.trees(), Name::Journal, &[], |_, value| {
+            found = wanted(&payload("journal entry", value)?);
+            Ok(!found)
+        })?;
+        Ok(found)
+    }
 }

@@ -221,6 +221,16 @@ fn stored_run(trees: &Trees, run: RunId) -> Result<Option<StoredRun>, StoreError
     Ok(Some(StoredRun { jobs: jobs(trees, run, record.attempt)?, record, spec, state }))
 }
 
+/// The environments of a repository with their rules.
+pub(super) fn environments(
+    trees: &Trees,
+    repository: &RepositoryName,
+) -> Result<Vec<(String, EnvironmentRules)>, StoreError> {
+    let records = trees.tree(Name::Environments).scan_prefix(repository_key(repository).bytes()).values();
+    let decoded = records.map(|item| decode::<Environment>("environment", &item?));
+    decoded.map(|item| item.map(|environment| (environment.name, environment.rules))).collect()
+}
+
 pub(super) fn jobs(trees: &Trees, run: RunId, attempt: u32) -> Result<Vec<JobRecord>, StoreError> {
     let mut jobs = Vec::new();
     scan_pieces(trees, Name::Jobs, &attempt_key(run, attempt), |_, value| {

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::codec::{Key, decode, get_pieces, number_at, short_at};
-use super::records::{attempt_key, job_key, jobs, repository_key};
+use super::records::{attempt_key, environments, job_key, jobs, repository_key};
 use super::trees::{Name, Trees};
 use super::{Store, StoreError};
+use crate::engine::record::EnvironmentRules;
 use crate::engine::{JobRecord, RunRecord};
 use crate::id::{JobId, RepositoryName, RunId};
 use crate::run::{Conclusion, RunSpec, RunState, RunStatus};
@@ -154,6 +155,14 @@ impl Store {
         let Some(at) = trees.get(Name::JobIndex, &Key::new().u64(job.0).bytes())? else { return Ok(None) };
         let key = job_key(RunId(number_at(&at, 0)), short_at(&at, 8), job);
         get_pieces(trees, Name::Jobs, &key)?.map(|value| decode("job", &value)).transpose()
+    }
+
+    /// The environments of a repository that have rules, in order.
+    ///
+    /// # Errors
+    /// The records cannot be read or understood.
+    pub fn environments(&self, repository: &RepositoryName) -> Result<Vec<(String, EnvironmentRules)>, StoreError> {
+        environments(self.trees(), repository)
     }
 
     /// The repositories that have had runs.

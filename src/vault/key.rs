@@ -101,6 +101,12 @@ impl MasterKey {
     }
 }
 
+/// Whether the key of this process is a credential of systemd: exchanged there, not here.
+#[must_use]
+pub fn is_credential(credentials: Option<&Path>) -> bool {
+    credentials.is_some_and(|directory| directory.join(CREDENTIAL).exists())
+}
+
 /// The keys of a state directory, the one to seal with first: the credential `towline-master-key`, else the file
 /// `master.key`, which is made on first use. Old keys still open what they sealed.
 ///

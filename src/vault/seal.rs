@@ -9,6 +9,7 @@ use super::key::{KEY_ID, MasterKey};
 const FORMAT: u8 = 1;
 
 /// The known keys; the first seals.
+#[derive(Clone)]
 pub(super) struct Ring(Vec<MasterKey>);
 
 impl Ring {
@@ -21,6 +22,11 @@ impl Ring {
         let mut keys = vec![key];
         keys.extend(self.0.iter().filter(|known| known.id() != keys[0].id()).cloned().collect::<Vec<_>>());
         Self(keys)
+    }
+
+    /// Whether the first key sealed this.
+    pub(super) fn is_first(&self, sealed: &[u8]) -> bool {
+        self.0.first().is_some_and(|key| sealed.get(1..=KEY_ID) == Some(&key.id()[..]))
     }
 
     pub(super) fn seal(&self, name: &str, bytes: &[u8]) -> Result<Vec<u8>, VaultError> {

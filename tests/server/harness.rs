@@ -24,9 +24,10 @@ use towline::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepK
 use towline::run::{Conclusion, RunSpec};
 use towline::server::auth::{Auth, Mode};
 use towline::server::source::{Outside, WorkflowFile};
-use towline::server::{Address, App, CertificateSource, Config, Endpoint, Limits, Server, Settings};
+use towline::server::{Address, App, AppParts, CertificateSource, Config, Endpoint, Limits, Server, Settings};
 use towline::store::logs::LogId;
 use towline::store::{Role, Store};
+use towline::vault::{MasterKey, Vault};
 
 pub(crate) const WORKFLOW: &str = "\
 name: CI <b>&
@@ -111,7 +112,17 @@ impl Daemon {
             ..Outside::nothing()
         };
         let settings = Settings { public_url: None, open_metrics: true, trusted_proxies: Vec::new() };
-        let app = App::new(store.clone(), parts.handle.clone(), outside, auth, clock.clone(), settings, stop.clone());
+        let vault = Vault::new(store.clone(), vec![MasterKey::generate().unwrap()]);
+        let app = App::new(AppParts {
+            store: store.clone(),
+            engine: parts.handle.clone(),
+            vault,
+            outside,
+            auth,
+            clock: clock.clone(),
+            settings,
+            stop: stop.clone(),
+        });
         let config = Config {
             endpoints: vec![
                 Endpoint::Http("127.0.0.1:0".parse().unwrap()),
