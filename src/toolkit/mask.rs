@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no async.
 
 mod encodings;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -77,18 +78,19 @@ impl Masks {
         self.automata().map(|automaton| automaton.longest).max().unwrap_or(0)
     }
 
-    /// Where the secret that ends first in `text` begins. Hits that span lines are seen too, so nothing in `text` as a
-    /// whole means nothing in each line of it.
+    /// Where the secret that ends first in `text` begins, be it known by its value or by its shape (K4). Hits that span
+    /// lines are seen too, so nothing in `text` as a whole means nothing in each line of it.
     #[must_use]
     pub fn first(&self, text: &[u8]) -> Option<usize> {
-        let hits = self.automata().filter_map(|automaton| automaton.search.find(text));
-        hits.min_by_key(aho_corasick::Match::end).map(|hit| hit.start())
+        let hits = self.automata().filter_map(|automaton| automaton.search.find(text)).map(|hit| hit.range());
+        hits.chain(shapes::find(text)).min_by_key(|hit| hit.end).map(|hit| hit.start)
     }
 
-    /// Whether `text` holds a secret.
+    /// Whether `text` holds one of the values. Shapes do not count: an output that looks like a token is passed on, as
+    /// on GitHub, whose runner knows values only.
     #[must_use]
     pub fn hits(&self, text: &[u8]) -> bool {
-        self.first(text).is_some()
+        self.automata().any(|automaton| automaton.search.is_match(text))
     }
 
     /// `text` with each secret replaced by `***`. Hits that touch or overlap become one.
@@ -100,7 +102,7 @@ impl Masks {
         }
         let mut masked = Vec::with_capacity(text.len());
         replace(text.as_bytes(), &ranges, &mut masked);
-        // Every form is UTF-8, so hits begin and end between characters.
+        // Every form is UTF-8 and every shape ASCII, so hits begin and end between characters.
         Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
     }
 
@@ -112,7 +114,7 @@ impl Masks {
     /// Where the secrets in `text` are: sorted, apart from each other.
     #[must_use]
     pub fn ranges(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut hits = Vec::new();
+        let mut hits = shapes::find(text);
         for automaton in self.automata() {
             // The plain search is several times faster than the overlapping one, and most lines hold no secret.
             if let Some(first) = automaton.search.find(text) {

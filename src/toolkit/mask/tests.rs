@@ -63,3 +63,42 @@ fn values_added_one_by_one_are_all_masked() {
     assert_eq!(restored.apply("secret-099."), "***");
     assert_eq!(format!("{masks:?}"), "Masks(100 values)");
 }
+
+#[test]
+fn k4_shapes_of_credentials_are_masked_without_being_registered() {
+    let run = |length: usize| "a1B2c3D4".repeat(40)[..length].to_owned();
+    let hex = "0123456789abcdef".repeat(3);
+    let none = Masks::new();
+    let check = |text: &str, expect: &str| assert_eq!(none.apply(text), expect);
+    check(&format!("jwt eyJ{0}.eyJ{0}.{0}!", run(20)), "jwt ***!");
+    for kind in ["ghp", "gho", "ghu", "ghs", "ghr"] {
+        check(&format!("x-access-token:{kind}_{}@github.com", run(36)), "x-access-token:***@github.com");
+    }
+    check(&format!("github_pat_{}_{}", run(22), run(59)), "***");
+    check(&format!("token v1.{} end", &hex[..40]), "token *** end");
+    check(&format!("//registry/:_authToken=npm_{}", run(36)), "//registry/:_authToken=***");
+    check(&format!("key oy2{}", &"ab3".repeat(20)[..43]), "key ***");
+    check("> Authorization: Bearer abcdef.123456", "> Authorization: Bearer ***");
+    check(r#"{"authorization": "BEARER abcdefgh=="}"#, r#"{"authorization": "BEARER ***"}"#);
+    check(&format!("AccountName=x;AccountKey={}==;Suffix=y", run(86)), "AccountName=x;AccountKey=***;Suffix=y");
+    check(&format!("{}+ASt{}==", run(76), run(6)), "***");
+    check(&format!("{}AzSe{}", run(42), run(6)), "***");
+    check(&format!("secret abc8Q~{}", run(34)), "secret ***");
+    check("postgres://app:hunter2@db:5432/app", "postgres://app:***@db:5432/app");
+    check("REDIS://:hunter2@cache", "REDIS://:***@cache");
+
+    for plain in [
+        "https://user:pass@example.com is not a database",
+        "ghp_short and npm_install_all",
+        "bearer of bad news",
+        "eyJ.eyJ.x",
+        "release v1.0123",
+        "postgres://db:5432/app",
+        "see https://example.com",
+    ] {
+        check(plain, plain);
+    }
+    // A value that only looks like a secret is no reason to drop an output (N6).
+    let token = format!("ghs_{}", run(36));
+    assert!(!none.hits(token.as_bytes()) && none.first(token.as_bytes()) == Some(0));
+}
