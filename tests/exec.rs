@@ -314,3 +314,31 @@ fn a_missing_host_names_itself() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("127.0.0.1"), "{said}");
 }
+
+#[test]
+fn h8_a_secret_turns_on_debug_logging_and_is_not_masked() {
+    let project = tempfile::tempdir().unwrap();
+    std::fs::write(
+        project.path().join("debug.yml"),
+        "on: push\njobs:\n  a:\n    runs-on: self-hosted\n    steps:\n      - run: |\n          echo \"::debug::seen\"\n          echo \"debug is ${RUNNER_DEBUG:-off}, that is true, and $KEY\"\n        env:\n          KEY: ${{ secrets.KEY }}\n",
+    )
+    .unwrap();
+    init(project.path());
+    let run = |more: &[&str]| {
+        let mut command = towline();
+        command.current_dir(project.path()).args(["exec", "debug.yml", "--secret", "KEY= spaced \n"]).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+    };
+    let plain = run(&[]);
+    assert!(plain.contains("debug is off") && !plain.contains("│ seen"), "{plain}");
+    // The blanks around a secret are no part of it.
+    assert!(plain.contains("and  *** "), "{plain}");
+    let secret = run(&["--secret", "ACTIONS_STEP_DEBUG=true"]);
+    assert!(secret.contains("│ seen") && secret.contains("debug is 1, that is true, and"), "{secret}");
+    let variable = run(&["--var", "ACTIONS_STEP_DEBUG=true"]);
+    assert!(variable.contains("│ seen"), "{variable}");
+    let overruled = run(&["--var", "ACTIONS_STEP_DEBUG=true", "--secret", "ACTIONS_STEP_DEBUG=false"]);
+    assert!(!overruled.contains("│ seen"), "{overruled}");
+}

@@ -83,7 +83,7 @@ impl Executor {
     ///
     /// # Errors
     /// The host is not known, or the job's records or log cannot be opened: nothing was started.
-    pub fn start(&self, host: &HostName, order: Arc<Order>, cancel: watch::Receiver<Cancel>) -> Result<(), String> {
+    pub fn start(&self, host: &HostName, mut order: Arc<Order>, cancel: watch::Receiver<Cancel>) -> Result<(), String> {
         let job = order.job;
         let (entries, journal_store) = self.surroundings.journal(job)?;
         let (target, slot) = {
@@ -108,7 +108,11 @@ impl Executor {
             self.release(host, job, slot);
             format!("cannot open the log of job {job}: {error}")
         })?;
-        let secrets = super::secrets::resolve(&order.secret_levels, self.surroundings.secrets(&order));
+        let secrets = self.surroundings.secrets(&order);
+        if !order.debug && super::secrets::wants_debug(&secrets, &order.vars) {
+            Arc::make_mut(&mut order).debug = true;
+        }
+        let secrets = super::secrets::resolve(&order.secret_levels, secrets);
         let (report_sender, mut reports) = mpsc::channel(256);
         let machine_env = self.surroundings.machine_env(&order);
         let assignment = Assignment {

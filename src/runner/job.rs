@@ -166,8 +166,11 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
     let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     let until = runner.clock.now() + limit;
     let mut masks = Masks::new();
-    for value in secrets.values() {
-        masks.add(secrecy::ExposeSecret::expose_secret(value));
+    for (_, value) in secrets.iter().filter(|(name, _)| super::secrets::is_masked(name)) {
+        // Without the blanks around it, as a whole and by line: a file's last line break is no part of a secret.
+        let value = secrecy::ExposeSecret::expose_secret(value).trim();
+        masks.add(value);
+        value.split(['\r', '\n']).for_each(|line| masks.add(line.trim()));
     }
     // A job that is picked up again keeps its tokens: an action that runs has them.
     let services = match (journal.recall::<JobVariables>("services")?, address) {

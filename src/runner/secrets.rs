@@ -13,6 +13,31 @@ use crate::workflow::model::CallSecrets;
 /// The job token passes every call by itself.
 const TOKEN: &str = "GITHUB_TOKEN";
 
+/// Secrets, or variables, that turn on debug logging when they are `true` (H8).
+const DEBUG: [&str; 2] = ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"];
+
+/// Whether a repository asks for debug logging by a secret or, where there is none of that name, a variable (H8).
+#[must_use]
+pub(crate) fn wants_debug(secrets: &BTreeMap<String, SecretString>, vars: &Map<String, Json>) -> bool {
+    DEBUG.iter().any(|wanted| {
+        let secret = secrets.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let value = match secret {
+            Some((_, value)) => Some(value.expose_secret()),
+            None => {
+                vars.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).and_then(|(_, value)| value.as_str())
+            }
+        };
+        value.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    })
+}
+
+/// Whether a secret's value is kept out of the log. Those that turn on debug logging are not: they are `true`, and so is
+/// half of such a log (the same exception as in GitHub's runner).
+#[must_use]
+pub(crate) fn is_masked(name: &str) -> bool {
+    !DEBUG.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// Takes the secrets of the triggered workflow through each call. A mapping that cannot be evaluated passes nothing
 /// for that name: what was checked when the file was read cannot fail here, and a secret is never guessed.
 #[must_use]

@@ -11,8 +11,28 @@ use regex::bytes::Regex;
 
 /// One of these is in every text with a shape: looking for them all at once is cheap, the expressions are not.
 const ANCHORS: [&str; 22] = [
-    "eyJ", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "v1.", "npm_", "oy2", "earer ", "EARER ", "ccountKey=",
-    "ccessKey=", "+ASt", "+ACR", "AzSe", "AzCa", "AzFu", "ACDb", "Q~", "://",
+    "eyJ",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "v1.",
+    "npm_",
+    "oy2",
+    "earer ",
+    "EARER ",
+    "ccountKey=",
+    "ccessKey=",
+    "+ASt",
+    "+ACR",
+    "AzSe",
+    "AzCa",
+    "AzFu",
+    "ACDb",
+    "Q~",
+    "://",
 ];
 
 /// The first group of each is the secret, the rest stays in the log.
