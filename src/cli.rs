@@ -4,18 +4,22 @@
 
 mod check;
 mod demo;
+mod environment;
 mod eval;
 mod exec;
+mod export;
 mod hook;
 mod host;
 mod logger;
 mod plan;
+mod queue;
 mod remote;
 mod repo;
 mod run;
 mod screen;
 mod serve;
 mod token;
+mod vault;
 mod why;
 mod workflow;
 
@@ -55,8 +59,20 @@ enum Command {
     Run(run::Arguments),
     /// Lists, shows, starts, enables and disables workflows.
     Workflow(workflow::Arguments),
+    /// Lists what waits and why; pauses and resumes.
+    Queue(queue::Arguments),
+    /// Sets, lists and removes secrets.
+    Secret(vault::Secrets),
+    /// Sets, shows, lists and removes variables.
+    Variable(vault::Variables),
+    /// Lists and sets the protection rules of environments.
+    Environment(environment::Arguments),
     /// Makes, lists and revokes API tokens.
     Token(token::Arguments),
+    /// Writes the whole state as lines of JSON.
+    Export(export::Export),
+    /// Reads what was exported into a new state.
+    Import(export::Import),
     /// What git runs in a repository that was added.
     #[command(hide = true)]
     Hook(hook::Arguments),
@@ -87,7 +103,13 @@ pub fn main() -> ExitCode {
         Command::Repo(arguments) => repo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Workflow(arguments) => workflow::run(arguments),
+        Command::Queue(arguments) => queue::run(arguments),
+        Command::Secret(arguments) => vault::secret(arguments),
+        Command::Variable(arguments) => vault::variable(arguments),
+        Command::Environment(arguments) => environment::run(arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Export(arguments) => export::export(arguments),
+        Command::Import(arguments) => export::import(&arguments),
         Command::Hook(arguments) => hook::run(arguments),
     })
 }

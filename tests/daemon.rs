@@ -1,5 +1,7 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
+mod vault;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -73,6 +75,30 @@ impl Lab {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
         }
+    }
+
+    /// Runs a command with this on its standard input; it has to succeed. What it printed.
+    fn say(&self, arguments: &[&str], input: &str) -> String {
+        let (success, said) = self.try_say(arguments, input);
+        assert!(success, "towline {arguments:?}: {said}");
+        said
+    }
+
+    /// The same, whether or not it succeeds; with what it printed on standard error.
+    fn try_say(&self, arguments: &[&str], input: &str) -> (bool, String) {
+        let mut child = self
+            .command()
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that reads nothing closes its end.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// A JSON answer of the API.

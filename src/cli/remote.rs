@@ -215,3 +215,16 @@ pub(super) fn text(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// A segment or a value in an address, percent-encoded.
+pub(super) fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}

@@ -8,7 +8,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::remote::{Target, block, say, table, text};
+use super::remote::{Target, block, encode, say, table, text};
 
 /// Arguments of `towline run`.
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,28 @@ enum Command {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
+    /// Lets a run go on that waits for someone: of a fork, or for environments with reviewers.
+    Approve {
+        run: u64,
+        /// Only jobs of this environment; may be given several times. All that wait when absent.
+        #[arg(short, long = "env", value_name = "NAME")]
+        environments: Vec<String>,
+        #[arg(short, long, default_value = "")]
+        comment: String,
+    },
+    /// Refuses jobs that wait for environments with reviewers: they fail.
+    Reject {
+        run: u64,
+        /// Only jobs of this environment; may be given several times. All that wait when absent.
+        #[arg(short, long = "env", value_name = "NAME")]
+        environments: Vec<String>,
+        #[arg(short, long, default_value = "")]
+        comment: String,
+    },
+    /// Keeps the waiting jobs of a run from starting; what runs goes on.
+    Pause { run: u64 },
+    /// Lets them start again.
+    Resume { run: u64 },
     /// Deletes a finished run.
     Delete { run: u64 },
 }
@@ -152,6 +174,20 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
             let length = target.download(&format!("{path}/runs/{run}/logs"), file).await?;
             say(&format!("{} ({length} bytes)\n", output.display()))?;
         }
+        Command::Approve { run, environments, comment } => {
+            review(&target, run, true, &environments, &comment).await?;
+        }
+        Command::Reject { run, environments, comment } => {
+            review(&target, run, false, &environments, &comment).await?;
+        }
+        Command::Pause { run } => {
+            target.json(Method::PUT, &format!("/api/v3/towline/runs/{run}/pause"), None).await?;
+            say(&format!("Run {run} is paused.\n"))?;
+        }
+        Command::Resume { run } => {
+            target.json(Method::DELETE, &format!("/api/v3/towline/runs/{run}/pause"), None).await?;
+            say(&format!("Run {run} goes on.\n"))?;
+        }
         Command::Delete { run } => {
             let path = actions_of(&target, run).await?;
             target.json(Method::DELETE, &format!("{path}/runs/{run}"), None).await?;
@@ -159,6 +195,37 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
         }
     }
     Ok(super::SUCCESS)
+}
+
+/// Approves or rejects what of a run waits for someone.
+async fn review(target: &Target, run: u64, approved: bool, environments: &[String], comment: &str) -> Result<()> {
+    let path = format!("{}/runs/{run}", actions_of(target, run).await?);
+    let pending = target.json(Method::GET, &format!("{path}/pending_deployments"), None).await?;
+    let pending: Vec<(String, Value)> = pending
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| (text(&one["environment"]["name"]), one["environment"]["id"].clone()))
+        .collect();
+    if pending.is_empty() && approved && environments.is_empty() {
+        target.json(Method::POST, &format!("{path}/approve"), None).await?;
+        return say(&format!("Run {run} is approved.\n"));
+    }
+    let chosen: Vec<&(String, Value)> = pending
+        .iter()
+        .filter(|(name, _)| environments.is_empty() || environments.iter().any(|one| one.eq_ignore_ascii_case(name)))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = pending.iter().map(|(name, _)| name.as_str()).collect();
+        let waits = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        anyhow::bail!("run {run} does not wait for that; it waits for {waits}");
+    }
+    let ids: Vec<&Value> = chosen.iter().map(|(_, id)| id).collect();
+    let state = if approved { "approved" } else { "rejected" };
+    let body = serde_json::json!({"environment_ids": ids, "state": state, "comment": comment});
+    target.json(Method::POST, &format!("{path}/pending_deployments"), Some(body)).await?;
+    let names: Vec<&str> = chosen.iter().map(|(name, _)| name.as_str()).collect();
+    say(&format!("Run {run}: {} {state}.\n", names.join(", ")))
 }
 
 /// Shows the run again whenever something of it changes, until it ends.
@@ -270,16 +337,4 @@ fn shown(run: &Value) -> String {
     }
     out.push_str(&format!("{}\n", text(&run["html_url"])));
     out
-}
-
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }

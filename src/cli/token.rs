@@ -4,7 +4,7 @@ use anyhow::Result;
 use http::Method;
 use serde_json::json;
 
-use super::remote::{Target, block, say, table, text};
+use super::remote::{Target, block, encode, say, table, text};
 
 /// Arguments of `towline token`.
 #[derive(Debug, clap::Args)]
@@ -74,13 +74,7 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
             }
         }
         Command::Revoke { name } => {
-            let encoded: String =
-                name.bytes()
-                    .map(|byte| {
-                        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-                    })
-                    .collect();
-            target.json(Method::DELETE, &format!("{path}/{encoded}"), None).await?;
+            target.json(Method::DELETE, &format!("{path}/{}", encode(&name)), None).await?;
             say(&format!("{name} is revoked.\n"))?;
         }
     }

@@ -74,7 +74,7 @@ impl Surroundings for Jobs {
 }
 
 /// An order as it goes to its host: with the variables of its environment, which are readable only now that the
-/// environment's rules let the job through (G3), and with debug logging if a secret or variable asks for it (H8).
+/// environment's rules let the job through (G3).
 pub(super) fn let_through(vault: &Vault, mut order: Arc<Order>) -> Arc<Order> {
     let environment = order.environment.as_ref().map(|environment| environment.name.as_str());
     if environment.is_some() {
@@ -88,9 +88,6 @@ pub(super) fn let_through(vault: &Vault, mut order: Arc<Order>) -> Arc<Order> {
                 log::error!(job = order.job.0; "the variables of job {} cannot be read: {error}", order.job);
             }
         }
-    }
-    if order.vars.get("ACTIONS_STEP_DEBUG").and_then(Json::as_str) == Some("true") && !order.debug {
-        Arc::make_mut(&mut order).debug = true;
     }
     order
 }

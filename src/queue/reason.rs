@@ -25,8 +25,8 @@ impl Reason {
     #[must_use]
     pub fn remedy(&self) -> String {
         match &self.obstacle {
-            Obstacle::QueuePaused => "it starts when the queue is resumed: `towline resume`".to_owned(),
-            Obstacle::RunPaused => "it starts when the run is resumed".to_owned(),
+            Obstacle::QueuePaused => "it starts when the queue is resumed: `towline queue resume`".to_owned(),
+            Obstacle::RunPaused => "it starts when the run is resumed: `towline run resume`".to_owned(),
             Obstacle::NoHost { nearest: Some((host, missing)), .. } => {
                 format!("add the label {} to {host}, or a host that has all of them", quoted(missing))
             }
@@ -50,7 +50,7 @@ impl Reason {
             }
             Obstacle::HostQuiet { until, .. } => format!("it is tried again at {until}"),
             Obstacle::Group { .. } => "it starts when those before it have ended".to_owned(),
-            Obstacle::Approval { .. } => "it starts when a reviewer approves".to_owned(),
+            Obstacle::Approval { .. } => "it starts when a reviewer approves: `towline run approve`".to_owned(),
             Obstacle::WaitTimer { until, .. } => format!("it goes on at {until}"),
             Obstacle::Needs { .. } => "it is decided when these have ended".to_owned(),
             Obstacle::MaxParallel => "it starts when another job of its matrix ends".to_owned(),

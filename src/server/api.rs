@@ -6,6 +6,7 @@ pub(super) mod lists;
 mod openapi;
 mod repositories;
 mod towline;
+mod vault;
 
 use axum::Router;
 use axum::body::Body;
@@ -96,6 +97,14 @@ fn towline() -> Router<App> {
         .route("/audit", get(towline::audit))
         .route("/tokens", get(towline::tokens).post(towline::create_token))
         .route("/tokens/{name}", delete(towline::revoke_token))
+        .route("/secrets", get(vault::secrets))
+        .route("/secrets/{name}", put(vault::put_secret).delete(vault::delete_secret))
+        .route("/variables", get(vault::variables))
+        .route("/variables/{name}", put(vault::put_variable).delete(vault::delete_variable))
+        .route("/environments", get(vault::environments))
+        .route("/environments/{name}", put(vault::put_environment).delete(vault::delete_environment))
+        .route("/master-key/rotate", post(vault::rotate))
+        .route("/export", get(vault::export))
         .route("/openapi.json", get(openapi::document))
         .route("/signed/runs/{id}/attempts/{attempt}/logs.zip", get(actions::signed_run_logs))
         .route("/signed/jobs/{id}/log.txt", get(actions::signed_job_log))

@@ -66,6 +66,17 @@ impl Store {
         Ok(path)
     }
 
+    /// Whether nothing was ever kept here.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn is_empty(&self) -> Result<bool, StoreError> {
+        // A new database has its own mark only.
+        let trees = self.trees();
+        Ok(NAMES.iter().filter(|(name, _)| *name != Name::Meta).all(|(name, _)| trees.tree(*name).is_empty())
+            && trees.tree(Name::Meta).len() <= 1)
+    }
+
     /// Puts the records of an export into this state, over those with the same keys. The daemon must not run.
     ///
     /// # Errors
