@@ -21,14 +21,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::actions;
 use crate::clock::Clock;
-use crate::config::{Config, Paths, Tls};
+use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
 use crate::forge::{Outbox, Reporter, SourceOf};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
-use crate::runner::{Executor, Runner, ServicesAddress, Sources};
+use crate::runner::{Executor, Local, Runner, ServicesAddress, Sources};
 use crate::server::auth;
 use crate::server::{self, App, CertificateSource, Endpoint, Server};
 use crate::services::{self, Services};
@@ -104,8 +104,13 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         ))?),
     };
     let pool = Hosts::new();
-    let runner =
-        Runner { hosts: pool.clone(), clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: false };
+    let runner = Runner {
+        hosts: pool.clone(),
+        clock: clock.clone(),
+        sources: Arc::new(sources),
+        fresh_workspaces: false,
+        stock_checkout: config.actions.checkout == Checkout::Node,
+    };
     let (report_sender, reports) = mpsc::channel(REPORTS);
     let surroundings = Jobs { store: store.clone(), vault: vault.clone(), tracker: jobs_tracker.clone() };
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone());
@@ -134,7 +139,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     served.server.listen = tcp.collect();
     inventory.reload(served);
     let mode = if open_on_loopback { auth::Mode::OpenOnLoopback } else { auth::Mode::Tokens };
-    let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?;
+    let (services, inner) = open_services(&config, &paths, &clock, &addresses, inventory.server_url()).await?;
+    let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?
+        .with_jobs(services.services.clone());
     let app = App::new(server::AppParts {
         store: store.clone(),
         engine: engine.clone(),
@@ -197,15 +204,16 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         let (store, engine) = (store.clone(), engine.clone());
         Arc::new(move |runs| follow::lines(store.clone(), engine.clone(), runs))
     };
-    let services = open_services(&config, &paths, &clock, &addresses).await?;
-    if let Some(address) = &services {
-        executor.set_services(address.clone());
-        tracker.spawn(sweep_services(address.services.clone(), stop.clone()));
-    }
+    executor.set_services(services.clone());
+    tracker.spawn(sweep_services(services.services.clone(), stop.clone()));
     let router = server::router(&app)
-        .merge(services.map(|address| address.services.router()).unwrap_or_default())
+        .merge(services.services.router())
+        .merge(services.services.repositories(repositories(&inventory, &app)))
         .merge(webhook::router(triggers.clone()))
         .merge(webhook::socket_router(triggers.clone(), Some(follow)).layer(axum::middleware::from_fn(local_only)));
+    if let Some(inner) = inner {
+        tracker.spawn(inner.serve(router.clone(), stop.clone()));
+    }
     tracker.spawn(bound.serve(router, stop.clone()));
 
     let taken_up = triggers.resume()?;
@@ -328,32 +336,85 @@ fn variables_of(vault: Vault) -> crate::triggers::VariablesOf {
     })
 }
 
-/// Artifacts, caches and identity tokens, reached through the plain address on loopback. Without one (TLS only) jobs have
-/// none: actions would have to trust our authority first.
+/// Artifacts, caches, identity tokens and repositories, reached by hosts through an address without TLS on loopback: that of
+/// the server, else one of their own, whose port stays the same so that jobs on this machine find it after a restart.
 async fn open_services(
     config: &Config,
     paths: &Paths,
     clock: &Clock,
     addresses: &[server::Address],
-) -> anyhow::Result<Option<ServicesAddress>> {
+    server_url: String,
+) -> anyhow::Result<(ServicesAddress, Option<server::Bound>)> {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let plain = addresses.iter().find_map(|address| match address {
-        server::Address::Http(address) => Some(*address),
+        server::Address::Http(address) if address.ip().is_loopback() || address.ip().is_unspecified() => Some(*address),
         _ => None,
     });
-    let Some(plain) = plain else { return Ok(None) };
-    let here = format!("http://127.0.0.1:{}", plain.port());
+    let (here, inner) = match plain {
+        Some(plain) => (SocketAddr::from(([127, 0, 0, 1], plain.port())), None),
+        None => {
+            let (here, bound) = bind_inner(paths, clock)?;
+            (here, Some(bound))
+        }
+    };
     let settings = services::Settings {
         directory: paths.state.join("blobs"),
-        issuer: config.server.url.clone().unwrap_or_else(|| here.clone()),
-        artifact_retention: DAY * 90,
+        issuer: config.server.url.clone().unwrap_or_else(|| format!("http://{here}")),
+        artifact_retention: config.retention.artifacts.min(DAY * 400),
         bytes: u64::MAX,
-        cache_bytes: 10 << 30,
+        cache_bytes: config.retention.cache_bytes,
         cache_idle: DAY * 7,
     };
     let services = Services::open(settings, clock.clone()).await?;
-    let elsewhere = (!plain.ip().is_loopback()).then(|| config.server.url.clone()).flatten();
-    Ok(Some(ServicesAddress { services, here, elsewhere }))
+    // Only an address without TLS is one that every client on a host takes as it is.
+    let reachable = addresses.iter().any(|address| match address {
+        server::Address::Http(address) | server::Address::Https(address) => !address.ip().is_loopback(),
+        server::Address::Unix(_) => false,
+    });
+    let elsewhere = config.server.url.clone().filter(|_| reachable).map(|url| url.trim_end_matches('/').to_owned());
+    Ok((ServicesAddress { services, here, elsewhere, local: Local::Server(server_url) }, inner))
+}
+
+/// A listener on loopback for jobs alone.
+fn bind_inner(paths: &Paths, clock: &Clock) -> anyhow::Result<(SocketAddr, server::Bound)> {
+    let remembered = paths.state.join("services.port");
+    let known = std::fs::read_to_string(&remembered).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    let bind = |port: u16| {
+        let endpoints = vec![Endpoint::Http(SocketAddr::from(([127, 0, 0, 1], port)))];
+        Server::bind(clock.now(), server::Config { endpoints, certificate: None, limits: server::Limits::STANDARD })
+    };
+    let bound = match known.map(bind) {
+        Some(Ok(bound)) => bound,
+        Some(Err(error)) => {
+            log::warn!("the services for actions listen on another port than before: {error}");
+            bind(0)?
+        }
+        None => bind(0)?,
+    };
+    let here = bound.addresses().iter().find_map(|address| match address {
+        server::Address::Http(address) => Some(*address),
+        _ => None,
+    });
+    let here = here.ok_or_else(|| anyhow::anyhow!("there is no loopback to listen on"))?;
+    std::fs::write(&remembered, here.port().to_string())
+        .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", remembered.display()))?;
+    Ok((here, bound))
+}
+
+/// The repositories that are served to git, and who may reach them.
+fn repositories(inventory: &Inventory, app: &App) -> services::Repositories {
+    let (find, inventory) = (find_repository(inventory.clone()), inventory.clone());
+    let (authorized, based) = (app.clone(), app.clone());
+    services::Repositories {
+        find: Arc::new(move |name| {
+            let git_dir = find(&crate::id::RepositoryName(name.to_owned()))?;
+            let source = inventory.find(name)?;
+            let writable = source.path.is_some() && source.kind != SourceKind::Directory;
+            Some(services::Served { git_dir, writable })
+        }),
+        authorize: Arc::new(move |parts, repository, _| authorized.access(parts, repository)),
+        base: Arc::new(move |parts| based.base(parts)),
+    }
 }
 
 /// Removes what has expired, every hour.

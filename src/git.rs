@@ -7,6 +7,7 @@ mod changes;
 mod commit;
 mod mirror;
 mod objects;
+mod serve;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use changes::{Changes, PushedCommit, PushedRef, TESTED_FILES, is_object_id};
 pub use commit::{Author, commit_directory, push};
 pub use mirror::{Credentials, RemoteRef, fetch_mirror, ls_remote};
 pub use objects::{CommitInfo, Entry, EntryKind, Objects, Person, TextFile};
+pub use serve::{QUIET_PUSH, Service};
 pub use snapshot::{Snapshot, snapshot, snapshot_directory};
 pub use transfer::{archive, bundle, fetch_more, shallow_store};
 
@@ -272,6 +274,11 @@ const KEPT: &[&str] = &[
 
 impl Git {
     fn new(action: &'static str) -> Self {
+        Self::with_settings(action, &[])
+    }
+
+    /// `settings` are `key=value`, stronger than ours.
+    fn with_settings(action: &'static str, settings: &[&str]) -> Self {
         let mut command = Command::new("git");
         command
             .env_clear()
@@ -283,6 +290,7 @@ impl Git {
             // An absent directory: no hook of anybody runs because we look.
             .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"])
             .args(["-c", "protocol.ext.allow=never", "-c", "advice.detachedHead=false"])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .arg(action)
             .kill_on_drop(true);
         Self { action, command, input: Vec::new(), timeout: LOCAL_TIMEOUT, settings: Vec::new() }

@@ -39,7 +39,7 @@ pub use crate::run::Cancel;
 pub use executor::{Executor, Journalled, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;
-pub use services::ServicesAddress;
+pub use services::{Local, ServicesAddress};
 
 /// What all jobs of this process share. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct Runner {
     pub sources: Arc<Sources>,
     /// Empties workspaces before a job and removes them after it: `exec` leaves nothing behind.
     pub fresh_workspaces: bool,
+    /// `uses: actions/checkout` runs the action itself, not what is built in.
+    pub stock_checkout: bool,
 }
 
 /// Where a job's `uses: actions/checkout` and `uses: owner/repo@ref` find things, on this machine.

@@ -4,19 +4,24 @@
 //! gets [`Services::variables`]; everything else is proved by the token and the signed addresses in them, so that
 //! a restart of the daemon changes nothing for a job. Knows nothing of runs, hosts or how a job reaches these routes.
 
+mod access;
 mod artifacts;
 mod blobs;
 mod caches;
 mod identity;
+mod listing;
 mod records;
+mod repositories;
 #[cfg(test)]
 mod tests;
 mod token;
 mod transfer;
 mod twirp;
+mod zip;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -28,8 +33,10 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
 
+pub use access::{Access, JobClient, Running, shown};
 pub use identity::claims as identity_claims;
 pub use records::{Artifact, Cache};
+pub use repositories::{Authorize, BaseOf, Find, Repositories, Served};
 
 use blobs::Blobs;
 use records::Records;
@@ -79,6 +86,8 @@ pub struct Job {
     /// `OWNER/NAME`.
     pub repository: String,
     pub scopes: Scopes,
+    /// What its token may do: scope → `read` or `write` (S4).
+    pub permissions: BTreeMap<String, String>,
     /// Where the job reaches these routes: scheme, host and port, without a slash at the end.
     pub base: String,
     /// Claims of identity tokens, if the job's permissions say `id-token: write`.
@@ -127,6 +136,8 @@ struct Inner {
     keys: Keys,
     blobs: Blobs,
     records: Records,
+    /// Jobs that run, whose tokens are good.
+    live: Mutex<access::Live>,
 }
 
 impl Services {
@@ -141,7 +152,7 @@ impl Services {
             let keys = Keys::open(&directory.join("keys"))?;
             let records = Records::open(directory)?;
             let blobs = Blobs::open(directory, settings.bytes)?;
-            Ok(Self { inner: Arc::new(Inner { settings, clock, keys, blobs, records }) })
+            Ok(Self { inner: Arc::new(Inner { settings, clock, keys, blobs, records, live: Mutex::default() }) })
         };
         tokio::task::spawn_blocking(work).await.expect("opening does not panic")
     }
@@ -156,11 +167,23 @@ impl Services {
             .route("/_apis/artifactcache/caches/{id}", patch(caches::write_v1).post(caches::commit_v1))
             .route("/_services/upload/{id}", put(transfer::upload))
             .route("/_services/artifact/{id}", get(transfer::artifact))
+            .route("/_services/archive/{id}", get(transfer::archive))
             .route("/_services/cache/{id}", get(transfer::cache))
             .route("/_services/identity", get(identity::issue))
             .route("/.well-known/openid-configuration", get(identity::discovery))
             .route("/.well-known/jwks", get(identity::key_set))
             .with_state(self.clone())
+    }
+
+    /// Git's protocol and GitHub's API for the repositories of this machine, their artifacts and caches. To be mounted beside
+    /// [`Services::router`].
+    pub fn repositories(&self, repositories: Repositories) -> Router {
+        repositories::routes(self, repositories)
+    }
+
+    /// What else of GitHub's API actions ask for, where there is no server that has all of it.
+    pub fn descriptions(&self, repositories: Repositories) -> Router {
+        repositories::descriptions(self, repositories)
     }
 
     /// The variables with which a job's actions find the services (V5).
@@ -182,13 +205,19 @@ impl Services {
             all.insert("ACTIONS_ID_TOKEN_REQUEST_URL".to_owned(), url);
             all.insert("ACTIONS_ID_TOKEN_REQUEST_TOKEN".to_owned(), token);
         }
-        JobVariables { actions, all }
+        JobVariables { base: base.clone(), token: self.job_token(job), local: false, actions, all }
     }
 
     /// The artifacts of a run, in the order they were made.
     #[must_use]
     pub fn artifacts(&self, run: u64) -> Vec<Artifact> {
         self.inner.records.artifacts_of(run, self.now())
+    }
+
+    /// The artifacts of a repository, in the order they were made.
+    #[must_use]
+    pub fn artifacts_of_repository(&self, repository: &str) -> Vec<Artifact> {
+        self.inner.records.artifacts_of_repository(repository, self.now())
     }
 
     /// One artifact by its id.
@@ -262,6 +291,15 @@ impl Inner {
 /// What a job's steps see of the services.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobVariables {
+    /// Where the job reaches the services: scheme, host and port. Empty: nowhere.
+    #[serde(default)]
+    pub base: String,
+    /// The job's token, for the repositories and the API here.
+    #[serde(default)]
+    pub token: String,
+    /// The repository and the API of this job are here, not at a forge.
+    #[serde(default)]
+    pub local: bool,
     /// For JavaScript and docker actions only.
     pub actions: IndexMap<String, String>,
     /// For every step.
@@ -282,7 +320,8 @@ impl JobVariables {
     /// The tokens among them, which no log may say.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         let all = self.actions.iter().chain(&self.all);
-        all.filter(|(name, _)| name.ends_with("_TOKEN")).map(|(_, token)| token.as_str())
+        let own = Some(self.token.as_str()).filter(|token| !token.is_empty());
+        all.filter(|(name, _)| name.ends_with("_TOKEN")).map(|(_, token)| token.as_str()).chain(own)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod destination;
 mod facts;
+mod forward;
 mod job;
 mod known_hosts;
 mod local;
@@ -25,6 +26,7 @@ use crate::id::HostName;
 
 pub use destination::{Destination, SshOptions};
 pub use facts::Facts;
+pub use forward::Forward;
 pub use job::{HostEvents, HostJob};
 pub use pool::Hosts;
 pub use wake::wake;
@@ -332,6 +334,12 @@ pub enum TransportError {
     /// A file or command on the host failed.
     #[error("{doing} failed on {host}: {reason}")]
     Failed { host: HostName, doing: String, reason: String },
+    /// The server opens no port for us.
+    #[error(
+        "the SSH server of {host} forwards no ports ({reason}): actions there cannot reach artifacts, caches and the API. \
+         Set `AllowTcpForwarding yes` (or `remote`) in its sshd_config, or `[server] url` here to an address it can reach"
+    )]
+    NotForwarded { host: HostName, reason: String },
     /// The job directory is owned by someone else.
     #[error("the job {key} on {host} belongs to another daemon")]
     ForeignJob { host: HostName, key: String },

@@ -62,6 +62,7 @@ impl Served {
             job,
             repository: "acme/app".to_owned(),
             scopes: Scopes::of(github),
+            permissions: std::collections::BTreeMap::new(),
             base: self.base.clone(),
             identity: Some(identity_claims(github, None, job)),
             until: *self.time.lock().unwrap() + Duration::from_secs(3600),

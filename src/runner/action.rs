@@ -72,7 +72,7 @@ impl Job<'_> {
             pairs(&with),
             shown.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         ))?;
-        if is_checkout(uses) {
+        if is_checkout(uses) && !self.runner.stock_checkout {
             return self.check_out(frame, step, &with, run).await;
         }
         let found = self.find_action(frame, uses, run.key).await?;

@@ -224,8 +224,9 @@ impl Job<'_> {
     }
 
     fn checkout_script(&self, wanted: &Wanted, overlay: Option<&str>) -> String {
-        let server = self.order.github.get("server_url").and_then(Json::as_str).unwrap_or("https://github.com");
-        let url = format!("{server}/{}", wanted.repository);
+        let server = super::services::git_url(&self.reached.variables);
+        let server = server.as_deref().or_else(|| self.order.github.get("server_url").and_then(Json::as_str));
+        let url = format!("{}/{}", server.unwrap_or("https://github.com"), wanted.repository);
         let mut script = format!(
             "umask 022\nexport GIT_TERMINAL_PROMPT=0 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'\n\
              cd {directory} || exit 1\ngit config core.bare false\ngit config --unset core.worktree\n\

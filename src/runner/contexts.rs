@@ -34,8 +34,12 @@ impl Fixed {
         facts: &Facts,
         host: &str,
         workspace: &Workspace,
+        addresses: &[(&str, String)],
     ) -> Self {
         let mut github = order.github.clone();
+        for (key, value) in addresses {
+            github.insert((*key).to_owned(), Json::from(value.as_str()));
+        }
         let token = secrets.iter().find(|(name, _)| name.eq_ignore_ascii_case("GITHUB_TOKEN"));
         let token = token.map_or(String::new(), |(_, value)| value.expose_secret().to_owned());
         let known = [

@@ -28,6 +28,7 @@ use super::background::Background;
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
 use super::journal::{Entry, Journal};
+use super::services::{self, Reached};
 use super::step::{StepEnd, StepError, variables};
 use super::workspace::Workspace;
 use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, hashing};
@@ -50,7 +51,7 @@ pub(super) struct Job<'a> {
     fixed: Fixed,
     machine: Variables,
     /// Where actions find the services, and their tokens.
-    services: JobVariables,
+    pub(super) reached: Reached,
     /// Workflow and job `env`, then what steps wrote to `GITHUB_ENV`.
     pub(super) env: Variables,
     pub(super) paths: Vec<String>,
@@ -123,7 +124,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
     let Assignment {
         target,
         slot,
-        secrets,
+        mut secrets,
         machine_env,
         mut log,
         journal: entries,
@@ -156,15 +157,28 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         }
     };
     let key = format!("{}-{}-{}", order.run, order.attempt, order.job);
+    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
+    let until = runner.clock.now() + limit;
     let open = runner.hosts.open_job(&target, JobSpec { key, nonce, resume });
+    // A job that is picked up again keeps its tokens and its port: an action that runs has them.
+    let known = journal.recall::<JobVariables>("services")?;
+    let is_known = known.is_some();
+    let reach = async {
+        match (known, &address) {
+            (Some(known), Some(address)) => address.reach_again(&runner.hosts, &target, order, &secrets, known).await,
+            (None, Some(address)) if entries.len() <= 1 => {
+                address.reach(&runner.hosts, &target, order, &secrets, until).await
+            }
+            (Some(known), None) => Reached::known(known),
+            (None, _) => Reached::nothing(),
+        }
+    };
     let mut cancelled = cancel.clone();
-    let (host, events) = tokio::select! {
-        opened = open => opened?,
+    let ((host, events), reached) = tokio::select! {
+        (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
         _ = cancelled.wait_for(|cancel| *cancel == Cancel::Forced) => return Err(JobError::Forced),
     };
     let workspace = Workspace::new(host.root(), slot, order);
-    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
-    let until = runner.clock.now() + limit;
     let mut masks = Masks::new();
     for (_, value) in secrets.iter().filter(|(name, _)| super::secrets::is_masked(name)) {
         // Without the blanks around it, as a whole and by line: a file's last line break is no part of a secret.
@@ -172,24 +186,22 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         masks.add(value);
         value.split(['\r', '\n']).for_each(|line| masks.add(line.trim()));
     }
-    // A job that is picked up again keeps its tokens: an action that runs has them.
-    let services = match (journal.recall::<JobVariables>("services")?, address) {
-        (Some(known), _) => known,
-        (None, Some(address)) if entries.is_empty() => {
-            let variables = address.variables(order, &target, until);
-            let value = json!(variables);
-            journal.record(&Entry { key: "services".to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
-            variables
-        }
-        (None, _) => JobVariables::default(),
-    };
+    let services = &reached.variables;
+    if !is_known && entries.len() <= 1 && !services.base.is_empty() {
+        let value = json!(services);
+        journal.record(&Entry { key: "services".to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
+    }
     for token in services.tokens() {
         masks.add(token);
+    }
+    if services::token_of(&secrets).is_none() && !services.token.is_empty() {
+        secrets.insert("GITHUB_TOKEN".to_owned(), services.token.clone().into());
     }
     let mut machine: Variables = host.facts().environment.iter().cloned().collect();
     machine.extend(machine_env);
     let host_name = target.name.to_string();
-    let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace);
+    let addresses = services::addresses(services);
+    let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace, &addresses);
     Ok(Job {
         runner,
         order,
@@ -205,7 +217,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         workspace,
         fixed,
         machine,
-        services,
+        reached,
         env: Variables::new(),
         paths: Vec::new(),
         status: JobStatus::default(),
@@ -276,8 +288,14 @@ impl Job<'_> {
         self.say_line(&format!("{} ({} {})", facts.system, facts.os, facts.arch))?;
         self.say_line("##[endgroup]")?;
         if let Some(permissions) = &self.order.permissions {
-            let text = serde_json::to_string(permissions).unwrap_or_default();
-            self.say_line(&format!("GITHUB_TOKEN permissions: {text}"))?;
+            self.say_line("##[group]GITHUB_TOKEN Permissions")?;
+            for line in services::permission_lines(permissions) {
+                self.say_line(&line)?;
+            }
+            self.say_line("##[endgroup]")?;
+        }
+        if let Some(note) = self.reached.note.take() {
+            self.say_line(&note)?;
         }
         self.say_line("Prepare workflow directory")?;
         if self.journal.recall::<()>("prepared")?.is_none() {
@@ -426,6 +444,13 @@ impl Job<'_> {
         use crate::transport::CommandFile;
         let mut github = self.fixed.github.clone();
         github.extend(frame.github.clone());
+        if action.is_some() {
+            let text = |key: &str| github.get(key).and_then(Json::as_str).unwrap_or_default();
+            let told = services::server_url(&self.reached.variables, text("server_url"), text("action_repository"));
+            if let Some(url) = told {
+                github.insert("server_url".to_owned(), Json::from(url));
+            }
+        }
         for (key, file) in [
             ("env", CommandFile::Env),
             ("output", CommandFile::Output),
@@ -444,7 +469,7 @@ impl Job<'_> {
             inputs.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
         });
         let inputs: Variables = inputs.unwrap_or_default();
-        environment::build(&environment::Parts {
+        let mut env: Vec<(String, String)> = environment::build(&environment::Parts {
             machine: &self.machine,
             levels: &[env],
             path: &self.paths,
@@ -452,10 +477,15 @@ impl Job<'_> {
             state: action.map_or(&none, |(_, state)| state),
             github: &github,
             runner: runner.as_object().unwrap_or(&Map::new()),
-            services: &self.services.of_step(action.is_some()),
+            services: &self.reached.variables.of_step(action.is_some()),
         })
         .into_iter()
-        .collect()
+        .collect();
+        if !self.reached.variables.base.is_empty() {
+            let missing = services::past_proxies(&mut env);
+            env.extend(missing.unwrap_or_default());
+        }
+        env
     }
 
     pub(super) fn settings(&self, step: &Step, number: u32, env: &Variables) -> Settings {

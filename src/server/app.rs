@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::drive::{DriveError, Handle};
 use crate::engine::Answer;
 use crate::id::RepositoryName;
+use crate::services::Access;
 use crate::store::{AuditRecord, Store, StoreError};
 use crate::vault::Vault;
 
@@ -88,6 +89,28 @@ impl App {
     /// Says what is known of the hosts besides their load; replaces what was said before.
     pub fn set_hosts(&self, hosts: Vec<HostDetail>) {
         self.0.source.set_hosts(hosts);
+    }
+
+    /// What the sender of a request may do with a repository: for routes that other rooms bring.
+    #[must_use]
+    pub fn access(&self, parts: &Parts, repository: &str) -> Access {
+        let Ok(caller) = Caller::recognise(self, parts) else { return Access::Refused };
+        match caller.client.role {
+            Role::Nobody => Access::Unknown,
+            _ if !caller.client.sees(&RepositoryName(repository.to_owned())) => Access::Hidden,
+            Role::Viewer => Access::Read,
+            // Another site's page could have sent the cookie of a session.
+            Role::Operator | Role::Admin if caller.client.via == Via::Session => Access::Read,
+            Role::Operator | Role::Admin => Access::Write,
+        }
+    }
+
+    /// The address of this server as the sender of a request knows it.
+    #[must_use]
+    pub fn base(&self, parts: &Parts) -> String {
+        parts.extensions.get::<Peer>().map_or_else(String::new, |peer| {
+            base(self, &peer.behind(&parts.headers, &self.settings.trusted_proxies), parts)
+        })
     }
 
     /// Writes a line of the audit log. What cannot be recorded must not happen.

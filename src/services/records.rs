@@ -101,6 +101,12 @@ impl Records {
         state.artifacts.values().filter(|artifact| artifact.run == run && artifact.expires_at > now).cloned().collect()
     }
 
+    pub(super) fn artifacts_of_repository(&self, repository: &str, now: Timestamp) -> Vec<Artifact> {
+        let state = self.lock();
+        let own = |artifact: &&Artifact| artifact.repository.eq_ignore_ascii_case(repository);
+        state.artifacts.values().filter(own).filter(|artifact| artifact.expires_at > now).cloned().collect()
+    }
+
     pub(super) fn artifact(&self, id: u64, now: Timestamp) -> Option<Artifact> {
         self.lock().artifacts.get(&id).filter(|artifact| artifact.expires_at > now).cloned()
     }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 use super::{Job, Scopes, ServicesError, hex, make_directory, write_file};
 
 /// How much longer than its job a token holds: post steps and clocks.
-const GRACE_SECONDS: i64 = 600;
+pub(super) const GRACE_SECONDS: i64 = 600;
 
 /// The keys of the services.
 pub(super) struct Keys {
@@ -160,13 +160,13 @@ impl Keys {
         hmac::Key::new(hmac::HMAC_SHA256, &self.secret)
     }
 
-    fn sign(&self, claims: &impl Serialize) -> String {
+    pub(super) fn sign(&self, claims: &impl Serialize) -> String {
         let key = EncodingKey::from_secret(&self.secret);
         jsonwebtoken::encode(&Header::default(), claims, &key)
             .expect("our claims are JSON and the key is a byte string")
     }
 
-    fn verify<T: serde::de::DeserializeOwned + Clone>(&self, token: &str) -> Option<T> {
+    pub(super) fn verify<T: serde::de::DeserializeOwned + Clone>(&self, token: &str) -> Option<T> {
         let mut validation = Validation::new(Algorithm::HS256);
         // The library would read the machine's clock; the callers compare with ours.
         validation.validate_exp = false;

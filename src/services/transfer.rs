@@ -35,6 +35,13 @@ pub(super) fn download_url(services: &Services, caller: &Caller, kind: &'static 
     signed_url(services, caller, kind, &id.to_string())
 }
 
+/// Where an artifact is had as an archive, also one that was kept as a bare file.
+pub(super) fn archive_url(services: &Services, base: &str, id: u64) -> String {
+    let until = services.now().as_second() + SIGNED_SECONDS;
+    let signature = services.inner.keys.signature("archive", &id.to_string(), until);
+    format!("{base}/_services/archive/{id}?until={until}&sig={signature}")
+}
+
 fn signed_url(services: &Services, caller: &Caller, purpose: &str, id: &str) -> String {
     let until = services.now().as_second() + SIGNED_SECONDS;
     let signature = services.inner.keys.signature(purpose, id, until);
@@ -127,6 +134,39 @@ pub(super) async fn artifact(
     };
     let ending = if artifact.mime == "application/zip" && !artifact.name.ends_with(".zip") { ".zip" } else { "" };
     send(&services, &artifact.sha256, &artifact.mime, &format!("{}{ending}", artifact.name), &headers).await
+}
+
+/// An artifact as a zip. One that was kept as a bare file becomes an archive with that file.
+pub(super) async fn archive(
+    State(services): State<Services>,
+    Path(id): Path<String>,
+    Query(signed): Query<Signed>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_signed(&services, "archive", &id, &signed) {
+        return forbidden();
+    }
+    let Some(artifact) = id.parse().ok().and_then(|id| services.artifact(id)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let name = format!("{}.zip", artifact.name);
+    if artifact.mime == "application/zip" {
+        return send(&services, &artifact.sha256, &artifact.mime, &name, &headers).await;
+    }
+    let path = services.inner.blobs.path(&artifact.sha256);
+    let entry = artifact.name.clone();
+    let head = tokio::task::spawn_blocking(move || super::zip::stored(&path, &entry, artifact.created_at)).await;
+    let Ok(Ok((before, after))) = head else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let Ok(file) = tokio::fs::File::open(services.inner.blobs.path(&artifact.sha256)).await else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let length = before.len() as u64 + artifact.size + after.len() as u64;
+    let whole = std::io::Cursor::new(before).chain(file).chain(std::io::Cursor::new(after));
+    let body = Body::from_stream(ReaderStream::with_capacity(whole, 256 * 1024));
+    let mut response = (StatusCode::OK, body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
 }
 
 pub(super) async fn cache(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::forward::Gate;
 use super::job;
 use super::process::Process;
 use super::shell::{Mode, OpenError, Shell, launcher_name};
@@ -42,8 +43,9 @@ struct Shared {
 
 /// One SSH server as one user.
 #[derive(Debug)]
-struct Server {
+pub(super) struct Server {
     connections: Mutex<Vec<Arc<Connection>>>,
+    pub(super) gate: tokio::sync::Mutex<Gate>,
     setups: tokio::sync::Semaphore,
 }
 
@@ -139,10 +141,14 @@ impl Hosts {
         }
     }
 
-    fn server(&self, ssh: &SshTarget) -> Arc<Server> {
+    pub(super) fn server(&self, ssh: &SshTarget) -> Arc<Server> {
         let mut servers = self.shared.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let server = servers.entry(ssh.clone()).or_insert_with(|| {
-            Arc::new(Server { connections: Mutex::default(), setups: tokio::sync::Semaphore::new(MOST_SETUPS) })
+            Arc::new(Server {
+                connections: Mutex::default(),
+                gate: tokio::sync::Mutex::default(),
+                setups: tokio::sync::Semaphore::new(MOST_SETUPS),
+            })
         });
         Arc::clone(server)
     }
@@ -189,6 +195,17 @@ impl Server {
         });
         let most = if alone { 1 } else { MOST_CHANNELS };
         connections.iter().find(|connection| connection.reserve(alone, most)).cloned()
+    }
+
+    /// A connection that is not shared with jobs.
+    pub(super) async fn connect_alone(
+        &self,
+        tracker: &TaskTracker,
+        target: &Target,
+        ssh: &SshTarget,
+    ) -> Result<Arc<Connection>, TransportError> {
+        let _turn = self.setups.acquire().await.expect("the semaphore is never closed");
+        Connection::connect(tracker, &target.name, ssh).await.map(Arc::new)
     }
 
     async fn connect(

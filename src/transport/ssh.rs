@@ -8,6 +8,7 @@ mod server_key;
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,8 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Preferred, cipher, client};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::forward::Routes;
 use super::process::{Piece, Process};
 use super::{SshTarget, TransportError};
 use crate::id::HostName;
@@ -28,6 +31,8 @@ use server_key::{Checker, ConnectError};
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long a channel that we close is drained for.
 const CLOSING: Duration = Duration::from_secs(30);
+/// Where forwarded ports listen: for the host's own processes only.
+const LOOPBACK: &str = "127.0.0.1";
 /// How long the opening of a channel may take.
 const OPENING: Duration = Duration::from_secs(30);
 
@@ -40,6 +45,10 @@ pub(super) struct Connection {
     alone: Arc<AtomicBool>,
     /// Whether it takes no more channels.
     retired: AtomicBool,
+    /// Where ports of the host that we asked for lead.
+    routes: Routes,
+    /// Cancelled when the link is gone.
+    closed: CancellationToken,
     /// The connection to the jump host that carries this one.
     _through: Option<Box<Connection>>,
 }
@@ -74,7 +83,8 @@ impl Connection {
     }
 
     async fn set_up(tracker: &TaskTracker, host: &HostName, ssh: &SshTarget) -> Result<Self, TransportError> {
-        let checker = Checker::new(host, ssh)?;
+        let (routes, closed) = (Routes::default(), CancellationToken::new());
+        let checker = Checker::new(host, ssh)?.forwarding(routes.clone(), closed.clone().drop_guard(), tracker.clone());
         let config = Arc::new(client::Config {
             nodelay: true,
             keepalive_interval: Some(KEEPALIVE),
@@ -132,6 +142,8 @@ impl Connection {
             channels: Arc::default(),
             alone: Arc::default(),
             retired: AtomicBool::new(false),
+            routes,
+            closed,
             _through: through,
         })
     }
@@ -139,6 +151,40 @@ impl Connection {
     /// Whether the link is gone, or no more channels are wanted and none is left.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed() || (self.retired.load(Ordering::SeqCst) && self.channels.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Returns when the link is gone.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Asks the server to listen on its loopback (0: on a port of its choice) and to bring what connects there to `to`.
+    pub(super) async fn forward(&self, port: u16, to: SocketAddr) -> Result<u16, String> {
+        // Known before the answer: the first client may be faster than it.
+        if port != 0 {
+            self.routes.set(u32::from(port), to);
+        }
+        match self.handle.tcpip_forward(LOOPBACK, u32::from(port)).await {
+            Ok(given) => {
+                let given = if port == 0 { u16::try_from(given).unwrap_or_default() } else { port };
+                self.routes.set(u32::from(given), to);
+                Ok(given)
+            }
+            Err(error) => {
+                self.routes.remove(u32::from(port));
+                Err(match error {
+                    russh::Error::RequestDenied => "the request was denied".to_owned(),
+                    other => other.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Ends a forward.
+    pub(super) async fn unforward(&self, port: u16) {
+        // A link that is gone has taken it along.
+        let _ = self.handle.cancel_tcpip_forward(LOOPBACK, u32::from(port)).await;
+        self.routes.remove(u32::from(port));
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -133,7 +133,24 @@ impl Daemon {
         };
         let bound = Server::bind(clock.now(), config).unwrap();
         let [Address::Http(plain), Address::Https(secure)] = bound.addresses()[..] else { panic!("two sockets") };
-        let served = tokio::spawn(bound.serve(towline::server::router(&app), stop.clone()));
+        let day = std::time::Duration::from_secs(24 * 3600);
+        let services = towline::services::Settings {
+            directory: folder.path().join("services"),
+            issuer: format!("http://{plain}"),
+            artifact_retention: day,
+            bytes: 1 << 30,
+            cache_bytes: 1 << 30,
+            cache_idle: day,
+        };
+        let services = towline::services::Services::open(services, clock.clone()).await.unwrap();
+        let (authorized, based) = (app.clone(), app.clone());
+        let repositories = towline::services::Repositories {
+            find: Arc::new(|_| None),
+            authorize: Arc::new(move |parts, repository, _| authorized.access(parts, repository)),
+            base: Arc::new(move |parts| based.base(parts)),
+        };
+        let router = towline::server::router(&app).merge(services.repositories(repositories));
+        let served = tokio::spawn(bound.serve(router, stop.clone()));
         let host = HostFacts {
             name: HostName::from("selene"),
             slots: 2,

@@ -49,6 +49,9 @@ pub(in crate::cli) struct Arguments {
     /// A directory of bare repositories OWNER/NAME.git to find actions in
     #[arg(long, value_name = "DIR")]
     pub(super) actions: Option<PathBuf>,
+    /// Which actions/checkout runs: the one that is built in, or the action itself
+    #[arg(long, value_name = "KIND", value_enum, default_value = "builtin")]
+    pub(super) checkout: Checkout,
     /// Where the hosts keep what belongs to this program
     #[arg(long, value_name = "DIR", default_value = "~/.towline")]
     pub(super) root: String,
@@ -61,6 +64,13 @@ pub(in crate::cli) struct Arguments {
     /// Prints one JSON object at the end; everything else goes to standard error
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Which `actions/checkout` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Checkout {
+    Builtin,
+    Node,
 }
 
 /// Splits `NAME=VALUE`.

@@ -17,14 +17,14 @@ use crate::queue::HostFacts;
 use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::run::{Cancel, Conclusion, JobPhase, RunState};
-use crate::runner::{Executor, Journalled, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
+use crate::runner::{Executor, Journalled, Local, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
 use crate::services::{self, Services};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
 
 use super::super::screen::{Screen, duration};
 use super::super::{ENVIRONMENT, FAILED, SUCCESS};
-use super::arguments::{Arguments, pair};
+use super::arguments::{Arguments, Checkout, pair};
 use super::source::Prepared;
 use super::{Refusal, result};
 
@@ -66,8 +66,14 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         find: None,
         actions: actions(arguments, &prepared)?,
     };
-    let (services, served) = serve_actions(clock, prepared.scratch.path.join("services")).await?;
-    let runner = Runner { hosts, clock: clock.clone(), sources: Arc::new(sources), fresh_workspaces: true };
+    let (services, served) = serve_actions(clock, &prepared).await?;
+    let runner = Runner {
+        hosts,
+        clock: clock.clone(),
+        sources: Arc::new(sources),
+        fresh_workspaces: true,
+        stock_checkout: arguments.checkout == Checkout::Node,
+    };
     let env: Vec<(String, String)> = arguments
         .env
         .iter()
@@ -142,29 +148,45 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
 /// Serves artifacts, caches and identity tokens on a port of loopback while the run lasts.
 async fn serve_actions(
     clock: &Clock,
-    directory: PathBuf,
+    prepared: &Prepared,
 ) -> Result<(ServicesAddress, tokio::task::JoinHandle<()>), Refusal> {
     const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     let failed = |error: String| Refusal::Environment(format!("cannot serve artifacts and caches: {error}"));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| failed(error.to_string()))?;
-    let here = listener.local_addr().map(|address| format!("http://{address}"));
-    let here = here.map_err(|error| failed(error.to_string()))?;
+    let here = listener.local_addr().map_err(|error| failed(error.to_string()))?;
     let settings = services::Settings {
-        directory,
-        issuer: here.clone(),
+        directory: prepared.scratch.path.join("services"),
+        issuer: format!("http://{here}"),
         artifact_retention: DAY * 90,
         bytes: u64::MAX,
         cache_bytes: u64::MAX,
         cache_idle: DAY * 7,
     };
     let services = Services::open(settings, clock.clone()).await.map_err(|error| failed(error.to_string()))?;
-    let router = services.router();
+    let (name, git_dir) = (prepared.spec.event.repository.0.clone(), prepared.snapshot.repository.git_dir().to_owned());
+    let repositories = services::Repositories {
+        find: Arc::new(move |wanted| {
+            wanted.eq_ignore_ascii_case(&name).then(|| services::Served { git_dir: git_dir.clone(), writable: true })
+        }),
+        // Only the jobs of this run are let in.
+        authorize: Arc::new(|parts, _, _| match services::shown(&parts.headers) {
+            Some(_) => services::Access::Refused,
+            None => services::Access::Unknown,
+        }),
+        base: Arc::new(|parts| {
+            let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+            format!("http://{}", host.unwrap_or("localhost"))
+        }),
+    };
+    let router =
+        services.router().merge(services.descriptions(repositories.clone())).merge(services.repositories(repositories));
     let served = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             log::error!("artifacts and caches are not served any more: {error}");
         }
     });
-    Ok((ServicesAddress { services, here, elsewhere: None }, served))
+    let local = if prepared.at_forge { Local::WithoutToken } else { Local::All };
+    Ok((ServicesAddress { services, here, elsewhere: None, local }, served))
 }
 
 fn short_ref(git_ref: &str) -> &str {

@@ -28,6 +28,8 @@ pub(super) struct Prepared {
     /// State of this run on this machine; removed at the end.
     pub(super) scratch: Scratch,
     pub(super) workflow_name: String,
+    /// The repository is also at a forge, whose API a token opens.
+    pub(super) at_forge: bool,
 }
 
 /// Reads and checks everything. Nothing of the user's is written.
@@ -53,7 +55,7 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
     let Some(workflow) = workflow.filter(|_| !refused) else {
         return Err(Refusal::Diagnostics { text, diagnostics });
     };
-    let tree = working_tree(&snapshot, arguments).await?;
+    let (tree, at_forge) = working_tree(&snapshot, arguments).await?;
     let wish = wish(arguments)?;
     let now = clock.now();
     let delivered = local::deliver(now, &tree, &workflow, &wish).map_err(Refusal::Invalid)?;
@@ -79,7 +81,7 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
         only: arguments.job.clone(),
         event,
     };
-    Ok(Prepared { spec, not_selected, snapshot, scratch, workflow_name })
+    Ok(Prepared { spec, not_selected, snapshot, scratch, workflow_name, at_forge })
 }
 
 /// The file itself, or a file of that name among the repository's workflows.
@@ -143,7 +145,7 @@ async fn called(path: &str, text: &str, snapshot: &Snapshot) -> Result<BTreeMap<
     }
 }
 
-async fn working_tree(snapshot: &Snapshot, arguments: &Arguments) -> Result<WorkingTree, Refusal> {
+async fn working_tree(snapshot: &Snapshot, arguments: &Arguments) -> Result<(WorkingTree, bool), Refusal> {
     let failed = |error: git::Error| Refusal::Environment(format!("cannot read the repository: {error}"));
     let sha = snapshot.head.clone().unwrap_or_else(|| snapshot.commit.clone());
     let mut objects = snapshot.repository.objects().map_err(failed)?;
@@ -155,7 +157,9 @@ async fn working_tree(snapshot: &Snapshot, arguments: &Arguments) -> Result<Work
         Ok(user) => user.remote_url("origin").await.ok().flatten(),
         Err(_) => None,
     };
-    let (server_url, repository) = origin.as_deref().and_then(address).unwrap_or_else(|| {
+    let remote = origin.as_deref().and_then(address);
+    let at_forge = remote.is_some();
+    let (server_url, repository) = remote.unwrap_or_else(|| {
         let name = snapshot.top.file_name().map_or("repository".to_owned(), |name| name.to_string_lossy().into_owned());
         ("https://github.com".to_owned(), format!("local/{name}"))
     });
@@ -163,7 +167,7 @@ async fn working_tree(snapshot: &Snapshot, arguments: &Arguments) -> Result<Work
         |key: &str| arguments.github.iter().find_map(|text| text.strip_prefix(&format!("{key}="))).map(str::to_owned);
     let author = commit.as_ref().map(|commit| (commit.author.name.clone(), commit.author.email.clone()));
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
-    Ok(WorkingTree {
+    let tree = WorkingTree {
         repository: RepositoryName(given("repository").unwrap_or(repository)),
         git_ref: branch,
         sha,
@@ -173,7 +177,8 @@ async fn working_tree(snapshot: &Snapshot, arguments: &Arguments) -> Result<Work
         message: commit.as_ref().map_or(String::new(), |commit| commit.message.clone()),
         committed_at: commit.as_ref().map_or(String::new(), |commit| commit.committer.at.to_string()),
         author: author.unwrap_or_default(),
-    })
+    };
+    Ok((tree, at_forge))
 }
 
 async fn default_branch(repository: &Repository, head: &str) -> String {

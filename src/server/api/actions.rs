@@ -267,17 +267,6 @@ pub(super) async fn signed_run_logs(
     Ok(response)
 }
 
-/// Artifacts of the run; the list is empty as long as no service keeps any.
-pub(super) async fn artifacts(caller: Caller, Asked(uri): Asked) -> Result<Response, Fault> {
-    caller.at_least(Role::Viewer)?;
-    Ok(lists::answer(&caller, &uri, Page::of(&query(&uri)), 0, "artifacts", Vec::new()))
-}
-
-pub(super) async fn caches(caller: Caller, Asked(uri): Asked) -> Result<Response, Fault> {
-    caller.at_least(Role::Viewer)?;
-    Ok(lists::answer(&caller, &uri, Page::of(&query(&uri)), 0, "actions_caches", Vec::new()))
-}
-
 pub(super) async fn run_timing(
     State(app): State<App>,
     caller: Caller,

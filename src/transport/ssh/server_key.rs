@@ -3,14 +3,18 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use russh::Preferred;
-use russh::client::Handler;
+use russh::client::{ChannelOpenHandle, Handler, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
+use russh::{Channel, ChannelOpenFailure, Preferred};
 
 use super::super::known_hosts::{Judgement, KnownHosts, line, recorded_name};
 use super::super::{SshTarget, TransportError, UnknownKey};
+use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
+
+use super::super::forward::Routes;
 use crate::clock::Clock;
 use crate::id::HostName;
 
@@ -33,6 +37,14 @@ pub(super) struct Checker {
     ssh: SshTarget,
     name: String,
     known: KnownHosts,
+    forwarding: Option<Forwarding>,
+}
+
+/// What the server may open towards us. The connection's end drops it.
+struct Forwarding {
+    routes: Routes,
+    tracker: TaskTracker,
+    _closed: DropGuard,
 }
 
 impl Checker {
@@ -48,7 +60,18 @@ impl Checker {
                 }
             }
         }
-        Ok(Self { host: host.clone(), name: recorded_name(&ssh.address, ssh.port), ssh: ssh.clone(), known })
+        Ok(Self {
+            host: host.clone(),
+            name: recorded_name(&ssh.address, ssh.port),
+            ssh: ssh.clone(),
+            known,
+            forwarding: None,
+        })
+    }
+
+    /// Lets the server open channels for the ports we asked it to forward.
+    pub(super) fn forwarding(self, routes: Routes, closed: DropGuard, tracker: TaskTracker) -> Self {
+        Self { forwarding: Some(Forwarding { routes, tracker, _closed: closed }), ..self }
     }
 
     /// The algorithms to ask for: those recorded for the host first.
@@ -186,6 +209,38 @@ impl Handler for Checker {
             PublicKeyOrCertificate::PublicKey { key, .. } => self.check_key(key),
             PublicKeyOrCertificate::Certificate(certificate) => self.check_certificate(certificate),
         }
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        _: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let forwarding = self.forwarding.as_ref().and_then(|known| Some((known.routes.to(port)?, &known.tracker)));
+        let Some((to, tracker)) = forwarding else {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        tracker.spawn(async move {
+            let mut channel = channel.into_stream();
+            match tokio::net::TcpStream::connect(to).await {
+                Ok(mut stream) => {
+                    // How it ends is between the two ends: both see it.
+                    let _ = stream.set_nodelay(true);
+                    let _ =
+                        tokio::io::copy_bidirectional_with_sizes(&mut channel, &mut stream, 256 << 10, 256 << 10).await;
+                }
+                Err(error) => log::warn!("what a forwarded port leads to does not answer at {to}: {error}"),
+            }
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut channel).await;
+        });
+        Ok(())
     }
 }
 

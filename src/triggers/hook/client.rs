@@ -32,6 +32,9 @@ pub fn post_receive(
     input: impl Read,
     print: &mut dyn FnMut(&str),
 ) -> Told {
+    if std::env::var_os(crate::git::QUIET_PUSH).is_some() {
+        return Told::Nothing;
+    }
     let mut text = String::new();
     // What is not UTF-8 cannot be told in JSON; git's refs may hold it, workflows cannot name it.
     let mut bytes = Vec::new();
