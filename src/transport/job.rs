@@ -223,7 +223,7 @@ impl HostJob {
             |limit| format!("{:.1}", limit.as_secs_f64().max(0.1)),
         );
         let nonce = super::spool::step_nonce(&inner.spec.nonce, number);
-        let line = format!("start {number} {lane} {limit} {nonce} {}", start_file.len());
+        let line = format!("start {number} {lane} {limit} {nonce}");
         let outstanding = Outstanding { lane, line, start_file };
         locked(&inner.outstanding).insert(number, outstanding.clone());
         inner.request_start(&outstanding).await?;

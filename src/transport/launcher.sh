@@ -1,9 +1,12 @@
 # The one script Towline brings to a host. POSIX sh; runs in dash, bash, busybox ash, mksh and zsh's sh mode.
 #
 #   control MARK JOB OWNER create|attach
-#                            answers requests on standard input: one job's starts, cancels, looks and small commands
+#                            sourced by the shell that reads the channel: defines what its next lines ask for
 #   follow MARK JOB LANE AT  sends a spool from an offset on, and what is appended, until standard input ends
 #   lane JOB LANE            supervises steps one after the other, detached from every connection
+#   next JOB LANE PID START  waits for the lane's next step and becomes it; the lane waits for its end
+#   alarm JOB LANE           ends the steps of a lane whose time is over
+#   watch JOB STEP SECONDS   the same for one step with little time
 #   ladder JOB STEP INT TERM ends a step's whole tree, with so many tenths of a second between the signals
 #   sweep JOB ID             ends what carries the job's tracking id, and lists it
 #
@@ -12,7 +15,72 @@
 # only this supervisor and the daemon know.
 
 umask 077
-here=$0
+
+# The process that becomes the lane's next step is there before the step is asked for: a session of its own and a shell are
+# what starting takes longest. Nothing else of this file is read by it, so that none of its functions are in the step's way.
+if [ "$1" = next ]; then
+	J=$2
+	lane=$3
+	mother=$4
+	{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
+	start=
+	if { read -r start <"/proc/$$/stat"; } 2>/dev/null; then
+		set -- ${start##*) }
+		start=?
+		[ $# -lt 20 ] || { shift 19 && start=$1; }
+	fi
+	echo "$$ $start" >"$lane.next"
+	number=
+	while read -r verb number from limit nonce <&3; do
+		case $verb in
+		step) [ -n "$nonce" ] || continue ;;
+		quit)
+			echo quit >&6
+			exit 0
+			;;
+		*) continue ;;
+		esac
+		# A lane that was killed cannot tell the step's end: its successor takes the request when it is made again.
+		kill -0 "$mother" 2>/dev/null || exit 0
+		# The nonce goes from memory to memory: no file of this host has it before the step's end.
+		echo "try $number $nonce $from" >&6
+		set -C
+		if { echo "$$" >"steps/$number.begun"; } 2>/dev/null; then
+			set +C
+			break
+		elif [ -e "steps/$number.begun" ]; then
+			set +C
+			echo skip >&6
+			rm -f "steps/$number.start.$from"
+		else
+			# Nowhere to write: the step is not started, and its end says so.
+			echo unwritable >&6
+			exit 254
+		fi
+	done
+	p=$J/steps/$number.
+	exec >>"$lane.spool" 2>&1
+	{
+		echo "$$ $start" >"${p}pid"
+		: >"$lane.next"
+		for verb in env output path state summary; do : >"$p$verb"; done
+		if [ "$limit" != 0 ] && read -r verb nonce </proc/uptime; then
+			echo "$number $((${verb%.*} + ${limit%.*} + 1))" >"$lane.deadline"
+		fi
+		unset verb nonce limit mother
+		exec 3<&- 5>&- 6>&-
+		if [ -e "${p}cancelled" ]; then exit 130; fi
+	} 2>/dev/null
+	if [ -r "${p}start.$from" ]; then . "${p}start.$from"; fi
+	echo "The start file of step $number is gone."
+	echo >"${p}unstarted"
+	exit 126
+fi
+
+case $0 in
+*launcher-*) here=$0 ;;
+*) here=$l ;;
+esac
 mode=$1
 shift
 
@@ -119,18 +187,34 @@ tagged() {
 
 # ---------------------------------------------------------------------------------------------------------------- control
 
-# take FILE LENGTH: payload from standard input into a file. Nothing that follows in the stream is touched.
-take() {
-	case $reading in
-	exact)
-		head -c "$2" >"$1" && read -r closing && [ "$closing" = end ]
-		;;
-	*)
-		# This head reads ahead; the other side sends nothing more before the answer. The size tells a broken stream.
-		head -c $(($2 + 4)) >"$1.all" && [ "$(wc -c <"$1.all")" -eq $(($2 + 4)) ] && head -c "$2" "$1.all" >"$1" && rm -f "$1.all"
-		;;
-	esac
+# The requests are lines of shell themselves, each in braces so that one that was cut off is not run. A text that comes with a
+# request is in `p`; one that is too long for that, or no text, is in the file that `fetch` left.
+
+# fetch LENGTH: bytes from standard input into a file. The other side sends nothing before it is told to, so this shell has not
+# read ahead, and nothing after them.
+fetch() {
+	say go
+	if head -c "$1" >"incoming.$$" && [ "$(wc -c <"incoming.$$")" -eq "$1" ]; then
+		say fetched
+	else
+		say failed "cannot write in $J: $(echo 2>&1 >>"incoming.$$")"
+	fi
 }
+
+# take FILE: what came with the request, into a file.
+take() {
+	if [ -n "$p" ]; then
+		w "$p" >"$1"
+	else
+		mv -f "incoming.$$" "$1"
+	fi
+}
+
+# w TEXT: says it as it is.
+case ${KSH_VERSION-} in
+*MIRBSD*) w() { print -rn -- "$1"; } ;;
+*) w() { printf %s "$1"; } ;;
+esac
 
 say() {
 	printf '\036%s %s\n' "$mark" "$*"
@@ -210,11 +294,15 @@ control() {
 	mark=$1
 	launched=
 	attempt=0
+	p=
 	J=$R/jobs/$2
+	# Shells that read their program byte by byte are spared long texts.
+	pace=quick
+	case ${BASH_VERSION-}${KSH_VERSION-}${ZSH_VERSION-} in ?*) pace=slow ;; esac
 	if [ -n "$2" ]; then
 		open_job "$3" "$4"
 		open_lane main
-		say ready "$how" "$J"
+		say ready "$how" "$pace" "$J"
 	else
 		J=$R/scratch
 		mkdir -p "$J" && cd "$J" || {
@@ -222,84 +310,116 @@ control() {
 			exit 1
 		}
 		trap 'rm -f "$J"/*.$$' EXIT
-		say ready scratch "$J"
+		say ready scratch "$pace" "$J"
 	fi
-	reading=ahead
-	[ "$(printf ab | { head -c 1 >/dev/null; head -c 1; } 2>/dev/null)" != b ] || reading=exact
-	while read -r verb a b c d e; do
-		case $verb in
-		start) # STEP LANE TIMEOUT NONCE LENGTH: the payload is the step's start file
-			[ -n "$e" ] || exit 1
-			attempt=$((attempt + 1))
-			file=steps/$a.start.$$.$attempt
-			if ! take "$file" "$e"; then
-				say failed "cannot write $J/$file: $(echo 2>&1 >>"$file")"
-				rm -f "$file"
-				continue
-			fi
-			if [ -e "steps/$a.begun" ]; then
-				rm -f "$file"
-				say begun
-				continue
-			fi
-			open_lane "$b" || {
-				say failed "cannot make a pipe in $J"
-				continue
-			}
-			echo "step $a $$.$attempt $c $d" >&7
-			[ "$b" = main ] || echo quit >&7
-			say queued
-			;;
-		put) # FILE LENGTH
-			if take "$a" "$b"; then say put; else say failed "cannot write $a: $(echo 2>&1 >>"$a")"; fi
-			;;
-		cancel) # STEP INT TERM, in tenths of a second
-			[ -e "steps/$a.cancelled" ] || echo >"steps/$a.cancelled"
-			if [ -e "steps/$a.ended" ]; then
-				say ended
-			else
-				detach /bin/sh "$here" ladder "$J" "$a" "$b" "$c" </dev/null >/dev/null 2>&1 7<&-
-				say cancelling
-			fi
-			;;
-		look) look "$a" "$b" ;;
-		input) # LENGTH: the standard input of the next command
-			if take "input.$$" "$a"; then say put; else say failed "cannot write in $J: $(echo 2>&1 >>"input.$$")"; fi
-			;;
-		become) # LENGTH: the payload is a script that this shell becomes; then the channel is its own
-			if take "command.$$" "$a"; then
-				say becoming
-				exec /bin/sh "$J/command.$$" 7<&-
-			fi
-			say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
-			;;
-		exec) # TOKEN STDIN LENGTH: the payload is a script; its output goes out as it comes, then the token
-			if ! take "command.$$" "$c"; then
-				say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
-				continue
-			fi
-			if [ "$b" = - ]; then b=/dev/null; else b=input.$$; fi
-			/bin/sh "command.$$" <"$b" 7<&-
-			status=$?
-			printf '\036%s %s\n' "$a" "$status"
-			printf '\036%s %s\n' "$a" "$status" >&2
-			;;
-		finish)
-			echo quit >&7
-			for one in *.follower.*; do
-				[ -r "$one" ] || continue
-				pid=
-				began=
-				read -r pid began <"$one"
-				[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
-			done
-			cd / && rm -rf "$J"
-			say finished
-			exit 0
-			;;
-		*) exit 1 ;;
-		esac
+}
+
+# start STEP LANE TIMEOUT NONCE: the step's start file comes with it
+start() {
+	attempt=$((attempt + 1))
+	file=steps/$1.start.$$.$attempt
+	if ! take "$file" 2>/dev/null; then
+		say failed "cannot write $J/$file: $(echo 2>&1 >>"$file")"
+		rm -f "$file"
+		return
+	fi
+	if [ -e "steps/$1.begun" ]; then
+		rm -f "$file"
+		say begun
+		return
+	fi
+	open_lane "$2" || {
+		say failed "cannot make a pipe in $J"
+		return
+	}
+	limit=$3
+	guard=
+	case $3 in
+	0) ;;
+	*) if [ "${3%.*}" -ge 60 ] && [ -r /proc/uptime ]; then guard=alarm; else guard=watch limit=0; fi ;;
+	esac
+	echo "step $1 $$.$attempt $limit $4" >&7
+	[ "$2" = main ] || echo quit >&7
+	say queued
+	case $guard in
+	alarm)
+		pid=
+		began=
+		[ ! -r "$2.alarm" ] || read -r pid began <"$2.alarm"
+		if [ -z "$pid" ] || ! alive "$pid" "$began"; then apart alarm "$J" "$2"; fi
+		;;
+	watch) apart watch "$J" "$1" "$3" ;;
+	esac
+}
+
+# apart MODE ARGUMENT...: this script, on its own.
+apart() {
+	detach /bin/sh "$here" "$@" </dev/null >/dev/null 2>&1 7<&-
+}
+
+# cancel STEP INT TERM, in tenths of a second
+cancel() {
+	[ -e "steps/$1.cancelled" ] || echo >"steps/$1.cancelled"
+	if [ -e "steps/$1.ended" ]; then
+		say ended
+	else
+		apart ladder "$J" "$1" "$2" "$3"
+		say cancelling
+	fi
+}
+
+# input: what came is the standard input of the next command
+input() {
+	take "input.$$" 2>/dev/null || say failed "cannot write in $J: $(echo 2>&1 >>"input.$$")"
+}
+
+# become: what came is a script that this shell becomes; then the channel is its own
+become() {
+	if take "command.$$" 2>/dev/null; then
+		say becoming
+		exec /bin/sh "$J/command.$$" 7<&-
+	fi
+	say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
+}
+
+# run TOKEN STDIN: what came is a script; its output goes out as it comes, then the token
+run() {
+	if ! take "command.$$" 2>/dev/null; then
+		say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
+		return
+	fi
+	if [ "$2" = - ]; then from=/dev/null; else from=input.$$; fi
+	/bin/sh "command.$$" <"$from" 7<&-
+	status=$?
+	printf '\036%s %s\n' "$1" "$status"
+	printf '\036%s %s\n' "$1" "$status" >&2
+}
+
+finish() {
+	echo quit >&7
+	for one in *.follower.* *.alarm steps/*.watch.*; do
+		[ -r "$one" ] || continue
+		pid=
+		began=
+		read -r pid began <"$one"
+		[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
 	done
+	set --
+	for one in steps/*.temporary; do
+		[ -s "$one" ] || continue
+		while read -r file; do set -- "$@" "$file"; done <"$one"
+	done
+	[ $# -eq 0 ] || rm -f "$@"
+	cd /
+	# The lane is about to end and may still make a file.
+	turns=0
+	until { rm -rf "$J" 2>/dev/null && [ ! -e "$J" ]; } || [ "$turns" -ge 50 ]; do nap; done
+	if [ -e "$J" ]; then
+		say failed "cannot remove $J: $(rm -rf "$J" 2>&1)"
+	else
+		say finished
+	fi
+	exit 0
 }
 
 # ----------------------------------------------------------------------------------------------------------------- follow
@@ -399,40 +519,14 @@ end_mark() {
 	step=
 }
 
-run_step() {
+# conclude FROM: the end of the step that was this lane's child.
+conclude() {
 	kind=c
-	code=130
-	watchdog=
-	if [ -e "steps/$step.cancelled" ]; then
-		kind=x
-		end_mark
-		return
-	fi
-	if [ "$limit" != 0 ]; then
-		(
-			exec 3<&-
-			sleeper=
-			trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 0' TERM
-			sleep "$limit" 2>/dev/null &
-			sleeper=$!
-			wait "$sleeper"
-			[ -e "steps/$step.ended" ] || {
-				echo >"steps/$step.timedout"
-				exec /bin/sh "$here" ladder "$J" "$step" 75 25
-			}
-		) </dev/null >/dev/null 2>&1 &
-		watchdog=$!
-	fi
-	# In the foreground: a step that starts with SIGINT ignored could not trap it.
-	run_apart /bin/sh "steps/$step.start.$from" </dev/null >>"$lane.spool" 2>&1 3<&-
-	code=$?
-	if [ ! -e "steps/$step.pid" ] || [ -e "steps/$step.unstarted" ]; then kind=n; fi
+	if [ -e "steps/$step.unstarted" ]; then kind=n; fi
 	if [ -e "steps/$step.timedout" ]; then
 		kind=t
 	elif [ -e "steps/$step.cancelled" ]; then
 		kind=x
-	elif [ -n "$watchdog" ]; then
-		kill "$watchdog" 2>/dev/null
 	fi
 	case $kind in
 	t | x)
@@ -443,14 +537,24 @@ run_step() {
 		done
 		;;
 	esac
+	number=$step
 	end_mark
 	# Emptied rather than removed: that starts no process, and the next step waits for it.
-	for one in "steps/$1.start."* "steps/$1.mark" "steps/$1.clean"; do
+	for one in "steps/$number.start.$1" "steps/$number.mark" "steps/$number.clean"; do
 		[ ! -e "$one" ] || true >"$one"
 	done
-	if [ -s "steps/$1.temporary" ]; then
-		while read -r one; do rm -f "$one"; done <"steps/$1.temporary"
+	if [ -e "steps/$number.temporary" ]; then
+		while read -r one; do
+			[ ! -f "$one" ] || [ -L "$one" ] || true >"$one"
+		done <"steps/$number.temporary" 2>/dev/null
 	fi
+	for one in "steps/$number.watch."*; do
+		[ -r "$one" ] || continue
+		pid=
+		began=
+		read -r pid began <"$one"
+		[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
+	done
 }
 
 lane() {
@@ -472,38 +576,122 @@ lane() {
 			[ -d "$lane.lock" ] && [ "$turns" -lt 30 ] || exit 0
 			nap
 		done
+		# Who waited for that one's next step must not share our requests.
+		if [ -r "$lane.next" ] && read -r pid began <"$lane.next" && alive "$pid" "$began"; then kill -KILL "$pid"; fi
 	fi
 	started $$
-	echo "$$ $start" >"$lane.sup"
+	mine=$start
+	# What a child tells us of its step passes through a pipe without a name.
+	mkfifo "$lane.words" && exec 5<>"$lane.words" || exit 1
+	rm -f "$lane.words"
+	echo "$$ $mine" >"$lane.sup"
 	step=
+	turns=0
 	# A shell that cannot fork exits: the step is still told to have ended.
 	trap 'if [ -n "$step" ]; then kind=n; code=254; end_mark; fi' EXIT
-	while read -r verb number from limit nonce <&3; do
-		case $verb in
-		step) ;;
-		*) break ;;
-		esac
-		[ -n "$nonce" ] || continue
-		set -C
-		if { echo "$$" >"steps/$number.begun"; } 2>/dev/null; then
-			set +C
-			step=$number
-			run_step "$number"
-		elif [ -e "steps/$number.begun" ]; then
-			set +C
-			rm -f "steps/$number.start.$from"
-		else
-			# Nowhere to write: the step was not started, and its end says so.
-			set +C
-			step=$number
+	while [ -e owner ] && [ "$turns" -lt 600 ]; do
+		# In the foreground: a step that starts with SIGINT ignored could not trap it.
+		run_apart /bin/sh "$here" next "$J" "$lane" $$ 6>&5
+		code=$?
+		echo over >&5
+		said=
+		while read -r verb number word from <&5; do
+			case $verb in
+			try)
+				said=try
+				step=$number
+				nonce=$word
+				origin=$from
+				;;
+			over) break ;;
+			*) said=$verb ;;
+			esac
+		done
+		case $said in
+		try)
+			# Killed before it had the right to start: whoever asks again starts the step.
+			if [ ! -e "steps/$step.begun" ] || [ -e "steps/$step.ended" ]; then
+				step=
+				continue
+			fi
+			conclude "$origin"
+			turns=0
+			;;
+		unwritable)
 			kind=n
-			code=254
 			end_mark
-		fi
+			nap
+			;;
+		quit) break ;;
+		*)
+			step=
+			nap
+			;;
+		esac
 	done
 	trap - EXIT
+	pid=
+	began=
+	[ ! -r "$lane.alarm" ] || read -r pid began <"$lane.alarm"
+	[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
 	rm -f "$lane.sup"
 	rmdir "$lane.lock"
+}
+
+# ------------------------------------------------------------------------------------------------------------------ alarm
+
+# doze SECONDS: ends with this process when it is told to go.
+sleeper=
+doze() {
+	sleep "$1" 2>/dev/null &
+	sleeper=$!
+	wait "$sleeper"
+	sleeper=
+}
+
+# ring: the step's time is over.
+ring() {
+	if [ ! -e "steps/$step.ended" ]; then
+		echo >"steps/$step.timedout"
+		/bin/sh "$here" ladder "$J" "$step" 75 25
+	fi
+}
+
+alarm() {
+	J=$1
+	lane=$2
+	cd "$J" || exit 1
+	trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 0' TERM
+	started $$
+	echo "$$ $start" >"$lane.alarm"
+	while [ -e owner ]; do
+		step=
+		until=
+		left=10
+		[ ! -r "$lane.deadline" ] || read -r step until <"$lane.deadline"
+		read -r now rest </proc/uptime
+		if [ -n "$until" ] && [ ! -e "steps/$step.ended" ]; then
+			left=$((until - ${now%.*}))
+			if [ "$left" -le 0 ]; then
+				ring
+				left=1
+			fi
+		fi
+		[ "$left" -le 10 ] || left=10
+		doze "$left"
+	done
+}
+
+watch() {
+	J=$1
+	step=$2
+	cd "$J" || exit 1
+	trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 0' TERM
+	started $$
+	echo "$$ $start" >"steps/$step.watch.$$"
+	[ -e "steps/$step.ended" ] || doze "$3"
+	[ ! -e "steps/$step.begun" ] || ring
+	rm -f "steps/$step.watch.$$"
 }
 
 # ----------------------------------------------------------------------------------------------------------------- ladder
@@ -615,6 +803,8 @@ case $mode in
 control) control "$@" ;;
 follow) follow "$@" ;;
 lane) lane "$@" ;;
+alarm) alarm "$@" ;;
+watch) watch "$@" ;;
 ladder) ladder "$@" ;;
 sweep) sweep "$@" ;;
 esac

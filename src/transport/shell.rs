@@ -18,6 +18,10 @@ const LOGIN_TIME: Duration = Duration::from_secs(60);
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// The most a small command may say.
 const MOST_OUTPUT: usize = 256 * 1024 * 1024;
+/// The longest text that travels inside a request, as quoted: for shells that read their program in blocks, and for those that
+/// read it byte by byte.
+const INLINE_QUICK: usize = 96 * 1024;
+const INLINE_SLOW: usize = 3 * 1024;
 /// What is kept of the noise of a login that fails.
 const MOST_NOISE: usize = 16 * 1024;
 
@@ -76,6 +80,8 @@ pub(super) struct Shell {
     pub(super) attached: bool,
     /// The directory this shell works in.
     pub(super) dir: String,
+    /// The longest quoted text that a request may hold.
+    inline: usize,
 }
 
 impl Shell {
@@ -89,6 +95,7 @@ impl Shell {
             errors: BytesMut::new(),
             attached: false,
             dir: String::new(),
+            inline: INLINE_SLOW,
         };
         match timeout(LOGIN_TIME, shell.bootstrap(mode)).await {
             Ok(result) => result.map(|()| shell),
@@ -106,16 +113,19 @@ impl Shell {
 
     async fn bootstrap(&mut self, mode: Mode<'_>) -> Result<(), OpenError> {
         let mark = self.mark.clone();
-        let arguments = match mode {
+        // The shell of a job reads its requests as its program: texts come with them without another process.
+        let start = match mode {
             Mode::Job { key, owner, create } => {
-                format!("control {mark} {key} {owner} {}", if create { "create" } else { "attach" })
+                let how = if create { "create" } else { "attach" };
+                format!("set -- control {mark} {key} {owner} {how};. \"$l\"")
             }
-            Mode::Scratch => format!("control {mark} '' ''"),
-            Mode::Follow { key, lane, offset } => format!("follow {mark} {key} {lane} {offset}"),
+            Mode::Scratch => format!("set -- control {mark} '' '';. \"$l\""),
+            Mode::Follow { key, lane, offset } => {
+                format!("exec /bin/sh \"$l\" follow {mark} {key} {lane} {offset}")
+            }
         };
         let root = root_word(&self.target.root);
         let name = launcher_name();
-        let start = format!("exec /bin/sh \"$l\" {arguments}");
         // One line: some shells read their input by the block, and what follows must not be in it.
         let first = format!(
             "umask 077;r={root};l=$r/{name};if [ -f \"$l\" ];then {start};else printf '\\036%s need\\n' {mark};fi\n"
@@ -130,11 +140,11 @@ impl Shell {
             self.write(upload.into()).await;
             words = self.answer("bringing the launcher").await?;
         }
-        let rest = words.get(2..).unwrap_or_default().join(" ");
         match words.first().map(String::as_str) {
             Some("ready") => {
                 self.attached = words.get(1).is_some_and(|how| how == "attached");
-                self.dir = rest;
+                self.inline = if words.get(2).is_some_and(|pace| pace == "quick") { INLINE_QUICK } else { INLINE_SLOW };
+                self.dir = words.get(3..).unwrap_or_default().join(" ");
                 Ok(())
             }
             Some("following") => Ok(()),
@@ -236,17 +246,57 @@ impl Shell {
         payload: Option<&[u8]>,
         doing: &'static str,
     ) -> Result<Vec<String>, TransportError> {
-        let mut message = BytesMut::from(line.as_bytes());
-        message.extend_from_slice(b"\n");
-        if let Some(payload) = payload {
-            message.extend_from_slice(payload);
-            message.extend_from_slice(b"end\n");
+        let text = match payload {
+            None => String::new(),
+            Some(payload) => match self.inline(payload) {
+                Some(text) => text,
+                None => {
+                    self.send(payload, doing).await?;
+                    "p=\n".to_owned()
+                }
+            },
+        };
+        // A request that is cut off is no program: the brace is missing.
+        self.write(format!("{{ {text}{line}\n}}\n").into()).await;
+        self.answer_in_time(doing).await
+    }
+
+    /// The assignment that brings a text with a request; `None` when it is too long, or holds what a shell may change.
+    fn inline(&self, payload: &[u8]) -> Option<String> {
+        let plain = |byte: u8| byte >= 0x20 && byte != 0x7f || matches!(byte, b'\n' | b'\t');
+        if payload.is_empty() || payload.len() > self.inline || !payload.iter().copied().all(plain) {
+            return None;
         }
-        self.write(message.freeze()).await;
+        let text = format!("p={}\n", quoted(std::str::from_utf8(payload).ok()?));
+        (text.len() <= self.inline).then_some(text)
+    }
+
+    /// Brings bytes into the file that the next request takes them from.
+    async fn send(&mut self, payload: &[u8], doing: &'static str) -> Result<(), TransportError> {
+        self.write(format!("{{ fetch {}\n}}\n", payload.len()).into()).await;
+        let words = self.answer_in_time(doing).await?;
+        self.good(&words, "go", doing)?;
+        self.write(Bytes::copy_from_slice(payload)).await;
+        let words = self.answer_in_time(doing).await?;
+        self.good(&words, "fetched", doing)
+    }
+
+    async fn answer_in_time(&mut self, doing: &'static str) -> Result<Vec<String>, TransportError> {
         match timeout(ANSWER_TIME, self.answer(doing)).await {
             Ok(words) => words,
             Err(_) => Err(self.interrupted(doing)),
         }
+    }
+
+    fn good(&self, words: &[String], good: &str, doing: &str) -> Result<(), TransportError> {
+        if words.first().is_some_and(|word| word == good) {
+            return Ok(());
+        }
+        Err(TransportError::Failed {
+            host: self.target.name.clone(),
+            doing: doing.to_owned(),
+            reason: words.get(1..).unwrap_or_default().join(" "),
+        })
     }
 
     /// A request whose only good answer is one word.
@@ -258,31 +308,41 @@ impl Shell {
         doing: &'static str,
     ) -> Result<(), TransportError> {
         let words = self.request(line, payload, doing).await?;
-        if words.first().is_some_and(|word| word == good) {
-            return Ok(());
-        }
-        Err(TransportError::Failed {
-            host: self.target.name.clone(),
-            doing: doing.to_owned(),
-            reason: words.get(1..).unwrap_or_default().join(" "),
-        })
+        self.good(&words, good, doing)
     }
 
     /// Runs a script in the launcher's directory.
     pub(super) async fn exec(&mut self, script: &str, stdin: &[u8]) -> Result<Output, TransportError> {
         const DOING: &str = "running a command";
         let token = JobSpec::new_nonce();
-        let mut input = "-";
+        let mut request = String::from("{ ");
+        let input = if stdin.is_empty() { "-" } else { "input" };
         if !stdin.is_empty() {
-            input = "input";
-            self.expect(&format!("input {}", stdin.len()), Some(stdin), "put", "sending input").await?;
+            match self.inline(stdin) {
+                Some(text) => request.push_str(&text),
+                None => {
+                    self.send(stdin, DOING).await?;
+                    request.push_str("p=\n");
+                }
+            }
+            request.push_str("input\n");
         }
-        let mut message = BytesMut::from(format!("exec {token} {input} {}\n", script.len()).as_bytes());
-        message.extend_from_slice(script.as_bytes());
-        message.extend_from_slice(b"end\n");
+        match self.inline(script.as_bytes()) {
+            Some(text) => request.push_str(&text),
+            None => {
+                if !stdin.is_empty() {
+                    // One text at a time can be fetched: the first is taken before the second comes.
+                    request.push_str("}\n");
+                    self.write(std::mem::replace(&mut request, String::from("{ ")).into()).await;
+                }
+                self.send(script.as_bytes(), DOING).await?;
+                request.push_str("p=\n");
+            }
+        }
+        request.push_str(&format!("run {token} {input}\n}}\n"));
         self.errors.clear();
         self.held.clear();
-        self.write(message.freeze()).await;
+        self.write(request.into()).await;
         let end = format!("\u{1e}{token} ").into_bytes();
         let failure = format!("\u{1e}{} failed ", self.mark).into_bytes();
         let (mut status, mut stdout, mut stderr) = (None, None, None);
@@ -331,8 +391,7 @@ impl Shell {
     /// Hands the channel over to a script: what it says and hears from now on is the stream.
     pub(super) async fn become_script(mut self, script: &str) -> Result<(Bytes, Process), TransportError> {
         let script = format!("rm -f -- \"$0\"\n{script}");
-        let line = format!("become {}", script.len());
-        self.expect(&line, Some(script.as_bytes()), "becoming", "opening a stream").await?;
+        self.expect("become", Some(script.as_bytes()), "becoming", "opening a stream").await?;
         Ok(self.into_stream())
     }
 

@@ -1,4 +1,4 @@
-//! A step's start file: what the supervisor's `sh` runs to become the step.
+//! A step's start file: what the shell that waits for the step reads to become it.
 //!
 //! One compound command, so that a file that was cut short is a syntax error and starts nothing.
 
@@ -42,13 +42,7 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         }
     }
     let mut text = String::from("{\n{\n");
-    // Who this is, for the ladder: after setsid the process is the leader of its group.
-    let _ = write!(
-        text,
-        "p={prefix}\nread -r s </proc/$$/stat && s=${{s##*) }} && set -- $s && [ $# -ge 20 ] && shift 19 && s=$1\n\
-         echo \"$$ $s\" >\"${{p}}pid\"\necho 500 >/proc/self/oom_score_adj\n"
-    );
-    text.push_str("for s in env output path state summary; do : >\"$p$s\"; done\n");
+    let _ = writeln!(text, "p={prefix}");
     text.push_str(
         "case ${KSH_VERSION-} in *MIRBSD*) w() { print -rn -- \"$1\"; } ;; *) w() { printf %s \"$1\"; } ;; esac\n",
     );
@@ -75,7 +69,7 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     text.push_str("} 2>/dev/null\n");
     // Nothing of the supervisor's own environment is left.
     // Our own files are private; what a step makes is as open as on GitHub's runners.
-    text.push_str("umask 022\nunset s w HOME PWD OLDPWD SHLVL _ PATH\n");
+    text.push_str("umask 022\nunset w HOME PWD OLDPWD SHLVL _ PATH\n");
     let (plain, odd): (Vec<_>, Vec<_>) = request.env.iter().partition(|(name, _)| is_identifier(name));
     for (name, value) in plain {
         let _ = writeln!(text, "export {name}={}", quoted(value));

@@ -212,8 +212,8 @@ impl Follower {
             let words = self.inner.control(&line, None, "looking after a step").await.ok()?;
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             match words[..] {
-                // Told to start, but the supervisor ended before it took it.
-                ["state", "no", _, "no", ..] => self.inner.request_start(&step).await.ok()?,
+                // Told to start, but whoever waited for it ended before it took it.
+                ["state", "no", ..] => self.inner.request_start(&step).await.ok()?,
                 ["state", "yes", "no", "no", size] if size.parse() == Ok(self.reader.position()) => {
                     return Some(format!(
                         "the supervisor of step {number} on {} was killed: the step's end cannot be known (out of memory, or all of \
