@@ -128,6 +128,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let variables = variables_of(vault.clone());
     let triggers = Triggers::new(clock.clone(), store.clone(), inventory.clone(), starter, variables, tracker.clone());
 
+    let schedules = Schedules::new(triggers.clone());
+
     let bound = bind(&config, &paths, &clock, systemd)?;
     let addresses = bound.addresses();
     // Links name the ports that the system chose.
@@ -146,11 +148,13 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         store: store.clone(),
         engine: engine.clone(),
         vault: vault.clone(),
-        outside: outside::outside(triggers.clone(), inventory.clone()),
+        outside: outside::outside(&triggers, &inventory, &schedules),
         auth,
         clock: clock.clone(),
         settings: server::Settings {
             public_url: config.server.url.clone(),
+            own_url: (!addresses.iter().all(|address| matches!(address, server::Address::Unix(_))))
+                .then(|| inventory.server_url()),
             open_metrics: config.server.open_metrics,
             trusted_proxies: config
                 .server
@@ -172,7 +176,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     });
     tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone()));
     tracker.spawn(take_reports(reports, engine.clone()));
-    tracker.spawn(start_runs(starts, engine.clone()));
+    tracker.spawn(start_runs(starts, engine.clone(), store.clone()));
 
     let details = hosts::Details::default();
     for (host, target) in configured {
@@ -221,7 +225,6 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         log::info!("{taken_up} deliveries of before are taken up");
     }
     tracker.spawn(triggers.clone().watch_spools(stop.clone()));
-    let schedules = Schedules::new(triggers.clone());
     tracker.spawn(schedules.clone().run(stop.clone()));
     tracker.spawn(watch::run(triggers.clone(), schedules, stop.clone()));
     tracker.spawn(poll::run(triggers, stop.clone()));
@@ -481,10 +484,14 @@ async fn take_reports(mut reports: mpsc::Receiver<(JobId, HostName, Report)>, en
     }
 }
 
-/// Starts the runs that triggers ask for; answered when they are durable.
-async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine: Handle) {
+/// Starts the runs that triggers ask for; answered when they are durable. A workflow disabled by hand starts nothing.
+async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine: Handle, store: Store) {
     while let Some(request) = starts.recv().await {
         let start = request.start;
+        if store.is_workflow_disabled(&start.spec.event.repository, &start.spec.workflow_path).unwrap_or(false) {
+            drop(request.answer.send(Answer::Refused("the workflow is disabled".to_owned())));
+            continue;
+        }
         let answer = match engine.send(Input::StartRun { key: start.key, held: start.held, spec: start.spec }).await {
             Ok(answer) => answer,
             // The sender keeps the event and repeats it.

@@ -2,11 +2,13 @@
 //!
 //! Reads come from the store and from snapshots; writes are inputs to the engine. It never touches a run itself.
 
+mod access;
 mod api;
 mod app;
 mod archive;
 mod assets;
 pub mod auth;
+mod deeds;
 mod form;
 pub mod format;
 pub mod graph;
@@ -17,6 +19,7 @@ mod metrics;
 mod needs;
 pub mod pages;
 pub mod peer;
+mod sealed;
 mod site;
 pub mod source;
 mod streams;

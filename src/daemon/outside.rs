@@ -2,25 +2,47 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::git::Repository;
 use crate::id::{RepositoryName, RunId};
+use crate::server::view::ScheduleView;
 use crate::server::{DispatchRequest, Outside, WorkflowFile};
+use crate::triggers::cron::Entry;
 use crate::triggers::dispatch::Dispatch;
+use crate::triggers::schedules::Schedules;
 use crate::triggers::{Inventory, Triggers};
 
-/// The server's ways to the sources.
-pub(super) fn outside(triggers: Triggers, inventory: Inventory) -> Outside {
-    let listed = inventory.clone();
-    let reading = (triggers.clone(), inventory);
+/// The server's ways to the sources and the triggers.
+pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Schedules) -> Outside {
+    let (listed, reading) = (inventory.clone(), (triggers.clone(), inventory.clone()));
+    let (dispatching, replaying, schedules) = (triggers.clone(), triggers.clone(), schedules.clone());
     Outside {
-        repositories: listed.all().into_iter().map(|source| source.name).collect(),
+        repositories: Arc::new(move || listed.all().into_iter().map(|source| source.name).collect()),
         files: Arc::new(move |repository| {
             let (triggers, inventory) = reading.clone();
             Box::pin(async move { files(&triggers, &inventory, &repository).await })
         }),
         dispatch: Arc::new(move |request| {
-            let triggers = triggers.clone();
+            let triggers = dispatching.clone();
             Box::pin(async move { dispatch(&triggers, request).await })
+        }),
+        replay: Arc::new(move |number| {
+            let triggers = replaying.clone();
+            Box::pin(async move {
+                let (number, outcome) = triggers.replay(number).await.map_err(|error| error.to_string())?;
+                Ok((number, outcome.runs))
+            })
+        }),
+        schedules: Arc::new(move |count| {
+            let view = |(entry, next): (Entry, Vec<Timestamp>)| ScheduleView {
+                repository: entry.repository,
+                workflow: entry.workflow,
+                cron: entry.cron,
+                timezone: entry.timezone,
+                next,
+            };
+            schedules.preview(count).into_iter().map(view).collect()
         }),
     }
 }

@@ -1,11 +1,13 @@
 //! The API below `/api/v3`: GitHub's shapes and addresses, and what is Towline's own below `/towline`.
 
-pub(super) mod actions;
+mod actions;
+mod environments;
 mod graphql;
 pub(super) mod lists;
 mod openapi;
 mod repositories;
 mod towline;
+mod values;
 mod vault;
 
 use axum::Router;
@@ -36,6 +38,15 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/repos/{owner}/{name}/check-runs/{id}", get(repositories::check_run))
         .route("/repos/{owner}/{name}/check-runs/{id}/annotations", get(repositories::annotations))
         .nest("/repos/{owner}/{name}/actions", actions())
+        .merge(level("/repos/{owner}/{name}", "/actions/secrets", "/actions/variables"))
+        .route("/repos/{owner}/{name}/actions/organization-secrets", get(values::global_secrets))
+        .route("/repos/{owner}/{name}/actions/organization-variables", get(values::global_variables))
+        .merge(level("/repos/{owner}/{name}/environments/{environment}", "/secrets", "/variables"))
+        .route("/repos/{owner}/{name}/environments", get(environments::list))
+        .route(
+            "/repos/{owner}/{name}/environments/{environment}",
+            get(environments::one).put(environments::set).delete(environments::remove),
+        )
         .nest("/towline", towline())
         .fallback(|| async { Fault::NotFound })
         .method_not_allowed_fallback(|| async { Fault::NotFound });
@@ -46,6 +57,23 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/api/graphql", post(graphql::answer))
         .layer(middleware::from_fn_with_state(app.clone(), finish))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
+/// Secrets and variables of one level.
+fn level(prefix: &str, secrets: &str, variables: &str) -> Router<App> {
+    let (secrets, variables) = (format!("{prefix}{secrets}"), format!("{prefix}{variables}"));
+    Router::new()
+        .route(&secrets, get(values::secrets))
+        .route(&format!("{secrets}/public-key"), get(values::public_key))
+        .route(
+            &format!("{secrets}/{{entry}}"),
+            get(values::secret).put(values::set_secret).delete(values::remove_secret),
+        )
+        .route(&variables, get(values::variables).post(values::create_variable))
+        .route(
+            &format!("{variables}/{{entry}}"),
+            get(values::variable).patch(values::change_variable).delete(values::remove_variable),
+        )
 }
 
 fn actions() -> Router<App> {
@@ -63,7 +91,8 @@ fn actions() -> Router<App> {
         .route("/runs/{id}/rerun", post(actions::rerun))
         .route("/runs/{id}/rerun-failed-jobs", post(actions::rerun_failed))
         .route("/runs/{id}/approve", post(actions::approve))
-        .route("/runs/{id}/pending_deployments", get(actions::pending_deployments).post(actions::review_deployments))
+        .route("/runs/{id}/pending_deployments", get(environments::pending).post(environments::review))
+        .route("/runs/{id}/approvals", get(environments::approvals))
         .route("/jobs/{id}", get(actions::job))
         .route("/jobs/{id}/logs", get(actions::job_logs))
         .route("/jobs/{id}/rerun", post(actions::rerun_job))
@@ -83,14 +112,19 @@ fn towline() -> Router<App> {
         .route("/events", get(towline::events))
         .route("/hosts", get(towline::hosts))
         .route("/hosts/{host}/drain", put(towline::drain).delete(towline::resume))
-        .route("/hosts/{host}/pause", put(towline::pause_host).delete(towline::resume_host))
+        .route("/hosts/{host}/pause", put(towline::pause_host).delete(towline::resume))
         .route("/queue", get(towline::queue))
         .route("/queue/pause", put(towline::pause_queue).delete(towline::resume_queue))
         .route("/runs", get(towline::runs))
         .route("/runs/{id}", get(towline::run))
         .route("/runs/{id}/pause", put(towline::pause_run).delete(towline::resume_run))
+        .route("/runs/{id}/share", post(towline::share))
         .route("/jobs/{id}/why", get(towline::why))
         .route("/deliveries", get(towline::deliveries))
+        .route("/deliveries/{number}", get(towline::one_delivery))
+        .route("/deliveries/{number}/replay", post(towline::replay))
+        .route("/schedules", get(towline::schedules))
+        .route("/scripts", post(towline::run_script))
         .route("/audit", get(towline::audit))
         .route("/tokens", get(towline::tokens).post(towline::create_token))
         .route("/tokens/{name}", delete(towline::revoke_token))

@@ -9,11 +9,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::drive::{DriveError, Handle};
 use crate::engine::Answer;
+use crate::engine::record::EnvironmentRules;
 use crate::id::RepositoryName;
 use crate::services::Access;
 use crate::store::{AuditRecord, Store, StoreError};
@@ -21,7 +23,8 @@ use crate::vault::Vault;
 
 use super::auth::{Auth, Client, Refusal, Role, Via};
 use super::metrics::Metrics;
-use super::peer::{Network, Peer};
+use super::peer::{Network, Origin, Peer};
+use super::sealed::BoxKey;
 use super::source::{HostDetail, Outside, Source};
 use super::wire::Base;
 
@@ -30,6 +33,8 @@ use super::wire::Base;
 pub struct Settings {
     /// The address others reach the server by, if it is not what they ask for: `https://chronos.lan`.
     pub public_url: Option<String>,
+    /// The address it listens on, for clients of the unix socket, whose requests name none.
+    pub own_url: Option<String>,
     /// `/metrics` without a token.
     pub open_metrics: bool,
     pub trusted_proxies: Vec<Network>,
@@ -61,6 +66,8 @@ pub struct Shared {
     pub(super) metrics: Metrics,
     /// Streams end when the server stops.
     pub(super) stop: CancellationToken,
+    /// What clients seal secrets for; read or made when first asked for.
+    pub(super) box_key: OnceCell<BoxKey>,
 }
 
 impl std::ops::Deref for App {
@@ -77,7 +84,16 @@ impl App {
     pub fn new(parts: AppParts) -> Self {
         let AppParts { store, engine, vault, outside, auth, clock, settings, stop } = parts;
         let source = Source::new(store, engine, outside);
-        Self(Arc::new(Shared { source, vault, auth, clock, settings, metrics: Metrics::default(), stop }))
+        Self(Arc::new(Shared {
+            source,
+            vault,
+            auth,
+            clock,
+            settings,
+            metrics: Metrics::default(),
+            stop,
+            box_key: OnceCell::new(),
+        }))
     }
 
     /// The tokens, for commands that make and revoke them.
@@ -111,6 +127,20 @@ impl App {
         parts.extensions.get::<Peer>().map_or_else(String::new, |peer| {
             base(self, &peer.behind(&parts.headers, &self.settings.trusted_proxies), parts)
         })
+    }
+
+    /// Environments of a repository: those with rules, and those with secrets or variables.
+    pub(super) async fn environments(
+        &self,
+        repository: &RepositoryName,
+    ) -> Result<Vec<(String, EnvironmentRules)>, Fault> {
+        let mut all = self.source.environments(repository).await?;
+        for name in self.vault.environments(repository)? {
+            if all.iter().all(|(known, _)| known.to_lowercase() != name) {
+                all.push((name, EnvironmentRules::default()));
+            }
+        }
+        Ok(all)
     }
 
     /// Writes a line of the audit log. What cannot be recorded must not happen.
@@ -161,10 +191,39 @@ impl Caller {
         }
     }
 
-    /// A change of a repository. A session's cookie alone is not enough: another site's page could have sent it.
+    /// A change of a repository through the API.
     pub(super) fn change(&self, repository: &RepositoryName, role: Role) -> Result<(), Fault> {
         self.see(repository)?;
         self.at_least(role)?;
+        self.not_by_cookie()
+    }
+
+    /// A look at what belongs to no repository: hosts' addresses, tokens, the audit log. For who sees some repositories
+    /// only it does not exist.
+    pub(super) fn whole(&self, role: Role) -> Result<(), Fault> {
+        self.at_least(Role::Viewer)?;
+        if !self.client.sees_all() {
+            return Err(Fault::NotFound);
+        }
+        self.at_least(role)
+    }
+
+    /// A change of what belongs to no repository, through the API.
+    pub(super) fn change_whole(&self, role: Role) -> Result<(), Fault> {
+        self.whole(role)?;
+        self.not_by_cookie()
+    }
+
+    /// What the token of a job may not do, whatever its permissions: read names of secrets, approve, share.
+    pub(super) fn not_a_job(&self) -> Result<(), Fault> {
+        if self.client.via == Via::Job {
+            return Err(Fault::Forbidden("Resource not accessible by integration".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A session's cookie alone changes nothing: another site's page could have sent it.
+    fn not_by_cookie(&self) -> Result<(), Fault> {
         if self.client.via == Via::Session {
             return Err(Fault::Forbidden(
                 "The API takes changes with a token only, not with the cookie of pages.".to_owned(),
@@ -184,6 +243,9 @@ impl FromRequestParts<App> for Caller {
 
 fn base(app: &App, peer: &Peer, parts: &Parts) -> String {
     if let Some(url) = &app.settings.public_url {
+        return url.trim_end_matches('/').to_owned();
+    }
+    if let (Origin::Local { .. }, Some(url)) = (&peer.origin, &app.settings.own_url) {
         return url.trim_end_matches('/').to_owned();
     }
     let named = parts.uri.authority().map(|authority| authority.as_str().to_owned());

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
 use jiff::{Timestamp, ToSpan};
 
-use crate::id::RepositoryName;
+use crate::id::{RepositoryName, RunId};
 use crate::services::{JobClient, Services, shown};
 use crate::store::{self, Store, StoreError, TokenRecord};
 
@@ -95,6 +95,10 @@ pub enum Via {
     Token,
     /// The cookie of the pages.
     Session,
+    /// The token of a job, for as long as it runs.
+    Job,
+    /// A share link: one run may be looked at, nothing else.
+    Share(RunId),
 }
 
 impl Client {
@@ -102,6 +106,18 @@ impl Client {
     #[must_use]
     pub fn nobody() -> Self {
         Self { name: "anonymous".to_owned(), role: Role::Nobody, repositories: Vec::new(), via: Via::Nothing }
+    }
+
+    /// Whether no repository is hidden from this client: counts and lists over all of them are its to see.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.role > Role::Nobody && self.repositories.is_empty()
+    }
+
+    /// Whether this client may look at a run, as one who sees its repository or by a share link.
+    #[must_use]
+    pub fn sees_run(&self, repository: &RepositoryName, run: RunId) -> bool {
+        self.via == Via::Share(run) || self.sees(repository)
     }
 
     /// Whether this client may know of a repository. What it may not see does not exist for it.
@@ -139,6 +155,7 @@ pub struct Auth {
 }
 
 const COOKIE: &str = "towline";
+const SHARE_COOKIE: &str = "towline-share";
 /// Wrong tokens from one address in a minute before it is answered 429.
 const FAILURE_LIMIT: u32 = 20;
 
@@ -251,13 +268,43 @@ impl Auth {
                 Refusal::BadCredentials
             });
         }
-        if let Some(client) = cookie(headers).and_then(|cookie| self.by_cookie(now, cookie)) {
+        if let Some(client) = cookie(headers, COOKIE).and_then(|cookie| self.by_cookie(now, cookie)) {
             return Ok(client);
         }
         if self.mode == Mode::OpenOnLoopback && peer.is_loopback() {
             return if self.names_us(headers) { Ok(local("local")) } else { Err(Refusal::ForeignHost) };
         }
+        if self.anonymous == Role::Nobody
+            && let Some(run) = cookie(headers, SHARE_COOKIE).and_then(|cookie| self.shared_run(now, cookie))
+        {
+            return Ok(Client { name: "a share link".to_owned(), via: Via::Share(run), ..Client::nobody() });
+        }
         Ok(Client { role: self.anonymous, ..Client::nobody() })
+    }
+
+    /// A key that shows one run to whoever has it, until a time. It is signed, not kept: it cannot be taken back.
+    #[must_use]
+    pub fn share_key(&self, run: RunId, until: Timestamp) -> String {
+        let payload = format!("{run}.{}", until.as_second());
+        let mac = hmac::sign(&self.key, format!("share.{payload}").as_bytes());
+        format!("{payload}.{}", URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// The run that a key shows; `None` when it is not ours or its time is over.
+    #[must_use]
+    pub fn shared_run(&self, now: Timestamp, key: &str) -> Option<RunId> {
+        let (payload, mac) = key.rsplit_once('.')?;
+        hmac::verify(&self.key, format!("share.{payload}").as_bytes(), &URL_SAFE_NO_PAD.decode(mac).ok()?).ok()?;
+        let (run, until) = payload.split_once('.')?;
+        let in_time = until.parse::<i64>().ok()? >= now.as_second();
+        in_time.then(|| run.parse().ok().map(RunId)).flatten()
+    }
+
+    /// The cookie by which a browser keeps such a key.
+    #[must_use]
+    pub fn share_cookie(peer: &Peer, key: &str) -> String {
+        let secure = if peer.tls { "; Secure" } else { "" };
+        format!("{SHARE_COOKIE}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000{secure}")
     }
 
     /// A page of another site must not reach an open server by a name it controls (DNS rebinding).
@@ -347,7 +394,7 @@ impl Auth {
     /// What a form must carry so that another site cannot send it. Bound to the session.
     #[must_use]
     pub fn csrf(&self, headers: &HeaderMap) -> String {
-        let bound = cookie(headers).unwrap_or_default();
+        let bound = cookie(headers, COOKIE).unwrap_or_default();
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, format!("csrf.{bound}").as_bytes()))
     }
 
@@ -391,13 +438,13 @@ fn of_job(job: JobClient) -> Client {
         name: "github-actions[bot]".to_owned(),
         role,
         repositories: vec![RepositoryName(job.repository)],
-        via: Via::Token,
+        via: Via::Job,
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|value| value.split(';')).find_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    cookies.flat_map(|value| value.split(';')).find_map(|one| one.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 fn hashed(value: &str) -> String {
@@ -499,6 +546,24 @@ mod tests {
         assert!(!auth.csrf_is_good(&foreign, &csrf));
         auth.revoke("me").await.unwrap();
         assert_eq!(auth.client(now(), &peer, &session).unwrap().role, Role::Nobody);
+    }
+
+    #[tokio::test]
+    async fn a_share_link_shows_one_run_for_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = opened(folder.path(), Mode::Tokens);
+        let (peer, repository) = (network("192.0.2.1:1"), RepositoryName::from("o/r"));
+        let key = auth.share_key(RunId(7), now() + 1.hour());
+        let set = Auth::share_cookie(&peer, &key);
+        let session = headers(&[(header::COOKIE, set.split(';').next().unwrap())]);
+        let client = auth.client(now(), &peer, &session).unwrap();
+        assert_eq!((client.role, &client.via), (Role::Nobody, &Via::Share(RunId(7))));
+        assert!(client.sees_run(&repository, RunId(7)) && !client.sees_run(&repository, RunId(8)));
+        assert!(!client.sees(&repository) && !client.sees_all());
+        assert_eq!(auth.client(now() + 2.hours(), &peer, &session).unwrap().via, Via::Nothing, "its time is over");
+        for forged in [key.replacen('7', "8", 1), key.replace('.', ".9"), "7".to_owned(), String::new()] {
+            assert_eq!(auth.shared_run(now(), &forged), None, "{forged}");
+        }
     }
 
     #[tokio::test]

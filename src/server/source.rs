@@ -1,23 +1,26 @@
 //! Reads of the store and the engine as views. Every read that may block a worker runs beside it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::drive::Handle;
+use crate::engine::record::EnvironmentRules;
 use crate::engine::{JobRecord, RunRecord};
 use crate::id::{HostName, JobId, RepositoryName, RunId};
 use crate::queue;
 use crate::run::{JobPhase, RunSpec, RunState, RunStatus};
-use crate::store::{DeliveryFilter, DeliveryState, Logs, RunFilter, StatusFilter, Store, StoreError};
+use crate::store::{
+    AuditRecord, DeliveryFilter, DeliveryRecord, DeliveryState, Logs, RunFilter, StatusFilter, Store, StoreError,
+};
 use crate::workflow;
 
 use super::needs;
 use super::view::{
-    DeliveryView, HostState, HostView, InputKind, InputView, JobView, RunView, SlotView, State, Status, Stretch,
-    WaitingView, WorkflowName, WorkflowView,
+    DeliveryView, HostState, HostView, InputKind, InputView, JobView, RunView, ScheduleView, SlotView, State, Status,
+    Stretch, WaitingView, WorkflowName, WorkflowView,
 };
 
 /// What is known of a host besides its load: configured and probed by the daemon.
@@ -57,13 +60,21 @@ pub type ListFiles = Arc<dyn Fn(RepositoryName) -> BoxFuture<'static, Result<Vec
 /// Starts a workflow by hand: the run, or why not, as a sentence.
 pub type Dispatch = Arc<dyn Fn(DispatchRequest) -> BoxFuture<'static, Result<RunId, String>> + Send + Sync>;
 
+/// The repositories that are configured at this moment, whether or not they had runs.
+pub type ListRepositories = Arc<dyn Fn() -> Vec<RepositoryName> + Send + Sync>;
+/// Handles a stored delivery once more: the number of the new one and the runs it started, or why not, as a sentence.
+pub type Replay = Arc<dyn Fn(u64) -> BoxFuture<'static, Result<(u64, Vec<RunId>), String>> + Send + Sync>;
+/// All schedules with so many of their next times.
+pub type ListSchedules = Arc<dyn Fn(usize) -> Vec<ScheduleView> + Send + Sync>;
+
 /// What the composition root lends the server: things that other rooms of the shell do.
 #[derive(Clone)]
 pub struct Outside {
-    /// Repositories that are configured, whether or not they had runs.
-    pub repositories: Vec<RepositoryName>,
+    pub repositories: ListRepositories,
     pub files: ListFiles,
     pub dispatch: Dispatch,
+    pub replay: Replay,
+    pub schedules: ListSchedules,
 }
 
 impl Outside {
@@ -71,9 +82,11 @@ impl Outside {
     #[must_use]
     pub fn nothing() -> Self {
         Self {
-            repositories: Vec::new(),
+            repositories: Arc::new(Vec::new),
             files: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
             dispatch: Arc::new(|_| Box::pin(async { Err("no repository is configured here".to_owned()) })),
+            replay: Arc::new(|_| Box::pin(async { Err("deliveries cannot be replayed here".to_owned()) })),
+            schedules: Arc::new(|_| Vec::new()),
         }
     }
 }
@@ -85,20 +98,15 @@ pub struct Source {
     pub(super) engine: Handle,
     pub(super) outside: Outside,
     hosts: RwLock<Vec<HostDetail>>,
-    /// Repository, path and commit of a workflow file → its name.
-    names: Mutex<HashMap<(RepositoryName, String, String), String>>,
 }
 
 /// Runs on one page of the list.
 pub(super) const PAGE_OF_RUNS: usize = 30;
 
-/// The space of the store in which disabled workflows are kept.
-const DISABLED: &str = "disabled-workflows";
-
 impl Source {
     pub(super) fn new(store: Store, engine: Handle, outside: Outside) -> Self {
         let logs = store.logs().clone();
-        Self { store, logs, engine, outside, hosts: RwLock::default(), names: Mutex::default() }
+        Self { store, logs, engine, outside, hosts: RwLock::default() }
     }
 
     /// Replaces what is known of hosts.
@@ -120,14 +128,7 @@ impl Source {
 
     /// A run in its latest attempt.
     pub(super) async fn run(&self, run: RunId) -> Result<Option<RunView>, StoreError> {
-        let found = self
-            .read(move |store| {
-                let Some(record) = store.run(run)? else { return Ok(None) };
-                let spec = store.spec(run, record.attempt)?;
-                Ok(Some((record, spec)))
-            })
-            .await?;
-        Ok(found.map(|(record, spec)| self.run_view(&record, spec.as_ref())))
+        Ok(self.read(move |store| store.run(run)).await?.map(|record| run_view(&record)))
     }
 
     /// A run as one of its attempts was.
@@ -142,7 +143,7 @@ impl Source {
             })
             .await?;
         Ok(found.map(|(record, spec, graph)| {
-            let mut view = self.run_view(&record, spec.as_ref());
+            let mut view = run_view(&record);
             if let (true, Some(graph)) = (attempt < record.attempt, graph) {
                 earlier(&mut view, attempt, spec.as_ref(), &graph);
             }
@@ -185,17 +186,8 @@ impl Source {
         skip: usize,
         limit: usize,
     ) -> Result<(Vec<RunView>, usize), StoreError> {
-        let (records, total) = self
-            .read(move |store| {
-                let page = store.runs(&filter, skip, limit)?;
-                let with_specs = page.runs.into_iter().map(|run| {
-                    let spec = store.spec(run.id, run.attempt)?;
-                    Ok((run, spec))
-                });
-                Ok((with_specs.collect::<Result<Vec<_>, StoreError>>()?, page.total))
-            })
-            .await?;
-        Ok((records.iter().map(|(record, spec)| self.run_view(record, spec.as_ref())).collect(), total))
+        let page = self.read(move |store| store.runs(&filter, skip, limit)).await?;
+        Ok((page.runs.iter().map(run_view).collect(), page.total))
     }
 
     /// Runs whose title, branch, commit, actor, workflow or repository hold a text, among the newest few thousand.
@@ -207,19 +199,10 @@ impl Source {
         limit: usize,
     ) -> Result<(Vec<RunView>, usize), StoreError> {
         let text = text.to_lowercase();
-        let (records, total) = self
-            .read(move |store| {
-                let page = store.runs(&filter, 0, 5000)?;
-                let hits: Vec<_> = page.runs.into_iter().filter(|run| mentions(run, &text)).collect();
-                let total = hits.len();
-                let shown = hits.into_iter().skip(skip).take(limit).map(|run| {
-                    let spec = store.spec(run.id, run.attempt)?;
-                    Ok((run, spec))
-                });
-                Ok((shown.collect::<Result<Vec<_>, StoreError>>()?, total))
-            })
-            .await?;
-        Ok((records.iter().map(|(record, spec)| self.run_view(record, spec.as_ref())).collect(), total))
+        let page = self.read(move |store| store.runs(&filter, 0, 5000)).await?;
+        let hits: Vec<_> = page.runs.iter().filter(|run| mentions(run, &text)).collect();
+        let total = hits.len();
+        Ok((hits.into_iter().skip(skip).take(limit).map(run_view).collect(), total))
     }
 
     /// Runs that are not over, newest first.
@@ -384,7 +367,7 @@ impl Source {
     /// The repositories that are configured or had runs.
     pub(super) async fn repositories(&self) -> Result<Vec<RepositoryName>, StoreError> {
         let mut all = self.read(Store::repositories).await?;
-        all.extend(self.outside.repositories.iter().cloned());
+        all.extend((self.outside.repositories)());
         all.sort();
         all.dedup();
         Ok(all)
@@ -421,8 +404,8 @@ impl Source {
                 .as_ref()
                 .and_then(|model| model.on.dispatch.as_ref())
                 .map(|dispatch| dispatch.inputs.iter().map(|(name, input)| input_view(name, input)).collect());
-            let key = disabled_key(repository, &path);
-            let disabled = self.read(move |store| store.get(DISABLED, &key)).await?.is_some();
+            let (of, asked) = (repository.clone(), path.clone());
+            let disabled = self.read(move |store| store.is_workflow_disabled(&of, &asked)).await?;
             workflows.push(WorkflowView {
                 repository: repository.clone(),
                 workflow: WorkflowName::new(repository, &path, &name),
@@ -437,95 +420,91 @@ impl Source {
         Ok(workflows)
     }
 
-    /// Enables or disables a workflow. Triggers ask [`is_disabled`] before they start one.
-    pub(super) async fn set_enabled(&self, workflow: &WorkflowView, enabled: bool) -> Result<(), StoreError> {
-        let key = disabled_key(&workflow.repository, &workflow.workflow.path);
-        if enabled { self.store.delete(DISABLED, &key).await } else { self.store.put(DISABLED, &key, b"1").await }
-    }
-
     /// Deliveries, newest first.
     pub(super) async fn deliveries(&self, skip: usize, limit: usize) -> Result<Vec<DeliveryView>, StoreError> {
         self.read(move |store| {
-            let mut views = Vec::new();
-            for delivery in store.deliveries(&DeliveryFilter::default(), skip, limit)? {
-                let (outcome, started) = match &delivery.state {
-                    DeliveryState::Accepted => ("accepted".to_owned(), Vec::new()),
-                    DeliveryState::Handled { runs, note } => (note.clone(), runs.clone()),
-                    DeliveryState::Failed { reason } => (reason.clone(), Vec::new()),
-                };
-                let mut runs = Vec::new();
-                for run in started {
-                    runs.extend(store.run(run)?.map(|record| (record.repository, run)));
-                }
-                let repository = delivery.source.split_once('/').map_or("", |(_, repository)| repository).to_owned();
-                views.push(DeliveryView {
-                    id: delivery.id,
-                    source: delivery.source,
-                    event: delivery.event,
-                    repository,
-                    at: delivery.received_at,
-                    outcome,
-                    runs,
-                });
-            }
-            Ok(views)
+            let found = store.deliveries(&DeliveryFilter::default(), skip, limit)?;
+            found.into_iter().map(|delivery| delivery_view(store, delivery)).collect()
         })
         .await
     }
 
-    fn run_view(&self, record: &RunRecord, spec: Option<&RunSpec>) -> RunView {
-        let name =
-            spec.map_or_else(|| record.workflow_path.clone(), |spec| self.workflow_name(&record.repository, spec));
-        RunView {
-            id: record.id,
-            number: record.run_number,
-            attempt: record.attempt,
-            repository: record.repository.clone(),
-            workflow: WorkflowName::new(&record.repository, &record.workflow_path, &name),
-            title: record.title.clone(),
-            event: record.event.clone(),
-            git_ref: record.git_ref.clone(),
-            sha: record.sha.clone(),
-            actor: record.actor.clone(),
-            triggering_actor: record.triggering_actor.clone(),
-            status: if record.held { Status::Waiting } else { run_status(record.status) },
-            conclusion: record.conclusion,
-            created_at: record.created_at,
-            started_at: record.started_at.unwrap_or(record.attempted_at),
-            updated_at: record.updated_at,
-            completed_at: record.completed_at,
-            messages: record.messages.clone(),
-            paused: record.paused,
-        }
+    /// A delivery.
+    pub(super) async fn delivery(&self, number: u64) -> Result<Option<DeliveryView>, StoreError> {
+        let look = move |store: &Store| match store.delivery(number)? {
+            Some(delivery) => delivery_view(store, delivery).map(Some),
+            None => Ok(None),
+        };
+        self.read(look).await
     }
 
-    /// Reading a name out of a file costs a parse; the same file at the same commit has the same name.
-    fn workflow_name(&self, repository: &RepositoryName, spec: &RunSpec) -> String {
-        let key = (repository.clone(), spec.workflow_path.clone(), spec.workflow_sha.clone());
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = names.get(&key) {
-            return name.clone();
-        }
-        let parsed = workflow::parse(&spec.workflow_path, &spec.workflow_text).0;
-        let name = parsed.map_or_else(|| spec.workflow_path.clone(), |model| model.display_name().to_owned());
-        if names.len() >= 4096 {
-            names.clear();
-        }
-        names.insert(key, name.clone());
-        name
+    /// The environments of a repository that have rules, by name.
+    pub(super) async fn environments(
+        &self,
+        repository: &RepositoryName,
+    ) -> Result<Vec<(String, EnvironmentRules)>, StoreError> {
+        let repository = repository.clone();
+        self.read(move |store| store.environments(&repository)).await
+    }
+
+    /// Who did what, newest first.
+    pub(super) async fn audit_log(&self, skip: usize, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read(move |store| store.audit_log(skip, limit)).await
     }
 }
 
-/// Whether a workflow was disabled by hand: no event starts it.
-///
-/// # Errors
-/// The store cannot be read.
-pub fn is_disabled(store: &Store, repository: &RepositoryName, path: &str) -> Result<bool, StoreError> {
-    Ok(store.get(DISABLED, &disabled_key(repository, path))?.is_some())
+fn delivery_view(store: &Store, delivery: DeliveryRecord) -> Result<DeliveryView, StoreError> {
+    let (state, outcome, started) = match delivery.state {
+        DeliveryState::Accepted => (State::Running, "accepted".to_owned(), Vec::new()),
+        DeliveryState::Handled { runs, note } => (State::Success, note, runs),
+        DeliveryState::Failed { reason } => (State::Failure, reason, Vec::new()),
+    };
+    let mut runs = Vec::new();
+    for run in started {
+        runs.extend(store.run(run)?.map(|record| (record.repository, run)));
+    }
+    let repository = delivery.source.split_once('/').map_or("", |(_, repository)| repository).to_owned();
+    Ok(DeliveryView {
+        number: delivery.number,
+        id: delivery.id,
+        source: delivery.source,
+        event: delivery.event,
+        repository,
+        at: delivery.received_at,
+        state,
+        outcome,
+        runs,
+        headers: delivery.headers.into_iter().collect(),
+        body: delivery.body,
+        replay_of: delivery.replay_of,
+    })
 }
 
-fn disabled_key(repository: &RepositoryName, path: &str) -> String {
-    format!("{}:{path}", repository.as_str().to_lowercase())
+fn run_view(record: &RunRecord) -> RunView {
+    let named = !record.workflow_name.is_empty();
+    let name = if named { &record.workflow_name } else { &record.workflow_path };
+    RunView {
+        id: record.id,
+        number: record.run_number,
+        attempt: record.attempt,
+        repository: record.repository.clone(),
+        workflow: WorkflowName::new(&record.repository, &record.workflow_path, name),
+        title: record.title.clone(),
+        event: record.event.clone(),
+        git_ref: record.git_ref.clone(),
+        sha: record.sha.clone(),
+        actor: record.actor.clone(),
+        triggering_actor: record.triggering_actor.clone(),
+        status: if record.held { Status::Waiting } else { run_status(record.status) },
+        conclusion: record.conclusion,
+        created_at: record.created_at,
+        started_at: record.started_at.unwrap_or(record.attempted_at),
+        updated_at: record.updated_at,
+        completed_at: record.completed_at,
+        messages: record.messages.clone(),
+        paused: record.paused,
+        reviews: record.reviews.clone(),
+    }
 }
 
 /// What an earlier attempt was.

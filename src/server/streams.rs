@@ -288,7 +288,7 @@ pub(super) fn updates(app: &App, caller: &Caller, filter: UpdateFilter) -> Respo
             let data = match update {
                 Ok(update) if !filter.wants(&update) => continue,
                 Ok(update) => {
-                    if !client.repositories.is_empty() && !visible(&app, &client, &update).await {
+                    if !client.sees_all() && !visible(&app, &client, &update).await {
                         continue;
                     }
                     serde_json::to_string(&update).unwrap_or_default()
@@ -305,13 +305,13 @@ pub(super) fn updates(app: &App, caller: &Caller, filter: UpdateFilter) -> Respo
 /// A client that sees some repositories only hears of those only.
 async fn visible(app: &App, client: &super::auth::Client, update: &Update) -> bool {
     let run = match update {
-        Update::Run { repository, .. } => return client.sees(repository),
+        Update::Run { run, repository, .. } => return client.sees_run(repository, *run),
         Update::Job { run, .. } | Update::RunDeleted { run } => *run,
         Update::Host { .. } | Update::HostRemoved { .. } | Update::Queue { .. } => return false,
     };
     let store = app.source.store.clone();
     let found = tokio::task::spawn_blocking(move || store.run(run)).await;
-    matches!(found, Ok(Ok(Some(record))) if client.sees(&record.repository))
+    matches!(found, Ok(Ok(Some(record))) if client.sees_run(&record.repository, run))
 }
 
 /// Proxies must not hold streams back.

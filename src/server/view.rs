@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::engine::record::Review;
 use crate::id::{HostName, JobId, RepositoryName, RunId};
 use crate::run::Conclusion;
 use crate::run::report::{Annotation, StepState};
@@ -197,6 +198,8 @@ pub struct RunView {
     /// Why it could not start, or was cancelled.
     pub messages: Vec<String>,
     pub paused: bool,
+    /// What reviewers said about its environments.
+    pub reviews: Vec<Review>,
 }
 
 impl RunView {
@@ -430,13 +433,33 @@ pub enum InputKind {
 /// A webhook delivery or another accepted event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryView {
+    /// Its place among all.
+    pub number: u64,
+    /// What the sender calls it.
     pub id: String,
     pub source: String,
     pub event: String,
     pub repository: String,
     pub at: Timestamp,
+    pub state: State,
     pub outcome: String,
     pub runs: Vec<(RepositoryName, RunId)>,
+    /// Without secrets and signatures.
+    pub headers: Vec<(String, String)>,
+    pub body: serde_json::Value,
+    /// The number of the one that this repeats.
+    pub replay_of: Option<u64>,
+}
+
+/// A schedule with its next times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleView {
+    pub repository: RepositoryName,
+    /// The path of the workflow file.
+    pub workflow: String,
+    pub cron: String,
+    pub timezone: Option<String>,
+    pub next: Vec<Timestamp>,
 }
 
 #[cfg(test)]

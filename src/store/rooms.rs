@@ -100,6 +100,28 @@ impl Store {
         lines.map(|item| decode("audit record", &item?)).collect()
     }
 
+    /// Enables or disables a workflow by hand.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn set_workflow_disabled(
+        &self,
+        repository: &RepositoryName,
+        path: &str,
+        disabled: bool,
+    ) -> Result<(), StoreError> {
+        let key = disabled_key(repository, path);
+        if disabled { self.put(DISABLED, &key, b"1").await } else { self.delete(DISABLED, &key).await }
+    }
+
+    /// Whether a workflow was disabled by hand: no event starts it.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn is_workflow_disabled(&self, repository: &RepositoryName, path: &str) -> Result<bool, StoreError> {
+        Ok(self.get(DISABLED, &disabled_key(repository, path))?.is_some())
+    }
+
     /// Sets a key of a room's own space; durable when the future ends.
     ///
     /// # Errors
@@ -183,4 +205,11 @@ impl Store {
         }
         self.inner.writer.commit(writes).await
     }
+}
+
+/// The space in which disabled workflows are kept.
+const DISABLED: &str = "disabled-workflows";
+
+fn disabled_key(repository: &RepositoryName, path: &str) -> String {
+    format!("{}:{path}", repository.as_str().to_lowercase())
 }

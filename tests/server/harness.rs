@@ -57,6 +57,7 @@ pub(crate) struct Daemon {
     pub(crate) plain: SocketAddr,
     pub(crate) secure: SocketAddr,
     pub(crate) authority: PathBuf,
+    pub(crate) vault: Vault,
     pub(crate) assignments: mpsc::Receiver<Assignment>,
     pub(crate) stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
@@ -94,8 +95,10 @@ impl Daemon {
         let parts = drive::prepare(store.clone(), clock.clone(), EngineSettings::github(), stop.clone()).unwrap();
         tokio::spawn(parts.task);
         let auth = Auth::open(folder.path(), store.clone(), mode, false, Vec::new()).unwrap();
+        let vault = Vault::new(store.clone(), vec![MasterKey::generate().unwrap()]);
+        let (engine, now) = (parts.handle.clone(), clock.clone());
         let outside = Outside {
-            repositories: vec![RepositoryName::from("o/r")],
+            repositories: Arc::new(|| vec![RepositoryName::from("o/r")]),
             files: Arc::new(|repository| {
                 Box::pin(async move {
                     Ok(if repository.as_str() == "o/r" {
@@ -109,14 +112,22 @@ impl Daemon {
                     })
                 })
             }),
+            dispatch: Arc::new(move |request| {
+                let title = format!("dispatched with {}", serde_json::Value::Object(request.inputs.clone()));
+                let spec =
+                    spec(&now, "workflow_dispatch", request.repository.as_str(), &title, WORKFLOW, request.inputs);
+                let engine = engine.clone();
+                Box::pin(async move {
+                    engine.start_run(None, false, spec).await.map(|start| start.run).map_err(|error| error.to_string())
+                })
+            }),
             ..Outside::nothing()
         };
-        let settings = Settings { public_url: None, open_metrics: true, trusted_proxies: Vec::new() };
-        let vault = Vault::new(store.clone(), vec![MasterKey::generate().unwrap()]);
+        let settings = Settings { public_url: None, own_url: None, open_metrics: true, trusted_proxies: Vec::new() };
         let app = App::new(AppParts {
             store: store.clone(),
             engine: parts.handle.clone(),
-            vault,
+            vault: vault.clone(),
             outside,
             auth,
             clock: clock.clone(),
@@ -169,6 +180,7 @@ impl Daemon {
             plain,
             secure,
             authority,
+            vault,
             assignments: parts.assignments,
             stop,
             served,
@@ -186,39 +198,19 @@ impl Daemon {
 
     /// Starts a run of a repository as a push would.
     pub(crate) async fn push(&self, repository: &str, title: &str) -> RunId {
-        let sha = "8f3ac1d9be0a8f3ac1d9be0a8f3ac1d9be0a8f3a";
-        let event = Event {
-            name: "push".into(),
-            action: None,
-            payload: json!({"head_commit": {"id": sha, "message": title}}),
-            repository: RepositoryName::from(repository),
-            git_ref: "refs/heads/main".into(),
-            sha: sha.into(),
-            head_ref: None,
-            base_ref: None,
-            actor: "octo".into(),
-            default_branch: "main".into(),
-            changed_files: ChangedFiles::Unknown,
-            received_at: Clock::System.now(),
-            delivery: None,
-            workflow: None,
-            server_url: "https://github.com".into(),
-        };
-        let spec = RunSpec {
-            run: RunId(0),
-            run_number: 0,
-            attempt: 1,
-            event,
-            workflow_path: ".github/workflows/ci.yml".into(),
-            workflow_text: WORKFLOW.into(),
-            workflow_sha: sha.into(),
-            called: std::collections::BTreeMap::new(),
-            inputs: Map::new(),
-            vars: Map::new(),
-            triggering_actor: "octo".into(),
-            debug: false,
-            only: None,
-        };
+        self.start_run("push", repository, title, WORKFLOW, Map::new()).await
+    }
+
+    /// Starts a run of a workflow.
+    pub(crate) async fn start_run(
+        &self,
+        event: &str,
+        repository: &str,
+        title: &str,
+        workflow: &str,
+        inputs: Map<String, Value>,
+    ) -> RunId {
+        let spec = spec(&Clock::System, event, repository, title, workflow, inputs);
         self.handle.start_run(None, false, spec).await.unwrap().run
     }
 
@@ -347,4 +339,47 @@ pub(crate) async fn failed_run(daemon: &mut Daemon) -> RunId {
     ];
     daemon.play(&[("Set up job", &["ready"]), ("Run make test", &hostile)], Conclusion::Failure).await;
     run
+}
+
+fn spec(
+    clock: &Clock,
+    event: &str,
+    repository: &str,
+    title: &str,
+    workflow: &str,
+    inputs: Map<String, Value>,
+) -> RunSpec {
+    let sha = "8f3ac1d9be0a8f3ac1d9be0a8f3ac1d9be0a8f3a";
+    let event = Event {
+        name: event.into(),
+        action: None,
+        payload: json!({"head_commit": {"id": sha, "message": title}}),
+        repository: RepositoryName::from(repository),
+        git_ref: "refs/heads/main".into(),
+        sha: sha.into(),
+        head_ref: None,
+        base_ref: None,
+        actor: "octo".into(),
+        default_branch: "main".into(),
+        changed_files: ChangedFiles::Unknown,
+        received_at: clock.now(),
+        delivery: None,
+        workflow: None,
+        server_url: "https://github.com".into(),
+    };
+    RunSpec {
+        run: RunId(0),
+        run_number: 0,
+        attempt: 1,
+        event,
+        workflow_path: ".github/workflows/ci.yml".into(),
+        workflow_text: workflow.into(),
+        workflow_sha: sha.into(),
+        called: std::collections::BTreeMap::new(),
+        inputs,
+        vars: Map::new(),
+        triggering_actor: "octo".into(),
+        debug: false,
+        only: None,
+    }
 }

@@ -9,20 +9,16 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use jiff::ToSpan;
 use serde_json::{Value, json};
 
-use crate::engine::Input;
 use crate::id::{JobId, RepositoryName, RunId};
-use crate::run::{Rerun, Which};
-use crate::server::app::{App, Asked, Caller, Fault, accepts, answered, query};
+use crate::run::Which;
+use crate::server::access::OwnerName;
+use crate::server::app::{App, Asked, Caller, Fault, accepts, query};
 use crate::server::archive::{Archive, Names, step_file};
 use crate::server::auth::Role;
-use crate::server::source::DispatchRequest;
-use crate::server::view::{JobView, RunView, Status, WorkflowView};
-use crate::server::{form, logs, streams, wire};
+use crate::server::view::{JobView, RunView, WorkflowView};
+use crate::server::{access, deeds, form, logs, streams, wire};
 
 use super::lists::{self, Page};
-use super::repositories::{job_of, known};
-
-type OwnerName = (String, String);
 
 pub(super) async fn runs(
     State(app): State<App>,
@@ -30,7 +26,7 @@ pub(super) async fn runs(
     Asked(uri): Asked,
     Path(path): Path<OwnerName>,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, path).await?;
+    let repository = access::repository(&app, &caller, path).await?;
     list_runs(&app, &caller, &uri, repository, None).await
 }
 
@@ -54,24 +50,12 @@ async fn list_runs(
     Ok(lists::answer(caller, uri, page, total, "workflow_runs", items))
 }
 
-/// A run of this repository; of another one it does not exist.
-async fn find(app: &App, caller: &Caller, path: OwnerName, id: u64) -> Result<RunView, Fault> {
-    let repository = known(app, caller, path).await?;
-    app.source.run(RunId(id)).await?.filter(|run| run.repository == repository).ok_or(Fault::NotFound)
-}
-
-async fn find_attempt(app: &App, caller: &Caller, path: OwnerName, id: u64, attempt: u32) -> Result<RunView, Fault> {
-    let repository = known(app, caller, path).await?;
-    let run = app.source.attempt(RunId(id), attempt).await?;
-    run.filter(|run| run.repository == repository).ok_or(Fault::NotFound)
-}
-
 pub(super) async fn run(
     State(app): State<App>,
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Json<Value>, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     Ok(Json(wire::run(&caller.base, &run)))
 }
 
@@ -80,7 +64,7 @@ pub(super) async fn attempt(
     caller: Caller,
     Path((owner, name, id, attempt)): Path<(String, String, u64, u32)>,
 ) -> Result<Json<Value>, Fault> {
-    let run = find_attempt(&app, &caller, (owner, name), id, attempt).await?;
+    let run = access::attempt(&app, &caller, (owner, name), id, attempt).await?;
     Ok(Json(wire::run(&caller.base, &run)))
 }
 
@@ -107,7 +91,7 @@ pub(super) async fn run_jobs(
     Asked(uri): Asked,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     let all = form::first(&query(&uri), "filter") == Some("all");
     list_jobs(&app, &caller, &uri, &run, all).await
 }
@@ -118,7 +102,7 @@ pub(super) async fn attempt_jobs(
     Asked(uri): Asked,
     Path((owner, name, id, attempt)): Path<(String, String, u64, u32)>,
 ) -> Result<Response, Fault> {
-    let run = find_attempt(&app, &caller, (owner, name), id, attempt).await?;
+    let run = access::attempt(&app, &caller, (owner, name), id, attempt).await?;
     list_jobs(&app, &caller, &uri, &run, false).await
 }
 
@@ -127,8 +111,7 @@ pub(super) async fn job(
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Json<Value>, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
-    let (run, job) = job_of(&app, &repository, id).await?;
+    let (run, job) = access::job(&app, &caller, (owner, name), id).await?;
     Ok(Json(wire::job(&caller.base, &run, &job)))
 }
 
@@ -155,8 +138,7 @@ pub(super) async fn job_logs(
     Asked(uri): Asked,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
-    let (_, job) = job_of(&app, &repository, id).await?;
+    let (_, job) = access::job(&app, &caller, (owner, name), id).await?;
     let pairs = query(&uri);
     if form::first(&pairs, "follow").is_some_and(|value| value != "0") {
         let from = form::first(&pairs, "from");
@@ -196,7 +178,7 @@ pub(super) async fn run_logs(
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     Ok(to_signed(&app, &caller, &format!("/api/v3/towline/signed/runs/{id}/attempts/{}/logs.zip", run.attempt)))
 }
 
@@ -205,7 +187,7 @@ pub(super) async fn attempt_logs(
     caller: Caller,
     Path((owner, name, id, attempt)): Path<(String, String, u64, u32)>,
 ) -> Result<Response, Fault> {
-    find_attempt(&app, &caller, (owner, name), id, attempt).await?;
+    access::attempt(&app, &caller, (owner, name), id, attempt).await?;
     Ok(to_signed(&app, &caller, &format!("/api/v3/towline/signed/runs/{id}/attempts/{attempt}/logs.zip")))
 }
 
@@ -272,7 +254,7 @@ pub(super) async fn run_timing(
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Json<Value>, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     let millis = i64::try_from(run.elapsed(caller.now).as_millis()).unwrap_or(i64::MAX);
     Ok(Json(json!({"billable": {}, "run_duration_ms": millis})))
 }
@@ -283,21 +265,10 @@ fn done(status: StatusCode) -> Response {
 }
 
 async fn cancelled(app: &App, caller: &Caller, path: OwnerName, id: u64, force: bool) -> Result<Response, Fault> {
-    let run = find(app, caller, path, id).await?;
+    let run = access::run(app, caller, path, id).await?;
     caller.change(&run.repository, Role::Operator)?;
-    if run.state().is_final() {
-        return Err(Fault::Conflict("Cannot cancel a workflow run that is completed.".to_owned()));
-    }
-    cancel_run(app, caller, &run, force).await?;
+    deeds::cancel(app, caller, &run, force).await?;
     Ok(done(StatusCode::ACCEPTED))
-}
-
-/// Cancels a run for a client that may.
-pub(in crate::server) async fn cancel_run(app: &App, caller: &Caller, run: &RunView, force: bool) -> Result<(), Fault> {
-    let action = if force { "run.force-cancel" } else { "run.cancel" };
-    app.audit(&caller.client, action, &format!("{}#{}", run.repository, run.id), "").await?;
-    answered(app.source.engine.send(Input::Cancel { run: run.id, force, actor: caller.client.name.clone() }).await?)?;
-    Ok(())
 }
 
 pub(super) async fn cancel(
@@ -321,13 +292,9 @@ pub(super) async fn delete_run(
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     caller.change(&run.repository, Role::Operator)?;
-    if !run.state().is_final() {
-        return Err(Fault::Forbidden("A run can be deleted when it has ended.".to_owned()));
-    }
-    app.audit(&caller.client, "run.delete", &format!("{}#{}", run.repository, run.id), &run.title).await?;
-    answered(app.source.engine.send(Input::Delete { run: run.id }).await?)?;
+    deeds::delete(&app, &caller, &run).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -339,25 +306,8 @@ async fn again(app: &App, caller: &Caller, run: &RunView, which: Which, body: &B
         serde_json::from_slice(body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?
     };
     let debug = wish["enable_debug_logging"].as_bool().unwrap_or(false);
-    rerun_run(app, caller, run, which, debug).await?;
+    deeds::rerun(app, caller, run, which, debug).await?;
     Ok(done(StatusCode::CREATED))
-}
-
-/// Starts the next attempt of a run for a client that may.
-pub(in crate::server) async fn rerun_run(
-    app: &App,
-    caller: &Caller,
-    run: &RunView,
-    which: Which,
-    debug: bool,
-) -> Result<(), Fault> {
-    if !run.state().is_final() {
-        return Err(Fault::Forbidden("This workflow run is still running and cannot be re-run.".to_owned()));
-    }
-    app.audit(&caller.client, "run.rerun", &format!("{}#{}", run.repository, run.id), &format!("{which:?}")).await?;
-    let wish = Rerun { which, actor: caller.client.name.clone(), debug };
-    answered(app.source.engine.rerun(run.id, wish).await?)?;
-    Ok(())
 }
 
 pub(super) async fn rerun(
@@ -366,7 +316,7 @@ pub(super) async fn rerun(
     Path((owner, name, id)): Path<(String, String, u64)>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     again(&app, &caller, &run, Which::All, &body).await
 }
 
@@ -376,7 +326,7 @@ pub(super) async fn rerun_failed(
     Path((owner, name, id)): Path<(String, String, u64)>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     again(&app, &caller, &run, Which::Failed, &body).await
 }
 
@@ -386,8 +336,7 @@ pub(super) async fn rerun_job(
     Path((owner, name, id)): Path<(String, String, u64)>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
-    let (run, job) = job_of(&app, &repository, id).await?;
+    let (run, job) = access::job(&app, &caller, (owner, name), id).await?;
     again(&app, &caller, &run, Which::Job(job.id), &body).await
 }
 
@@ -396,86 +345,10 @@ pub(super) async fn approve(
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
+    let run = access::run(&app, &caller, (owner, name), id).await?;
     caller.change(&run.repository, Role::Operator)?;
-    if run.status != Status::Waiting {
-        return Err(Fault::Forbidden("This run is not waiting for an approval.".to_owned()));
-    }
-    app.audit(&caller.client, "run.approve", &format!("{}#{}", run.repository, run.id), "").await?;
-    answered(app.source.engine.send(Input::ReleaseRun { run: run.id, actor: caller.client.name.clone() }).await?)?;
+    deeds::release(&app, &caller, &run).await?;
     Ok(done(StatusCode::CREATED))
-}
-
-/// The environments that jobs of a run wait for.
-async fn environments(app: &App, run: &RunView) -> Result<Vec<String>, Fault> {
-    let jobs = app.source.jobs(run).await?;
-    let waiting = jobs.iter().filter(|job| job.status == Status::Waiting && job.conclusion.is_none());
-    let mut names: Vec<String> = waiting.filter_map(|job| job.environment.clone()).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
-}
-
-fn environment_id(run: &RunView, name: &str) -> u64 {
-    crate::server::view::stable_id(&["environment", run.repository.as_str(), &name.to_lowercase()])
-}
-
-pub(super) async fn pending_deployments(
-    State(app): State<App>,
-    caller: Caller,
-    Path((owner, name, id)): Path<(String, String, u64)>,
-) -> Result<Json<Value>, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
-    let may = caller.client.role >= Role::Operator;
-    let items: Vec<Value> = environments(&app, &run)
-        .await?
-        .iter()
-        .map(|name| {
-            let id = environment_id(&run, name);
-            let url = format!("{}/api/v3/repos/{}/environments/{}", caller.base.0, run.repository, form::encode(name));
-            json!({
-                "environment": {"id": id, "node_id": format!("EN_{id}"), "name": name, "url": url, "html_url": url},
-                "wait_timer": 0, "wait_timer_started_at": null, "current_user_can_approve": may, "reviewers": [],
-            })
-        })
-        .collect();
-    Ok(Json(items.into()))
-}
-
-pub(super) async fn review_deployments(
-    State(app): State<App>,
-    caller: Caller,
-    Path((owner, name, id)): Path<(String, String, u64)>,
-    body: Bytes,
-) -> Result<Response, Fault> {
-    let run = find(&app, &caller, (owner, name), id).await?;
-    caller.change(&run.repository, Role::Operator)?;
-    let wish: Value = serde_json::from_slice(&body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?;
-    let approved = match wish["state"].as_str() {
-        Some("approved") => true,
-        Some("rejected") => false,
-        _ => return Err(Fault::Invalid("state must be approved or rejected".to_owned())),
-    };
-    let ids: Vec<u64> = wish["environment_ids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-    let chosen: Vec<String> =
-        environments(&app, &run).await?.into_iter().filter(|name| ids.contains(&environment_id(&run, name))).collect();
-    if chosen.is_empty() {
-        return Err(Fault::Invalid("None of these environments is waited for.".to_owned()));
-    }
-    for environment in chosen {
-        let subject = format!("{}#{} {environment}", run.repository, run.id);
-        app.audit(&caller.client, if approved { "run.approve" } else { "run.reject" }, &subject, "").await?;
-        let review = Input::Review {
-            run: run.id,
-            environment,
-            approved,
-            reviewer: caller.client.name.clone(),
-            bypass: caller.client.role == Role::Admin,
-            comment: wish["comment"].as_str().unwrap_or_default().to_owned(),
-        };
-        answered(app.source.engine.send(review).await?)?;
-    }
-    Ok(Json(json!([])).into_response())
 }
 
 pub(super) async fn workflows(
@@ -484,7 +357,7 @@ pub(super) async fn workflows(
     Asked(uri): Asked,
     Path(path): Path<OwnerName>,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, path).await?;
+    let repository = access::repository(&app, &caller, path).await?;
     let page = Page::of(&query(&uri));
     let (part, total) = lists::part(app.source.workflows(&repository, 0).await?, page);
     let items = part.iter().map(|one| wire::workflow(&caller.base, one)).collect();
@@ -493,23 +366,8 @@ pub(super) async fn workflows(
 
 /// A workflow by its id or its file name.
 async fn find_workflow(app: &App, caller: &Caller, path: OwnerName, wanted: &str) -> Result<WorkflowView, Fault> {
-    let repository = known(app, caller, path).await?;
-    workflow_named(app, &repository, wanted, 0).await
-}
-
-/// A workflow of a repository by id, file name or path.
-pub(in crate::server) async fn workflow_named(
-    app: &App,
-    repository: &RepositoryName,
-    wanted: &str,
-    recent: usize,
-) -> Result<WorkflowView, Fault> {
-    let all = app.source.workflows(repository, recent).await?;
-    let found = all.into_iter().find(|one| {
-        let name = &one.workflow;
-        name.id.to_string() == wanted || name.file() == wanted || name.path == wanted
-    });
-    found.ok_or(Fault::NotFound)
+    let repository = access::repository(app, caller, path).await?;
+    access::workflow(app, &repository, wanted, 0).await
 }
 
 pub(super) async fn workflow(
@@ -558,7 +416,7 @@ pub(super) async fn dispatch(
     let Some(git_ref) = wish["ref"].as_str().filter(|git_ref| !git_ref.is_empty()) else {
         return Err(Fault::Invalid("Invalid request.\n\n\"ref\" wasn't supplied.".to_owned()));
     };
-    let run = dispatch_workflow(&app, &caller, &view, git_ref, inputs).await?;
+    let run = deeds::dispatch(&app, &caller, &view, git_ref, inputs).await?;
     if wish["return_run_details"].as_bool() != Some(true) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -567,46 +425,11 @@ pub(super) async fn dispatch(
     Ok(Json(json!({"workflow_run_id": run.0, "run_url": api, "html_url": html})).into_response())
 }
 
-/// Starts a workflow for a client that may.
-pub(in crate::server) async fn dispatch_workflow(
-    app: &App,
-    caller: &Caller,
-    view: &WorkflowView,
-    git_ref: &str,
-    inputs: serde_json::Map<String, Value>,
-) -> Result<RunId, Fault> {
-    if !view.enabled {
-        return Err(Fault::Invalid("Cannot trigger a 'workflow_dispatch' on a disabled workflow".to_owned()));
-    }
-    let subject = format!("{} {}", view.repository, view.workflow.path);
-    app.audit(&caller.client, "workflow.dispatch", &subject, git_ref).await?;
-    let request = DispatchRequest {
-        repository: view.repository.clone(),
-        workflow_path: view.workflow.path.clone(),
-        git_ref: git_ref.to_owned(),
-        inputs,
-        actor: caller.client.name.clone(),
-    };
-    (app.source.outside.dispatch)(request).await.map_err(Fault::Invalid)
-}
-
 async fn switch(app: &App, caller: &Caller, path: OwnerName, workflow: &str, on: bool) -> Result<Response, Fault> {
     let view = find_workflow(app, caller, path, workflow).await?;
     caller.change(&view.repository, Role::Operator)?;
-    switch_workflow(app, caller, &view, on).await?;
+    deeds::switch(app, caller, &view, on).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// Enables or disables a workflow for a client that may.
-pub(in crate::server) async fn switch_workflow(
-    app: &App,
-    caller: &Caller,
-    view: &WorkflowView,
-    on: bool,
-) -> Result<(), Fault> {
-    let action = if on { "workflow.enable" } else { "workflow.disable" };
-    app.audit(&caller.client, action, &format!("{} {}", view.repository, view.workflow.path), "").await?;
-    Ok(app.source.set_enabled(view, on).await?)
 }
 
 pub(super) async fn enable(
@@ -631,7 +454,7 @@ pub(super) async fn runners(
     Asked(uri): Asked,
     Path(path): Path<OwnerName>,
 ) -> Result<Response, Fault> {
-    known(&app, &caller, path).await?;
+    access::repository(&app, &caller, path).await?;
     let page = Page::of(&query(&uri));
     let (part, total) = lists::part(app.source.hosts(caller.now).await?, page);
     let items = part.iter().map(wire::runner).collect();
@@ -643,6 +466,6 @@ pub(super) async fn permissions(
     caller: Caller,
     Path(path): Path<OwnerName>,
 ) -> Result<Json<Value>, Fault> {
-    known(&app, &caller, path).await?;
+    access::repository(&app, &caller, path).await?;
     Ok(Json(json!({"enabled": true, "allowed_actions": "all", "sha_pinning_required": false})))
 }

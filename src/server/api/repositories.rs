@@ -7,11 +7,11 @@ use base64::Engine;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::id::{JobId, RepositoryName};
+use crate::id::RepositoryName;
 use crate::server::app::{App, Asked, Caller, Fault, accepts, query};
 use crate::server::auth::Role;
 use crate::server::view::{JobView, RunView};
-use crate::server::wire;
+use crate::server::{access, wire};
 use crate::store::RunFilter;
 
 use super::lists::{self, Page};
@@ -73,24 +73,12 @@ fn full(caller: &Caller, name: &RepositoryName, default_branch: &str) -> Value {
     wire::full_repository(&caller.base, name, default_branch, role >= Role::Operator, role >= Role::Admin)
 }
 
-pub(super) fn name((owner, name): (String, String)) -> RepositoryName {
-    RepositoryName(format!("{owner}/{name}"))
-}
-
-/// The repository as it is known here: names compare without case.
-pub(super) async fn known(app: &App, caller: &Caller, path: (String, String)) -> Result<RepositoryName, Fault> {
-    let wanted = name(path);
-    caller.see(&wanted)?;
-    let all = app.source.repositories().await?;
-    all.into_iter().find(|one| one.as_str().eq_ignore_ascii_case(wanted.as_str())).ok_or(Fault::NotFound)
-}
-
 pub(super) async fn one(
     State(app): State<App>,
     caller: Caller,
     Path(path): Path<(String, String)>,
 ) -> Result<Json<Value>, Fault> {
-    let repository = known(&app, &caller, path).await?;
+    let repository = access::repository(&app, &caller, path).await?;
     let files = (app.source.outside.files)(repository.clone()).await.unwrap_or_default();
     let branch = files.first().map_or("main", |file| file.default_branch.as_str());
     Ok(Json(full(&caller, &repository, branch)))
@@ -103,7 +91,7 @@ pub(super) async fn contents(
     headers: HeaderMap,
     Path((owner, name, path)): Path<(String, String, String)>,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
+    let repository = access::repository(&app, &caller, (owner, name)).await?;
     let files = (app.source.outside.files)(repository.clone()).await.map_err(Fault::Unavailable)?;
     let file = files.into_iter().find(|file| file.path == path).ok_or(Fault::NotFound)?;
     if accepts(&headers, "raw") {
@@ -139,7 +127,7 @@ pub(super) async fn check_runs(
     Asked(uri): Asked,
     Path((owner, name, sha)): Path<(String, String, String)>,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
+    let repository = access::repository(&app, &caller, (owner, name)).await?;
     let page = Page::of(&query(&uri));
     let (part, total) = lists::part(of_commit(&app, repository, sha).await?, page);
     let items = part.iter().map(|(run, job)| wire::check_run(&caller.base, run, job)).collect();
@@ -151,7 +139,7 @@ pub(super) async fn status(
     caller: Caller,
     Path((owner, name, sha)): Path<(String, String, String)>,
 ) -> Result<Json<Value>, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
+    let repository = access::repository(&app, &caller, (owner, name)).await?;
     let jobs = of_commit(&app, repository.clone(), sha.clone()).await?;
     let state = if jobs.iter().any(|(_, job)| job.state().is_bad()) {
         "failure"
@@ -168,19 +156,12 @@ pub(super) async fn status(
     })))
 }
 
-/// The job behind a check run or a job's address, if it is of this repository.
-pub(super) async fn job_of(app: &App, repository: &RepositoryName, id: u64) -> Result<(RunView, JobView), Fault> {
-    let found = app.source.job(JobId(id)).await?;
-    found.filter(|(run, _)| run.repository == *repository).ok_or(Fault::NotFound)
-}
-
 pub(super) async fn check_run(
     State(app): State<App>,
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Json<Value>, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
-    let (run, job) = job_of(&app, &repository, id).await?;
+    let (run, job) = access::job(&app, &caller, (owner, name), id).await?;
     Ok(Json(wire::check_run(&caller.base, &run, &job)))
 }
 
@@ -190,8 +171,7 @@ pub(super) async fn annotations(
     Asked(uri): Asked,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
-    let repository = known(&app, &caller, (owner, name)).await?;
-    let (run, job) = job_of(&app, &repository, id).await?;
+    let (run, job) = access::job(&app, &caller, (owner, name), id).await?;
     let page = Page::of(&query(&uri));
     let (part, total) = lists::part(job.annotations.clone(), page);
     let items: Vec<Value> = part.iter().map(|note| wire::annotation(&caller.base, &run, note)).collect();

@@ -8,20 +8,25 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::engine::Input;
-use crate::id::{HostName, JobId, RepositoryName, RunId};
-use crate::server::app::{App, Asked, Caller, Fault, answered, query};
+use crate::id::{JobId, RepositoryName, RunId};
+use crate::server::app::{App, Asked, Caller, Fault, query};
 use crate::server::auth::{self, Role, Via};
+use crate::server::deeds::HostDeed;
 use crate::server::streams::{self, UpdateFilter};
-use crate::server::view::{HostView, RunView, step_state};
-use crate::server::{form, format, wire};
+use crate::server::view::{DeliveryView, HostView, RunView, step_state};
+use crate::server::{deeds, form, format, wire};
 
 use super::lists::{self, Page};
 
 pub(super) async fn events(State(app): State<App>, caller: Caller, Asked(uri): Asked) -> Result<Response, Fault> {
-    caller.at_least(Role::Viewer)?;
     let pairs = query(&uri);
     let number = |name| form::first(&pairs, name).and_then(|value| value.parse().ok());
     let filter = UpdateFilter { run: number("run").map(RunId), job: number("job").map(JobId) };
+    match caller.client.via {
+        // A share link hears of its run, and of nothing else.
+        Via::Share(run) if filter.run == Some(run) => {}
+        _ => caller.at_least(Role::Viewer)?,
+    }
     Ok(streams::updates(&app, &caller, filter))
 }
 
@@ -89,7 +94,7 @@ pub(super) async fn runs(State(app): State<App>, caller: Caller, Asked(uri): Ask
     let seen = runs.iter().filter(|run| caller.client.sees(&run.repository));
     let items = seen.map(|run| wire::run(&caller.base, run)).collect();
     // What a client may not see is not counted for it either.
-    let total = if caller.client.repositories.is_empty() { total } else { 0 };
+    let total = if caller.client.sees_all() { total } else { 0 };
     Ok(lists::answer(&caller, &uri, page, total, "workflow_runs", items))
 }
 
@@ -141,6 +146,19 @@ pub(super) async fn why(State(app): State<App>, caller: Caller, Path(id): Path<u
     Ok(Json(json!({"job_id": id, "state": job.state().word(), "reasons": reasons})))
 }
 
+/// A delivery for who may know of its repository.
+fn delivery(one: &DeliveryView) -> Value {
+    json!({
+        "number": one.number, "id": one.id, "source": one.source, "event": one.event, "repository": one.repository,
+        "received_at": format::api(one.at), "outcome": one.outcome, "failed": one.state.is_bad(),
+        "run_ids": one.runs.iter().map(|(_, run)| run.0).collect::<Vec<_>>(), "replay_of": one.replay_of,
+    })
+}
+
+fn sees_delivery(caller: &Caller, one: &DeliveryView) -> bool {
+    caller.client.sees_all() || caller.client.sees(&RepositoryName(one.repository.clone()))
+}
+
 pub(super) async fn deliveries(
     State(app): State<App>,
     caller: Caller,
@@ -149,26 +167,92 @@ pub(super) async fn deliveries(
     caller.at_least(Role::Viewer)?;
     let page = Page::of(&query(&uri));
     let all = app.source.deliveries(page.skip(), page.size).await?;
-    let items: Vec<Value> = all
-        .iter()
-        .filter(|one| {
-            caller.client.repositories.is_empty() || caller.client.sees(&RepositoryName(one.repository.clone()))
-        })
-        .map(|one| {
-            json!({
-                "id": one.id, "source": one.source, "event": one.event, "repository": one.repository,
-                "received_at": format::api(one.at), "outcome": one.outcome,
-                "run_ids": one.runs.iter().map(|(_, run)| run.0).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
+    let items: Vec<Value> = all.iter().filter(|one| sees_delivery(&caller, one)).map(delivery).collect();
     Ok(Json(json!({"deliveries": items})))
 }
 
+async fn find_delivery(app: &App, caller: &Caller, number: u64) -> Result<DeliveryView, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let found = app.source.delivery(number).await?;
+    found.filter(|one| sees_delivery(caller, one)).ok_or(Fault::NotFound)
+}
+
+/// A delivery with what came: its payload is for those who may repeat it.
+pub(super) async fn one_delivery(
+    State(app): State<App>,
+    caller: Caller,
+    Path(number): Path<u64>,
+) -> Result<Json<Value>, Fault> {
+    let one = find_delivery(&app, &caller, number).await?;
+    let mut body = delivery(&one);
+    if caller.client.role >= Role::Operator {
+        body["headers"] = one
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        body["body"] = one.body;
+    }
+    Ok(Json(body))
+}
+
+pub(super) async fn replay(State(app): State<App>, caller: Caller, Path(number): Path<u64>) -> Result<Response, Fault> {
+    let one = find_delivery(&app, &caller, number).await?;
+    caller.change(&RepositoryName(one.repository), Role::Operator)?;
+    let (number, runs) = deeds::replay(&app, &caller, number).await?;
+    let runs: Vec<u64> = runs.iter().map(|run| run.0).collect();
+    Ok((StatusCode::CREATED, Json(json!({"number": number, "run_ids": runs}))).into_response())
+}
+
+pub(super) async fn schedules(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
+    caller.at_least(Role::Viewer)?;
+    let all = (app.source.outside.schedules)(5);
+    let items: Vec<Value> = all
+        .iter()
+        .filter(|one| caller.client.sees(&one.repository))
+        .map(|one| {
+            json!({
+                "repository": one.repository, "workflow": one.workflow, "cron": one.cron, "timezone": one.timezone,
+                "next": one.next.iter().map(|at| format::api(*at)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    Ok(Json(json!({"total_count": items.len(), "schedules": items})))
+}
+
+pub(super) async fn share(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<u64>,
+    body: Bytes,
+) -> Result<Response, Fault> {
+    let run = find(&app, &caller, id).await?;
+    caller.change(&run.repository, Role::Operator)?;
+    let wish: Value = if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?
+    };
+    let path = deeds::share(&app, &caller, &run, wish["hours"].as_i64().unwrap_or(24 * 7)).await?;
+    Ok((StatusCode::CREATED, Json(json!({"url": format!("{}{path}", caller.base.0)}))).into_response())
+}
+
+pub(super) async fn run_script(State(app): State<App>, caller: Caller, body: Bytes) -> Result<Response, Fault> {
+    caller.change_whole(Role::Admin)?;
+    let wish: Value = serde_json::from_slice(&body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?;
+    let text = |name: &str| wish[name].as_str().unwrap_or_default();
+    let hosts = wish["hosts"].as_array().into_iter().flatten();
+    let hosts: Vec<String> = hosts.filter_map(Value::as_str).map(str::to_owned).collect();
+    let run = deeds::script(&app, &caller, text("title"), text("shell"), text("script"), &hosts).await?;
+    let html = format!("{}/{}/actions/runs/{run}", caller.base.0, deeds::SCRIPTS);
+    Ok((StatusCode::CREATED, Json(json!({"run_id": run.0, "html_url": html}))).into_response())
+}
+
 pub(super) async fn audit(State(app): State<App>, caller: Caller, Asked(uri): Asked) -> Result<Json<Value>, Fault> {
-    caller.at_least(Role::Admin)?;
+    caller.whole(Role::Admin)?;
     let page = Page::of(&query(&uri));
-    let lines = app.source.store.audit_log(page.skip(), page.size)?;
+    let lines = app.source.audit_log(page.skip(), page.size).await?;
     let items: Vec<Value> = lines
         .iter()
         .map(|line| {
@@ -181,87 +265,75 @@ pub(super) async fn audit(State(app): State<App>, caller: Caller, Asked(uri): As
     Ok(Json(json!({"audit": items})))
 }
 
-/// What changes the whole daemon takes an admin, or an operator where the change can be undone by a click.
-fn may(caller: &Caller, role: Role) -> Result<(), Fault> {
-    caller.at_least(role)?;
-    if caller.client.via == Via::Session {
-        return Err(Fault::Forbidden(
-            "The API takes changes with a token only, not with the cookie of pages.".to_owned(),
-        ));
-    }
-    Ok(())
+async fn host_deed(app: &App, caller: &Caller, host: &str, deed: HostDeed) -> Result<StatusCode, Fault> {
+    caller.change_whole(Role::Operator)?;
+    deeds::host(app, caller, host, deed).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-async fn tell(app: &App, caller: &Caller, action: &str, subject: &str, input: Input) -> Result<Response, Fault> {
-    app.audit(&caller.client, action, subject, "").await?;
-    answered(app.source.engine.send(input).await?)?;
-    Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-pub(super) async fn drain(State(app): State<App>, caller: Caller, Path(host): Path<String>) -> Result<Response, Fault> {
-    may(&caller, Role::Operator)?;
-    let input = Input::Drain { host: HostName(host.clone()), draining: true };
-    tell(&app, &caller, "host.drain", &host, input).await
-}
-
-pub(super) async fn resume(
+pub(super) async fn drain(
     State(app): State<App>,
     caller: Caller,
     Path(host): Path<String>,
-) -> Result<Response, Fault> {
-    may(&caller, Role::Operator)?;
-    let input = Input::Drain { host: HostName(host.clone()), draining: false };
-    tell(&app, &caller, "host.resume", &host, input).await
+) -> Result<StatusCode, Fault> {
+    host_deed(&app, &caller, &host, HostDeed::Drain).await
 }
 
 pub(super) async fn pause_host(
     State(app): State<App>,
     caller: Caller,
     Path(host): Path<String>,
-) -> Result<Response, Fault> {
-    may(&caller, Role::Operator)?;
-    let input = Input::PauseHost { host: HostName(host.clone()), paused: true };
-    tell(&app, &caller, "host.pause", &host, input).await
+) -> Result<StatusCode, Fault> {
+    host_deed(&app, &caller, &host, HostDeed::Pause).await
 }
 
-pub(super) async fn resume_host(
+pub(super) async fn resume(
     State(app): State<App>,
     caller: Caller,
     Path(host): Path<String>,
-) -> Result<Response, Fault> {
-    may(&caller, Role::Operator)?;
-    let input = Input::PauseHost { host: HostName(host.clone()), paused: false };
-    tell(&app, &caller, "host.resume", &host, input).await
+) -> Result<StatusCode, Fault> {
+    host_deed(&app, &caller, &host, HostDeed::Resume).await
 }
 
-pub(super) async fn pause_queue(State(app): State<App>, caller: Caller) -> Result<Response, Fault> {
-    may(&caller, Role::Operator)?;
-    tell(&app, &caller, "queue.pause", "queue", Input::PauseQueue { paused: true }).await
+pub(super) async fn pause_queue(State(app): State<App>, caller: Caller) -> Result<StatusCode, Fault> {
+    caller.change_whole(Role::Operator)?;
+    deeds::tell(&app, &caller, "queue.pause", "queue", Input::PauseQueue { paused: true }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn resume_queue(State(app): State<App>, caller: Caller) -> Result<Response, Fault> {
-    may(&caller, Role::Operator)?;
-    tell(&app, &caller, "queue.resume", "queue", Input::PauseQueue { paused: false }).await
+pub(super) async fn resume_queue(State(app): State<App>, caller: Caller) -> Result<StatusCode, Fault> {
+    caller.change_whole(Role::Operator)?;
+    deeds::tell(&app, &caller, "queue.resume", "queue", Input::PauseQueue { paused: false }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set_run_paused(app: &App, caller: &Caller, id: u64, paused: bool) -> Result<Response, Fault> {
+async fn set_run_paused(app: &App, caller: &Caller, id: u64, paused: bool) -> Result<StatusCode, Fault> {
     let run = find(app, caller, id).await?;
     caller.change(&run.repository, Role::Operator)?;
     let action = if paused { "run.pause" } else { "run.resume" };
     let subject = format!("{}#{id}", run.repository);
-    tell(app, caller, action, &subject, Input::PauseRun { run: run.id, paused }).await
+    deeds::tell(app, caller, action, &subject, Input::PauseRun { run: run.id, paused }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn pause_run(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Response, Fault> {
+pub(super) async fn pause_run(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<StatusCode, Fault> {
     set_run_paused(&app, &caller, id, true).await
 }
 
-pub(super) async fn resume_run(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Response, Fault> {
+pub(super) async fn resume_run(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<StatusCode, Fault> {
     set_run_paused(&app, &caller, id, false).await
 }
 
 pub(super) async fn tokens(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
-    caller.at_least(Role::Admin)?;
+    caller.whole(Role::Admin)?;
     let tokens: Vec<Value> = app
         .source
         .store
@@ -278,10 +350,9 @@ pub(super) async fn tokens(State(app): State<App>, caller: Caller) -> Result<Jso
 }
 
 pub(super) async fn create_token(State(app): State<App>, caller: Caller, body: Bytes) -> Result<Response, Fault> {
-    may(&caller, Role::Admin)?;
+    caller.change_whole(Role::Admin)?;
     let wish: Value = serde_json::from_slice(&body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?;
-    let name = wish["name"].as_str().filter(|name| !name.is_empty() && name.len() <= 100);
-    let name = name.ok_or_else(|| Fault::Invalid("name must be 1 to 100 bytes".to_owned()))?;
+    let name = wish["name"].as_str().unwrap_or_default();
     let role = auth::role(wish["role"].as_str().unwrap_or("viewer")).map_err(Fault::Invalid)?;
     let repositories = wish["repositories"].as_array().into_iter().flatten();
     let repositories = repositories.filter_map(Value::as_str).map(RepositoryName::from).collect();
@@ -289,8 +360,7 @@ pub(super) async fn create_token(State(app): State<App>, caller: Caller, body: B
         Some(text) => Some(text.parse().map_err(|_| Fault::Invalid("expires_at is not a time".to_owned()))?),
         None => None,
     };
-    app.audit(&caller.client, "token.create", name, Role::from(role).as_str()).await?;
-    let value = app.auth.create(caller.now, name, role, repositories, expires_at).await?;
+    let value = deeds::create_token(&app, &caller, name, role, repositories, expires_at).await?;
     let body = json!({"name": name, "role": Role::from(role).as_str(), "token": value});
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
@@ -299,8 +369,8 @@ pub(super) async fn revoke_token(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
-) -> Result<Response, Fault> {
-    may(&caller, Role::Admin)?;
-    app.audit(&caller.client, "token.revoke", &name, "").await?;
-    if app.auth.revoke(&name).await? { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Fault::NotFound) }
+) -> Result<StatusCode, Fault> {
+    caller.change_whole(Role::Admin)?;
+    deeds::revoke_token(&app, &caller, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

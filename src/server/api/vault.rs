@@ -8,18 +8,12 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::engine::Input;
 use crate::engine::record::EnvironmentRules;
 use crate::id::RepositoryName;
-use crate::server::app::{App, Asked, Caller, Fault, answered, query};
-use crate::server::auth::{Role, Via};
-use crate::server::{form, format};
+use crate::server::app::{App, Asked, Caller, Fault, query};
+use crate::server::auth::Role;
+use crate::server::{access, deeds, form, format};
 use crate::vault::{self, Kind, Level, MasterKey, VaultError};
-
-/// The longest wait timer of an environment, in minutes: 30 days (G2).
-const LONGEST_WAIT: u64 = 43_200;
-/// The most reviewers of an environment (G2).
-const MOST_REVIEWERS: usize = 6;
 
 impl From<VaultError> for Fault {
     fn from(error: VaultError) -> Self {
@@ -42,41 +36,6 @@ fn level(pairs: &[(String, String)]) -> Result<Level, Fault> {
     }
 }
 
-/// What is for all repositories only an admin changes.
-fn may(caller: &Caller, level: &Level, change: bool) -> Result<(), Fault> {
-    match level {
-        Level::Repository(repository) | Level::Environment(repository, _) => {
-            caller.see(repository)?;
-            caller.at_least(Role::Operator)?;
-        }
-        Level::Global => {
-            caller.at_least(if change { Role::Admin } else { Role::Operator })?;
-            if !caller.client.repositories.is_empty() {
-                return Err(Fault::NotFound);
-            }
-        }
-    }
-    if change { with_token(caller) } else { Ok(()) }
-}
-
-/// The cookie of pages alone changes nothing: another site's page could have sent the request.
-fn with_token(caller: &Caller) -> Result<(), Fault> {
-    if caller.client.via == Via::Session {
-        return Err(Fault::Forbidden(
-            "The API takes changes with a token only, not with the cookie of pages.".to_owned(),
-        ));
-    }
-    Ok(())
-}
-
-fn subject(level: &Level, name: &str) -> String {
-    match level {
-        Level::Global => name.to_owned(),
-        Level::Repository(repository) => format!("{repository} {name}"),
-        Level::Environment(repository, environment) => format!("{repository} {environment} {name}"),
-    }
-}
-
 fn object(body: &Bytes) -> Result<Value, Fault> {
     match serde_json::from_slice(body) {
         Ok(value @ Value::Object(_)) => Ok(value),
@@ -86,7 +45,7 @@ fn object(body: &Bytes) -> Result<Value, Fault> {
 
 async fn list(app: &App, caller: &Caller, uri: &http::Uri, kind: Kind) -> Result<Json<Value>, Fault> {
     let level = level(&query(uri))?;
-    may(caller, &level, false)?;
+    access::values(caller, &level, false)?;
     let entries = app.vault.list(kind, &level)?;
     let items: Vec<Value> = entries
         .into_iter()
@@ -115,23 +74,18 @@ async fn put(
     body: &Bytes,
 ) -> Result<Response, Fault> {
     let level = level(&query(uri))?;
-    may(caller, &level, true)?;
+    access::values(caller, &level, true)?;
     let wish = object(body)?;
     let value = wish["value"].as_str().ok_or_else(|| Fault::Invalid("value must be a string".to_owned()))?;
-    app.audit(&caller.client, &format!("{}.set", kind.word()), &subject(&level, name), "").await?;
-    app.vault.set(caller.now, kind, &level, name, value).await?;
+    deeds::set_value(app, caller, kind, &level, name, value).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn remove(app: &App, caller: &Caller, uri: &http::Uri, kind: Kind, name: &str) -> Result<Response, Fault> {
     let level = level(&query(uri))?;
-    may(caller, &level, true)?;
-    app.audit(&caller.client, &format!("{}.delete", kind.word()), &subject(&level, name), "").await?;
-    if app.vault.remove(kind, &level, name).await? {
-        Ok(StatusCode::NO_CONTENT.into_response())
-    } else {
-        Err(Fault::NotFound)
-    }
+    access::values(caller, &level, true)?;
+    deeds::remove_value(app, caller, kind, &level, name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(super) async fn secrets(State(app): State<App>, caller: Caller, Asked(uri): Asked) -> Result<Json<Value>, Fault> {
@@ -195,12 +149,7 @@ pub(super) async fn environments(
 ) -> Result<Json<Value>, Fault> {
     let repository = repository(&uri)?;
     caller.see(&repository)?;
-    let mut all = app.source.store.environments(&repository)?;
-    for name in app.vault.environments(&repository)? {
-        if all.iter().all(|(known, _)| known.to_lowercase() != name) {
-            all.push((name, EnvironmentRules::default()));
-        }
-    }
+    let all = app.environments(&repository).await?;
     let items: Vec<Value> = all
         .iter()
         .map(|(name, rules)| {
@@ -222,11 +171,7 @@ async fn change_environment(
 ) -> Result<Response, Fault> {
     let repository = repository(uri)?;
     caller.change(&repository, Role::Admin)?;
-    let action = if rules.is_some() { "environment.set" } else { "environment.delete" };
-    let detail = rules.as_ref().map(|rules| format!("{rules:?}")).unwrap_or_default();
-    app.audit(&caller.client, action, &format!("{repository} {name}"), &detail).await?;
-    let input = Input::SetEnvironment { repository, name: name.to_owned(), rules };
-    answered(app.source.engine.send(input).await?)?;
+    deeds::set_environment(app, caller, &repository, name, rules).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -237,9 +182,6 @@ pub(super) async fn put_environment(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Response, Fault> {
-    if name.is_empty() || name.chars().count() > 255 || name.contains(['\0', ':']) {
-        return Err(Fault::Invalid("the name of an environment has 1 to 255 characters and no `:`".to_owned()));
-    }
     let rules = rules(&object(&body)?)?;
     change_environment(&app, &caller, &uri, &name, Some(rules)).await
 }
@@ -265,23 +207,19 @@ fn rules(wish: &Value) -> Result<EnvironmentRules, Fault> {
         }
     };
     let reviewers = words("reviewers")?;
-    if reviewers.len() > MOST_REVIEWERS {
-        return Err(Fault::Invalid(format!("an environment has at most {MOST_REVIEWERS} reviewers")));
-    }
     let wait = match &wish["wait_minutes"] {
         Value::Null => Some(0),
-        value => value.as_u64().filter(|minutes| *minutes <= LONGEST_WAIT),
+        value => value.as_u64(),
     };
     let wait = wait.and_then(|minutes| u32::try_from(minutes).ok());
-    let wait_minutes = wait.ok_or_else(|| Fault::Invalid(format!("wait_minutes must be 0 to {LONGEST_WAIT}")))?;
+    let wait_minutes = wait.ok_or_else(|| Fault::Invalid("wait_minutes must be a number of minutes".to_owned()))?;
     let prevent_self_review = wish["prevent_self_review"].as_bool().unwrap_or(false);
     Ok(EnvironmentRules { reviewers, prevent_self_review, wait_minutes, branches: words("branches")? })
 }
 
 /// Seals everything under a new master key.
 pub(super) async fn rotate(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
-    caller.at_least(Role::Admin)?;
-    with_token(&caller)?;
+    caller.change_whole(Role::Admin)?;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
     app.audit(&caller.client, "key.rotate", "master key", "").await?;
     let (count, key) = if vault::is_credential(credentials.as_deref()) {
@@ -304,7 +242,7 @@ pub(super) async fn rotate(State(app): State<App>, caller: Caller) -> Result<Jso
 
 /// The whole state as lines of JSON, as a file of one moment. What is secret in it is sealed.
 pub(super) async fn export(State(app): State<App>, caller: Caller) -> Result<Response, Fault> {
-    caller.at_least(Role::Admin)?;
+    caller.whole(Role::Admin)?;
     app.audit(&caller.client, "state.export", "state", "").await?;
     let (store, now) = (app.source.store.clone(), caller.now);
     let file = tokio::task::spawn_blocking(move || {
