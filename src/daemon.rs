@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
-use crate::forge::{Outbox, Reporter, SourceOf};
+use crate::forge::{Outbox, Reporter, SourceOf, Updates};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
@@ -35,7 +35,7 @@ use crate::services::{self, Services};
 use crate::store::{Recovery, Store};
 use crate::transport::Hosts;
 use crate::triggers::schedules::Schedules;
-use crate::triggers::{Inventory, Starter, Triggers, poll, watch, webhook};
+use crate::triggers::{Inventory, Starter, Triggers, chains, poll, watch, webhook};
 use crate::vault::{Vault, open_keys};
 
 use hosts::Watcher;
@@ -227,16 +227,19 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(triggers.clone().watch_spools(stop.clone()));
     tracker.spawn(schedules.clone().run(stop.clone()));
     tracker.spawn(watch::run(triggers.clone(), schedules, stop.clone()));
-    tracker.spawn(poll::run(triggers, stop.clone()));
+    tracker.spawn(poll::run(triggers.clone(), stop.clone()));
+    let follow = |name| Updates::open(name, store.clone(), clock.clone(), engine.updates());
+    tracker.spawn(chains::run(triggers, follow("chains")?, stop.clone()));
 
     let source_of: SourceOf = {
         let inventory = inventory.clone();
         Arc::new(move |name| inventory.find(name.as_str()))
     };
-    let outbox = Outbox::new(store.clone(), clock, source_of.clone());
+    let told = follow("reporter")?;
+    let outbox = Outbox::new(store.clone(), clock.clone(), source_of.clone());
     tracker.spawn(outbox.clone().run(stop.clone()));
     let reporter = Reporter { store: store.clone(), outbox, source_of, server_url: inventory.server_url() };
-    tracker.spawn(reporter.run(engine.updates(), stop.clone()));
+    tracker.spawn(reporter.run(told, stop.clone()));
     Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery })
 }
 

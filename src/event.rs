@@ -43,6 +43,9 @@ pub struct Event {
     /// Short name.
     pub default_branch: String,
     pub changed_files: ChangedFiles,
+    /// The message of a pull request's head commit, which no payload holds: it may say `[skip ci]` (T15).
+    #[serde(default)]
+    pub head_message: Option<String>,
     pub received_at: Timestamp,
     /// The delivery that brought it; de-duplicates.
     pub delivery: Option<String>,

@@ -6,6 +6,7 @@
 mod client;
 mod outbox;
 mod reporter;
+mod updates;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::run::{Conclusion, JobPhase};
 pub use client::{Client, Error, Sent};
 pub use outbox::{Dead, Outbox, SourceOf};
 pub use reporter::{Reporter, job_report, run_report};
+pub use updates::Updates;
 
 /// What a forge is told about one job (or about a run that has none).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

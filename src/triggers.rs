@@ -3,6 +3,7 @@
 //! Owns how events arrive and which runs they ask for. A trigger hands [`Start`]s to whoever owns the engine through a
 //! bounded channel ([`Starter`]) and is answered with the run; it knows neither the engine's state nor hosts.
 
+pub mod chains;
 pub mod cron;
 pub mod dispatch;
 pub mod hook;

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
+use super::context::api_urls;
 use super::push::base_payload;
 use super::{ChangedFiles, Event, ref_name};
 use crate::id::RepositoryName;
@@ -197,55 +198,91 @@ pub fn repository_dispatch(
 }
 
 /// A run that was made, began or ended, as the event `workflow_run` sees it (T13).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ChainedRun<'a> {
     /// `requested`, `in_progress`, `completed`.
     pub action: &'a str,
-    pub run: u64,
-    pub run_number: u64,
-    pub run_attempt: u32,
-    pub workflow: &'a str,
-    pub workflow_path: &'a str,
-    pub title: &'a str,
-    pub conclusion: Option<&'a str>,
+    pub run: &'a Chained,
     /// The event that started it.
     pub event: &'a Event,
+}
+
+/// What `workflow_run` tells of a run.
+#[derive(Clone, Debug)]
+pub struct Chained {
+    pub id: u64,
+    pub number: u64,
+    pub attempt: u32,
+    pub workflow: String,
+    pub workflow_path: String,
+    pub title: String,
+    pub conclusion: Option<&'static str>,
+    pub actor: String,
+    pub triggering_actor: String,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
 }
 
 /// `workflow_run`.
 #[must_use]
 pub fn workflow_run(now: Timestamp, place: &Place, chained: &ChainedRun<'_>) -> Event {
     let mut event = at_place(now, place, "workflow_run");
-    let cause = chained.event;
-    let status = match chained.action {
-        "completed" => "completed",
-        "in_progress" => "in_progress",
-        _ => "queued",
+    let ChainedRun { run, event: cause, .. } = *chained;
+    let (status, conclusion) = match chained.action {
+        "completed" => ("completed", run.conclusion),
+        "in_progress" => ("in_progress", None),
+        _ => ("queued", None),
     };
     let branch = cause.head_ref.as_deref().unwrap_or_else(|| ref_name(&cause.git_ref));
     let head_sha = cause.payload.pointer("/pull_request/head/sha").and_then(Json::as_str).unwrap_or(&cause.sha);
-    let page = format!("{}/{}/actions/runs/{}", place.server_url.trim_end_matches('/'), place.repository, chained.run);
+    let server = place.server_url.trim_end_matches('/');
+    let page = format!("{server}/{}/actions/runs/{}", place.repository, run.id);
+    let address = format!("{}/repos/{}/actions/runs/{}", api_urls(server).0, place.repository, run.id);
+    let time = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    // GitHub lists pull requests of the repository itself, never those of forks.
+    let pull_requests: Vec<Json> = match cause.payload.get("pull_request") {
+        Some(pull) if !cause.is_from_fork() => vec![json!({
+            "id": pull.get("id"),
+            "number": pull.get("number").or_else(|| cause.payload.get("number")),
+            "url": pull.get("url"),
+            "head": { "ref": cause.head_ref, "sha": head_sha },
+            "base": { "ref": cause.base_ref, "sha": pull.pointer("/base/sha") },
+        })],
+        _ => Vec::new(),
+    };
     let repository = event.payload.get("repository").cloned().unwrap_or_default();
     let set = event.payload.as_object_mut().expect("an event's payload is an object");
     set.insert("action".to_owned(), json!(chained.action));
-    set.insert("workflow".to_owned(), json!({ "name": chained.workflow, "path": chained.workflow_path }));
+    set.insert("workflow".to_owned(), json!({ "name": run.workflow, "path": run.workflow_path, "state": "active" }));
     set.insert(
         "workflow_run".to_owned(),
         json!({
-            "id": chained.run,
-            "name": chained.workflow,
-            "path": chained.workflow_path,
-            "display_title": chained.title,
-            "run_number": chained.run_number,
-            "run_attempt": chained.run_attempt,
+            "id": run.id,
+            "name": run.workflow,
+            "path": run.workflow_path,
+            "display_title": run.title,
+            "run_number": run.number,
+            "run_attempt": run.attempt,
             "event": cause.name,
             "status": status,
-            "conclusion": chained.conclusion,
+            "conclusion": conclusion,
             "head_branch": branch,
             "head_sha": head_sha,
             "head_commit": cause.payload.get("head_commit"),
-            "actor": { "login": cause.actor },
+            "pull_requests": pull_requests,
+            "actor": { "login": run.actor },
+            "triggering_actor": { "login": run.triggering_actor },
+            "created_at": time(run.created_at),
+            "run_started_at": run.started_at.map(time),
+            "updated_at": time(run.updated_at),
             "html_url": page,
+            "url": address,
+            "jobs_url": format!("{address}/jobs"),
+            "logs_url": format!("{address}/logs"),
+            "artifacts_url": format!("{address}/artifacts"),
+            "rerun_url": format!("{address}/rerun"),
+            "cancel_url": format!("{address}/cancel"),
             "repository": repository,
             "head_repository": cause.payload.pointer("/pull_request/head/repo").or(Some(&repository)),
         }),
@@ -268,6 +305,7 @@ fn at_place(now: Timestamp, place: &Place, name: &str) -> Event {
         actor: place.actor.clone(),
         default_branch: place.default_branch.clone(),
         changed_files: ChangedFiles::Unknown,
+        head_message: None,
         received_at: now,
         delivery: None,
         workflow: None,
@@ -295,7 +333,9 @@ mod tests {
     use jiff::Timestamp;
     use serde_json::{Value as Json, json};
 
-    use super::{ChainedRun, Place, check_inputs, repository_dispatch, schedule, workflow_dispatch, workflow_run};
+    use super::{
+        Chained, ChainedRun, Place, check_inputs, repository_dispatch, schedule, workflow_dispatch, workflow_run,
+    };
     use crate::workflow::model::{Dispatch, Input, InputKind};
     use crate::workflow::token::Token;
 
@@ -367,17 +407,21 @@ mod tests {
     #[test]
     fn t13_a_chained_run_tells_of_the_first() {
         let cause = schedule(Timestamp::UNIX_EPOCH, &Place::example(), "w.yml", "5 4 * * *");
-        let chained = ChainedRun {
-            action: "completed",
-            run: 9,
-            run_number: 2,
-            run_attempt: 1,
-            workflow: "Build",
-            workflow_path: "w.yml",
-            title: "t",
+        let run = Chained {
+            id: 9,
+            number: 2,
+            attempt: 1,
+            workflow: "Build".to_owned(),
+            workflow_path: "w.yml".to_owned(),
+            title: "t".to_owned(),
             conclusion: Some("failure"),
-            event: &cause,
+            actor: "mona".to_owned(),
+            triggering_actor: "mona".to_owned(),
+            created_at: Timestamp::UNIX_EPOCH,
+            started_at: None,
+            updated_at: Timestamp::UNIX_EPOCH,
         };
+        let chained = ChainedRun { action: "completed", run: &run, event: &cause };
         let event = workflow_run(Timestamp::UNIX_EPOCH, &Place::example(), &chained);
         assert_eq!(event.payload["workflow_run"]["conclusion"], "failure");
         assert_eq!(event.payload["workflow_run"]["head_branch"], "main");

@@ -112,6 +112,7 @@ fn gitlab(now: Timestamp, event: &str, payload: Json) -> Result<Event, NotAnEven
         actor,
         default_branch,
         changed_files: ChangedFiles::Unknown,
+        head_message: None,
         received_at: now,
         delivery: None,
         workflow: None,

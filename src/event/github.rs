@@ -53,6 +53,7 @@ pub fn from_payload(now: Timestamp, event: &str, payload: Json) -> Result<Event,
         actor: actor(&payload),
         default_branch,
         changed_files: ChangedFiles::Unknown,
+        head_message: None,
         received_at: now,
         delivery: None,
         workflow: (event == "workflow_dispatch")

@@ -101,6 +101,7 @@ pub fn push(now: Timestamp, push: Push) -> Event {
         actor: push.pusher,
         default_branch: push.default_branch,
         changed_files: push.changed_files,
+        head_message: None,
         received_at: now,
         delivery: None,
         workflow: None,

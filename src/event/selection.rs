@@ -178,11 +178,11 @@ impl Tests {
     /// T15.
     fn skip_tokens(&mut self, event: &Event) -> bool {
         let message = match event.name.as_str() {
-            "push" => event.payload.pointer("/head_commit/message"),
-            "pull_request" => event.payload.pointer("/pull_request/head/commit/message"),
+            "push" => event.payload.pointer("/head_commit/message").and_then(Json::as_str),
+            "pull_request" => event.head_message.as_deref(),
             _ => None,
         };
-        match message.and_then(Json::as_str).and_then(skip_token) {
+        match message.and_then(skip_token) {
             Some(token) => self.check("skip", false, format!("the commit message says {token}")),
             None => true,
         }

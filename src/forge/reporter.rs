@@ -1,19 +1,15 @@
 //! From what changes in runs to reports.
 
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Outbox, SourceOf};
+use super::updates::Updates;
 use super::{Report, State, reports};
 use crate::engine::Update;
 use crate::engine::record::{JobRecord, RunRecord};
 use crate::id::RunId;
 use crate::run::Conclusion;
-use crate::store::{RunFilter, Store, StoreError};
-
-/// After updates were missed, so many of the newest runs are told again: the latest state is all a forge keeps.
-const RUNS_TOLD_AGAIN: usize = 50;
+use crate::store::{Store, StoreError};
 
 /// Subscribes to updates and fills the outbox.
 pub struct Reporter {
@@ -26,16 +22,16 @@ pub struct Reporter {
 
 impl Reporter {
     /// Reports until told to stop.
-    pub async fn run(self, mut updates: broadcast::Receiver<Update>, stop: CancellationToken) {
+    pub async fn run(self, mut updates: Updates, stop: CancellationToken) {
         loop {
             let update = tokio::select! {
                 () = stop.cancelled() => return,
-                update = updates.recv() => update,
+                update = updates.next() => update,
             };
             let told = match update {
-                Ok(update) => self.tell(&update).await,
-                Err(RecvError::Lagged(_)) => self.tell_again().await,
-                Err(RecvError::Closed) => return,
+                Ok(Some(update)) => self.tell(&update).await,
+                Ok(None) => return,
+                Err(error) => Err(error),
             };
             if let Err(error) = told {
                 log::error!("a report to a forge was not kept: {error}");
@@ -60,16 +56,6 @@ impl Reporter {
             }
             _ => Ok(()),
         }
-    }
-
-    async fn tell_again(&self) -> Result<(), StoreError> {
-        for run in self.store.runs(&RunFilter::default(), 0, RUNS_TOLD_AGAIN)?.runs {
-            let Some(run) = self.known(run.id)? else { continue };
-            for job in self.store.jobs(run.id, run.attempt)? {
-                self.outbox.put(job_report(&run, &job, &self.server_url)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// The run, if there is a forge to tell.

@@ -114,6 +114,16 @@ impl Store {
         if disabled { self.put(DISABLED, &key, b"1").await } else { self.delete(DISABLED, &key).await }
     }
 
+    /// The paths of the disabled workflows of a repository.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn disabled_workflows(&self, repository: &RepositoryName) -> Result<Vec<String>, StoreError> {
+        let prefix = disabled_key(repository, "");
+        let found = self.scan(DISABLED, &prefix)?;
+        Ok(found.into_iter().filter_map(|(key, _)| Some(key.strip_prefix(&prefix)?.to_owned())).collect())
+    }
+
     /// Whether a workflow was disabled by hand: no event starts it.
     ///
     /// # Errors

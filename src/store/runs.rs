@@ -112,6 +112,23 @@ impl Store {
         Ok(page)
     }
 
+    /// Runs that are not over or changed since a time, oldest first, among the newest `limit`: what somebody who looked
+    /// last at that time may not have seen. Not for a worker thread.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn runs_changed_since(&self, since: Timestamp, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let trees = self.trees();
+        let mut found = Vec::new();
+        for key in trees.tree(Name::Runs).iter().keys().rev().take(limit) {
+            let record = run_record(trees, RunId(number_at(&key?, 0)))?;
+            let wanted = |run: &RunRecord| run.status != RunStatus::Completed || run.updated_at >= since;
+            found.extend(record.filter(wanted));
+        }
+        found.reverse();
+        Ok(found)
+    }
+
     /// One run.
     ///
     /// # Errors

@@ -37,6 +37,9 @@ impl Triggers {
         };
         self.dispatchable(&repository, &source, &default_sha, wish.workflow).await?;
         let (path, declared) = self.dispatchable(&repository, &source, &place.sha, wish.workflow).await?;
+        if self.store().is_workflow_disabled(&source.name, &path)? {
+            return Err(Error::Refused(vec![format!("{path} is disabled; `towline workflow enable` brings it back")]));
+        }
         let inputs = dispatch::check_inputs(&declared, wish.inputs).map_err(Error::Refused)?;
         let event = dispatch::workflow_dispatch(self.clock().now(), &place, &path, &inputs);
         self.event("dispatch", fresh_id(), event).await

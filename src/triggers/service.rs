@@ -25,6 +25,8 @@ use crate::event::github::{self, NotAnEvent};
 use crate::git;
 use crate::id::{RepositoryName, RunId};
 use crate::store::{DeliveryRecord, DeliveryState, RunFilter, Store, StoreError};
+use crate::workflow;
+use crate::workflow::model::Workflow;
 
 /// Deliveries handled at once: each may run a few git processes.
 const AT_ONCE: usize = 16;
@@ -33,11 +35,21 @@ const MOST_WAITING: usize = 20_000;
 /// How often spools of repositories are looked at: only a hook that found no daemon leaves anything there.
 const SPOOL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How long it is believed which workflows listen to runs, unless a push comes.
+const LISTENERS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
 /// Held by whoever accepts the deliveries of one id now.
 type Turn = tokio::sync::Mutex<()>;
 
 /// The `vars` context of a repository.
 pub type VariablesOf = Arc<dyn Fn(&RepositoryName) -> Map<String, Json> + Send + Sync>;
+
+/// Workflows that listen to one event, and until when nobody needs to look again.
+struct Listening {
+    until: jiff::Timestamp,
+    commit: String,
+    workflows: Arc<Vec<Workflow>>,
+}
 
 /// The triggers of one daemon. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +67,8 @@ struct Inner {
     turns: Semaphore,
     /// Ids being accepted now, so that two of the same at once are one.
     arriving: Mutex<HashMap<(String, String), Arc<Turn>>>,
+    /// Workflows of default branches that listen to what other runs do.
+    listeners: Mutex<HashMap<RepositoryName, Listening>>,
     /// Accepted and not handled yet.
     waiting: std::sync::atomic::AtomicUsize,
 }
@@ -146,6 +160,7 @@ impl Triggers {
             tasks,
             turns: Semaphore::new(AT_ONCE),
             arriving: Mutex::default(),
+            listeners: Mutex::default(),
             waiting: std::sync::atomic::AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
@@ -391,11 +406,60 @@ impl Triggers {
             directories,
             vars: (self.inner.variables)(&source.name),
             trusted: source.trusted.clone(),
+            disabled: self.inner.store.disabled_workflows(&source.name).unwrap_or_else(|error| {
+                log::error!("it is not known which workflows of {} are disabled: {error}", source.name);
+                Vec::new()
+            }),
             elsewhere: Elsewhere::new(&source.name, &config, self.inner.inventory.paths()),
         }
     }
 
+    /// The workflows on the default branch that listen to what runs do (`workflow_run`).
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub(super) async fn listeners(
+        &self,
+        repository: &RepositoryName,
+        event: &str,
+    ) -> Result<Arc<Vec<Workflow>>, Error> {
+        let now = self.inner.clock.now();
+        let known = || self.inner.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listening) = known().get(repository).filter(|listening| listening.until > now) {
+            return Ok(Arc::clone(&listening.workflows));
+        }
+        let source = self.source(repository.as_str())?;
+        let opened = self.inner.inventory.at_hand(&source).await?;
+        let place = match self.place(&source, &opened, None, "").await {
+            // Nothing was pushed yet.
+            Err(Error::Refused(_)) => return Ok(Arc::default()),
+            place => place?,
+        };
+        let same = known().get(repository).filter(|listening| listening.commit == place.sha).map(|listening| {
+            // Only the time has passed.
+            Arc::clone(&listening.workflows)
+        });
+        let workflows = match same {
+            Some(workflows) => workflows,
+            None => {
+                let mut objects = opened.objects()?;
+                let files = objects.workflows(&place.sha, &self.reading(&source).directories).await?;
+                objects.close().await;
+                let models = files.iter().filter_map(|file| workflow::parse(&file.path, &file.text).0);
+                Arc::new(models.filter(|model| model.on.events.contains_key(event)).collect())
+            }
+        };
+        let listening = Listening { until: now + LISTENERS_KEPT, commit: place.sha, workflows: Arc::clone(&workflows) };
+        known().insert(repository.clone(), listening);
+        Ok(workflows)
+    }
+
     async fn perform(&self, id: &str, content: Content) -> Result<Outcome, Error> {
+        if let Content::Push { .. } | Content::Polled { .. } | Content::Webhook { .. } = &content {
+            // What was pushed may listen to other things from now on.
+            let mut listeners = self.inner.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            listeners.values_mut().for_each(|listening| listening.until = jiff::Timestamp::MIN);
+        }
         match content {
             // A replay has an id of its own.
             Content::Push { push } => {
@@ -484,6 +548,10 @@ impl Triggers {
             let note = format!("this source takes only {}", source.events.join(", "));
             return Ok(Outcome { note, ..Outcome::default() });
         }
+        if is_made_by_a_job(&event) {
+            let note = "it was made with the token of a job, so it starts nothing".to_owned();
+            return Ok(Outcome { note, ..Outcome::default() });
+        }
         if event.name == "push" && self.is_told_twice(&source, &event.git_ref, &event.sha)? {
             return Ok(Outcome { note: "a poll found it first".to_owned(), ..Outcome::default() });
         }
@@ -521,6 +589,14 @@ impl Triggers {
     pub fn source(&self, name: &str) -> Result<Source, Error> {
         self.inner.inventory.find(name).ok_or_else(|| Error::UnknownSource(name.to_owned()))
     }
+}
+
+/// Whether an event comes from what a job did with its own token: else jobs would start jobs for ever (T16). Dispatches
+/// are meant.
+fn is_made_by_a_job(event: &Event) -> bool {
+    const JOBS: &str = "github-actions[bot]";
+    let sender = event.payload.pointer("/sender/login").and_then(Json::as_str);
+    sender == Some(JOBS) && !matches!(event.name.as_str(), "workflow_dispatch" | "repository_dispatch")
 }
 
 fn content(record: &DeliveryRecord) -> Result<Content, Error> {

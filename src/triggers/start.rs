@@ -30,6 +30,8 @@ pub struct Reading {
     pub vars: Map<String, Json>,
     /// Authors whose pull requests from forks are not held.
     pub trusted: Vec<String>,
+    /// Paths of workflows that were disabled by hand: no event starts them (U5).
+    pub disabled: Vec<String>,
     /// Where called workflows of other repositories are found.
     pub elsewhere: Elsewhere,
 }
@@ -118,6 +120,12 @@ async fn add(
     objects: &mut Objects,
     reading: &Reading,
 ) -> Result<(), git::Error> {
+    if reading.disabled.iter().any(|path| path == source.path) {
+        let reason = "the workflow is disabled".to_owned();
+        let selection = Selection { selected: false, reason, trace: Vec::new() };
+        result.passed.push(Passed { path: source.path.to_owned(), selection });
+        return Ok(());
+    }
     let (model, diagnostics) = workflow::parse(source.path, source.text);
     result.diagnostics.extend(diagnostics);
     match &model {
@@ -248,10 +256,23 @@ pub async fn complete(mut event: Event, repository: &Repository) -> Result<Event
         };
         event.sha = found.unwrap_or_default();
     }
+    if event.name == "pull_request" && event.head_message.is_none() {
+        event.head_message = head_message(&event, repository).await?;
+    }
     if event.changed_files == ChangedFiles::Unknown {
         event.changed_files = changed_files(&event, repository).await;
     }
     Ok(event)
+}
+
+/// The message of a pull request's head commit, when the commit is at hand.
+async fn head_message(event: &Event, repository: &Repository) -> Result<Option<String>, git::Error> {
+    let head = event.payload.pointer("/pull_request/head/sha").and_then(Json::as_str);
+    let Some(head) = head.filter(|head| git::is_object_id(head)) else { return Ok(None) };
+    let mut objects = repository.objects()?;
+    let commit = objects.commit(head).await?;
+    objects.close().await;
+    Ok(commit.map(|commit| commit.message))
 }
 
 /// `Unknown` when the commits are not at hand: path filters let the event through then, as when GitHub's diff times out.

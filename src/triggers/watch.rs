@@ -154,6 +154,7 @@ fn event(now: Timestamp, place: Place, changed: Vec<String>) -> Event {
         actor: place.actor,
         default_branch: place.default_branch,
         changed_files: ChangedFiles::Known(changed),
+        head_message: None,
         received_at: now,
         delivery: None,
         workflow: None,

@@ -203,6 +203,7 @@ fn spec(workflow: usize, repository: usize) -> RunSpec {
             actor: "ada".to_owned(),
             default_branch: "main".to_owned(),
             changed_files: ChangedFiles::Unknown,
+            head_message: None,
             received_at: Timestamp::UNIX_EPOCH,
             delivery: None,
             workflow: None,

@@ -362,6 +362,7 @@ fn spec(
         actor: "octo".into(),
         default_branch: "main".into(),
         changed_files: ChangedFiles::Unknown,
+        head_message: None,
         received_at: clock.now(),
         delivery: None,
         workflow: None,

@@ -163,6 +163,11 @@ fn t15_skip_tokens() {
     let mut event = pushed("refs/heads/main", None);
     event.payload["head_commit"] = json!({ "message": "wip [ci skip]" });
     check(EventTrigger::default(), &event, false);
+    let mut event = pull_request("opened", json!({}));
+    event.head_message = Some("wip [skip ci]".to_owned());
+    check(EventTrigger::default(), &event, false);
+    event.name = "pull_request_target".to_owned();
+    check(EventTrigger::default(), &event, true);
 }
 
 #[test]
