@@ -254,6 +254,8 @@ pub enum NotifyOn {
     /// On failure, and on the first success after one.
     Change,
     Failure,
+    /// On the first success after a failure.
+    Recovery,
     Always,
 }
 
@@ -267,13 +269,34 @@ pub enum NotifyHow {
     },
     /// A program with its arguments; facts are in its environment and, as JSON, on its standard input.
     Command(Vec<String>),
-    Mail {
-        server: String,
-        from: String,
-        to: Vec<String>,
-        user: Option<String>,
-        password: Option<SecretSource>,
-    },
+    Mail(Mail),
+}
+
+/// `[notify.mail]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// `HOST` or `HOST:PORT`.
+    pub server: String,
+    pub from: String,
+    pub to: Vec<String>,
+    pub user: Option<String>,
+    pub password: Option<SecretSource>,
+    /// What the port says is usual when absent.
+    pub tls: Option<MailTls>,
+    /// Certificates to trust besides the machine's.
+    pub authority: Option<PathBuf>,
+}
+
+/// Whether mail travels encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailTls {
+    /// From the first byte on (port 465).
+    Always,
+    /// After `STARTTLS`; a server without it gets nothing (port 587).
+    Required,
+    /// After `STARTTLS` where the server offers it (port 25).
+    IfOffered,
+    Never,
 }
 
 /// The body a notified address expects.

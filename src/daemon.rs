@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
-use crate::forge::{Outbox, Reporter, SourceOf, Updates};
+use crate::forge::{Notifier, Outbox, Reporter, SourceOf, Updates, Ways};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
@@ -236,7 +236,13 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         Arc::new(move |name| inventory.find(name.as_str()))
     };
     let told = follow("reporter")?;
-    let outbox = Outbox::new(store.clone(), clock.clone(), source_of.clone());
+    let ways: Ways = {
+        let inventory = inventory.clone();
+        Arc::new(move || inventory.config().notify.clone())
+    };
+    let outbox = Outbox::new(store.clone(), clock.clone(), source_of.clone(), ways.clone());
+    let notifier = Notifier { store: store.clone(), outbox: outbox.clone(), ways, server_url: inventory.server_url() };
+    tracker.spawn(notifier.run(follow("notifier")?, stop.clone()));
     tracker.spawn(outbox.clone().run(stop.clone()));
     let reporter = Reporter { store: store.clone(), outbox, source_of, server_url: inventory.server_url() };
     tracker.spawn(reporter.run(told, stop.clone()));

@@ -4,6 +4,8 @@
 //! each. Knows nothing of how runs come about. `octocrab` types stay in `forge/client`.
 
 mod client;
+pub(crate) mod http;
+mod notice;
 mod outbox;
 mod reporter;
 mod updates;
@@ -16,8 +18,9 @@ use crate::id::RepositoryName;
 use crate::run::report::{Annotation, AnnotationLevel};
 use crate::run::{Conclusion, JobPhase};
 
-pub use client::{Client, Error, Sent};
-pub use outbox::{Dead, Outbox, SourceOf};
+pub use client::{Client, Error, Known};
+pub use notice::{Notice, Notifier, Ways, way};
+pub use outbox::{Dead, Letter, Outbox, SourceOf};
 pub use reporter::{Reporter, job_report, run_report};
 pub use updates::Updates;
 

@@ -1,7 +1,10 @@
 //! Tests of the area `triggers` against the built binary, known answers and real parts.
 
 mod asked;
+mod chains;
 mod daemon;
 mod forges;
+mod notices;
 mod push;
 mod webhooks;
+mod whole;

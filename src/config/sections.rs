@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::decode::{self, Table};
 use super::{
-    Actions, Checkout, Config, File, GitHubApp, GitHubLogin, Host, Limits, Notify, NotifyHow, NotifyOn, Reach,
-    Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
+    Actions, Checkout, Config, File, GitHubApp, GitHubLogin, Host, Limits, Mail, MailTls, Notify, NotifyHow, NotifyOn,
+    Reach, Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::id::{HostName, RepositoryName};
@@ -388,7 +388,15 @@ fn actions(table: Table<'_>, base: &Path, actions: &mut Actions) {
 
 fn notify(table: Table<'_>, base: &Path) -> Option<Notify> {
     let on = table
-        .choice("on", &[("change", NotifyOn::Change), ("failure", NotifyOn::Failure), ("always", NotifyOn::Always)])
+        .choice(
+            "on",
+            &[
+                ("change", NotifyOn::Change),
+                ("failure", NotifyOn::Failure),
+                ("recovery", NotifyOn::Recovery),
+                ("always", NotifyOn::Always),
+            ],
+        )
         .unwrap_or(NotifyOn::Change);
     let url = web_address(&table, "url");
     let shape = table
@@ -414,8 +422,18 @@ fn notify(table: Table<'_>, base: &Path) -> Option<Notify> {
         }
         let user = mail.string("user");
         let password = secret(&mail, "password", base);
+        let tls = mail.choice(
+            "tls",
+            &[
+                ("always", MailTls::Always),
+                ("required", MailTls::Required),
+                ("if-offered", MailTls::IfOffered),
+                ("never", MailTls::Never),
+            ],
+        );
+        let authority = mail.string("authority").map(|path| expand(&path, base));
         mail.finish();
-        Some(NotifyHow::Mail { server: server?, from: from?, to, user, password })
+        Some(NotifyHow::Mail(Mail { server: server?, from: from?, to, user, password, tls, authority }))
     });
     let mut ways: Vec<NotifyHow> = Vec::new();
     ways.extend(url.map(|url| NotifyHow::Webhook { url, shape, secret: signing }));

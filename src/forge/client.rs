@@ -50,6 +50,12 @@ impl Error {
         }
     }
 
+    /// Whether the token may simply have ended.
+    #[must_use]
+    pub fn is_about_credentials(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
+
     /// How long the forge wants to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -60,12 +66,13 @@ impl Error {
     }
 }
 
-/// What a forge took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    Status,
-    /// The check's number, to be updated next time.
-    Check(u64),
+/// What a forge has of one context already, told as far as it was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The number of the check it made.
+    pub check: Option<u64>,
+    /// Annotations it has: it adds those of later requests to them.
+    pub annotations: usize,
 }
 
 /// The way to the forge of one source.
@@ -77,6 +84,8 @@ pub struct Client {
     /// `OWNER/NAME`, or the path GitLab wants.
     repository: String,
     is_app: bool,
+    /// Of the App in this repository, once it was asked for.
+    installation: tokio::sync::OnceCell<(u64, Octocrab)>,
 }
 
 impl Client {
@@ -105,18 +114,25 @@ impl Client {
         let crab = builder.build().map_err(|error| unreachable_host(&host, &error))?;
         let name = source.name.as_str();
         let repository = if source.kind == SourceKind::GitLab { name.replace('/', "%2F") } else { name.to_owned() };
-        Ok(Self { crab, kind: source.kind, host, repository, is_app: app.is_some() })
+        Ok(Self {
+            crab,
+            kind: source.kind,
+            host,
+            repository,
+            is_app: app.is_some(),
+            installation: tokio::sync::OnceCell::new(),
+        })
     }
 
-    /// Tells the forge. `check` is the number of the check it made of an earlier report of the same context.
+    /// Tells the forge. `known` grows with every request that was taken, also when a later one is not.
     ///
     /// # Errors
     /// It cannot be reached, or refuses.
-    pub async fn send(&self, report: &Report, check: Option<u64>) -> Result<Sent, Error> {
-        if self.is_app { self.send_check(report, check).await.map(Sent::Check) } else { self.send_status(report).await }
+    pub async fn send(&self, report: &Report, known: &mut Known) -> Result<(), Error> {
+        if self.is_app { self.send_check(report, known).await } else { self.send_status(report).await }
     }
 
-    async fn send_status(&self, report: &Report) -> Result<Sent, Error> {
+    async fn send_status(&self, report: &Report) -> Result<(), Error> {
         let state = report.state.status(self.kind);
         let Report { sha, context, url, .. } = report;
         // GitHub cuts nothing itself: it refuses.
@@ -137,38 +153,50 @@ impl Client {
             Err(Error::Refused { status: 400, message, .. })
                 if self.kind == SourceKind::GitLab && message.contains("Cannot transition status") =>
             {
-                Ok(Sent::Status)
+                Ok(())
             }
-            other => other.map(|_| Sent::Status),
+            other => other.map(drop),
         }
     }
 
-    async fn send_check(&self, report: &Report, check: Option<u64>) -> Result<u64, Error> {
-        let installation = self.get(&format!("/repos/{}/installation", self.repository)).await?;
-        let installation = installation.get("id").and_then(Json::as_u64).ok_or_else(|| Error::Refused {
-            host: self.host.clone(),
-            status: 404,
-            message: "the App is not installed for this repository".to_owned(),
-            retry_after: None,
-        })?;
-        let crab = self
-            .crab
-            .installation(InstallationId(installation))
-            .map_err(|error| unreachable_host(&self.host, &error))?;
+    async fn send_check(&self, report: &Report, known: &mut Known) -> Result<(), Error> {
+        let (_, crab) = self.installation().await?;
         let path = format!("/repos/{}/check-runs", self.repository);
-        let mut batches = report.annotations.chunks(ANNOTATIONS_AT_ONCE);
-        let first = check_body(report, batches.next().unwrap_or_default());
-        let answer = match check {
-            Some(number) => self.patch(&crab, &format!("{path}/{number}"), &first).await?,
-            None => self.post(&crab, &path, &first).await?,
+        let new = report.annotations.get(known.annotations..).unwrap_or_default();
+        let mut batches = new.chunks(ANNOTATIONS_AT_ONCE);
+        let first = batches.next().unwrap_or_default();
+        let body = check_body(report, first);
+        let answer = match known.check {
+            Some(number) => self.patch(crab, &format!("{path}/{number}"), &body).await?,
+            None => self.post(crab, &path, &body).await?,
         };
-        let number = answer.get("id").and_then(Json::as_u64).or(check).unwrap_or_default();
-        // GitHub adds the annotations of later requests to those it has.
+        let number = answer.get("id").and_then(Json::as_u64).or(known.check).unwrap_or_default();
+        known.check = Some(number);
+        known.annotations += first.len();
         for batch in batches {
             let output = output(report, batch);
-            self.patch(&crab, &format!("{path}/{number}"), &json!({ "output": output })).await?;
+            self.patch(crab, &format!("{path}/{number}"), &json!({ "output": output })).await?;
+            known.annotations += batch.len();
         }
-        Ok(number)
+        Ok(())
+    }
+
+    /// The App as it is installed in this repository.
+    async fn installation(&self) -> Result<&(u64, Octocrab), Error> {
+        self.installation
+            .get_or_try_init(|| async {
+                let answer = self.get(&format!("/repos/{}/installation", self.repository)).await?;
+                let id = answer.get("id").and_then(Json::as_u64).ok_or_else(|| Error::Refused {
+                    host: self.host.clone(),
+                    status: 404,
+                    message: "the App is not installed for this repository".to_owned(),
+                    retry_after: None,
+                })?;
+                let crab =
+                    self.crab.installation(InstallationId(id)).map_err(|error| unreachable_host(&self.host, &error))?;
+                Ok((id, crab))
+            })
+            .await
     }
 
     async fn get(&self, path: &str) -> Result<Json, Error> {
@@ -235,7 +263,7 @@ fn unreachable_host(host: &str, error: &octocrab::Error) -> Error {
 }
 
 /// Rate limits: `Retry-After`, or the end of the hour that is used up.
-fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     if !matches!(status.as_u16(), 403 | 429 | 503) {
         return None;

@@ -1,14 +1,21 @@
-//! Reports on their way: durable, only the latest of each context, tried until the forge has them or they are dead.
+//! Letters on their way: durable, only the latest of each context, tried until somebody has them or they are dead.
+//!
+//! Letters to one forge or one address go one after the other; those to different ones at the same time, so that a mail
+//! server that does not answer holds up no commit status.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, Sent};
+use super::client::{Client, Error, Known};
+use super::notice::{self, Notice, Ways};
 use super::{Report, reports};
 use crate::clock::Clock;
 use crate::config::Source;
@@ -16,12 +23,23 @@ use crate::id::RepositoryName;
 use crate::store::{Store, StoreError};
 
 const SPACE: &str = "outbox";
-const CHECKS: &str = "outbox-checks";
+/// What a forge was told last: the number of its check, and a digest.
+const TOLD: &str = "outbox-checks";
 const DEAD: &str = "outbox-dead";
+/// Notices that were written, so that hearing twice of an end tells of it once.
+const NOTICED: &str = "outbox-notices";
 /// Two days of trying.
 const MOST_ATTEMPTS: u32 = 60;
+/// Who was not told of an end within hours knows it by now.
+const MOST_ATTEMPTS_OF_NOTICES: u32 = 15;
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// Destinations written to at once.
+const LANES: usize = 8;
+/// A destination that cannot be reached is left alone for so long at most before another letter is tried.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long it is remembered what was told, and what died.
+const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The source of a repository.
 pub type SourceOf = Arc<dyn Fn(&RepositoryName) -> Option<Source> + Send + Sync>;
@@ -32,30 +50,87 @@ pub struct Outbox {
     store: Store,
     clock: Clock,
     source_of: SourceOf,
+    ways: Ways,
     changed: Arc<Notify>,
+    clients: Clients,
+    /// Destinations that asked for patience.
+    paused: Arc<Mutex<HashMap<String, Timestamp>>>,
 }
 
-/// A report that no forge took.
+/// What is sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Letter {
+    Report(Report),
+    Notice(Notice),
+}
+
+/// A letter that nobody took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dead {
-    pub report: Report,
+    #[serde(flatten)]
+    pub letter: Letter,
     pub reason: String,
     pub at: Timestamp,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Waiting {
-    report: Report,
+    // A record of before there were notices has a `report` as well.
+    #[serde(flatten)]
+    letter: Letter,
     attempts: u32,
     not_before: Timestamp,
     /// Of the last attempt.
     reason: String,
 }
 
+/// What a forge was told last about one context.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Told {
+    check: Option<u64>,
+    #[serde(default)]
+    annotations: usize,
+    /// Empty when not all of it was taken.
+    digest: String,
+    at: Timestamp,
+}
+
+impl Letter {
+    fn key(&self) -> String {
+        match self {
+            Self::Report(report) => format!("{} {} {}", report.repository, report.sha, report.context),
+            Self::Notice(notice) => format!("{} {} {}", notice.way, notice.run, notice.attempt),
+        }
+    }
+
+    /// Whom it goes to.
+    fn lane(&self) -> String {
+        match self {
+            Self::Report(report) => report.repository.to_string(),
+            Self::Notice(notice) => notice.way.clone(),
+        }
+    }
+
+    fn most_attempts(&self) -> u32 {
+        if matches!(self, Self::Report(_)) { MOST_ATTEMPTS } else { MOST_ATTEMPTS_OF_NOTICES }
+    }
+
+    /// What it is, for people.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Report(report) => format!("{}: {}", report.repository, report.context),
+            Self::Notice(notice) => notice.headline(),
+        }
+    }
+}
+
 impl Outbox {
     #[must_use]
-    pub fn new(store: Store, clock: Clock, source_of: SourceOf) -> Self {
-        Self { store, clock, source_of, changed: Arc::default() }
+    pub fn new(store: Store, clock: Clock, source_of: SourceOf, ways: Ways) -> Self {
+        let (changed, clients, paused) = (Arc::default(), Clients::default(), Arc::default());
+        Self { store, clock, source_of, ways, changed, clients, paused }
     }
 
     /// Takes a report; an older one of the same context that has not left yet is forgotten.
@@ -63,14 +138,32 @@ impl Outbox {
     /// # Errors
     /// The disk does not take it.
     pub async fn put(&self, report: Report) -> Result<(), StoreError> {
-        let key = key(&report);
-        let waiting = Waiting { report, attempts: 0, not_before: Timestamp::MIN, reason: String::new() };
+        self.put_letter(Letter::Report(report)).await
+    }
+
+    /// Takes a notice, the first time.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub async fn put_notice(&self, notice: Notice) -> Result<(), StoreError> {
+        let letter = Letter::Notice(notice);
+        let key = letter.key();
+        if self.store.get(NOTICED, &key)?.is_some() {
+            return Ok(());
+        }
+        self.put_letter(letter).await?;
+        self.store.put(NOTICED, &key, self.clock.now().to_string().as_bytes()).await
+    }
+
+    async fn put_letter(&self, letter: Letter) -> Result<(), StoreError> {
+        let key = letter.key();
+        let waiting = Waiting { letter, attempts: 0, not_before: Timestamp::MIN, reason: String::new() };
         self.write(&key, &waiting).await?;
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Reports that no forge took.
+    /// Letters that nobody took.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -79,7 +172,7 @@ impl Outbox {
         Ok(found.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect())
     }
 
-    /// How many reports have not left yet.
+    /// How many letters have not left yet.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -89,7 +182,14 @@ impl Outbox {
 
     /// Sends until told to stop.
     pub async fn run(self, stop: CancellationToken) {
+        let mut swept = Timestamp::MIN;
         loop {
+            if self.clock.now().duration_since(swept) > SignedDuration::from_hours(24) {
+                swept = self.clock.now();
+                if let Err(error) = self.sweep().await {
+                    log::warn!("what the outbox no longer needs is kept: {error}");
+                }
+            }
             let next = match self.turn().await {
                 Ok(next) => next,
                 Err(error) => {
@@ -113,18 +213,39 @@ impl Outbox {
     /// # Errors
     /// The store cannot be read or written.
     pub async fn turn(&self) -> Result<Option<Timestamp>, StoreError> {
-        let now = self.clock.now();
-        let mut next: Option<Timestamp> = None;
+        let mut lanes: BTreeMap<String, Vec<(String, Vec<u8>, Waiting)>> = BTreeMap::new();
         for (key, value) in self.store.scan(SPACE, "")? {
-            let Ok(waiting) = serde_json::from_slice::<Waiting>(&value) else {
-                log::error!("a report in the outbox cannot be understood and is dropped: {key}");
-                self.store.delete(SPACE, &key).await?;
-                continue;
-            };
-            let again = if waiting.not_before > now {
-                Some(waiting.not_before)
-            } else {
-                self.one(&key, &value, waiting).await?
+            match serde_json::from_slice::<Waiting>(&value) {
+                Ok(waiting) => lanes.entry(waiting.letter.lane()).or_default().push((key, value, waiting)),
+                Err(error) => {
+                    log::error!("a letter in the outbox cannot be understood and is dropped: {key}: {error}");
+                    self.store.delete(SPACE, &key).await?;
+                }
+            }
+        }
+        let sent = stream::iter(lanes).map(|(lane, letters)| self.lane(lane, letters)).buffer_unordered(LANES);
+        let ends: Vec<Result<Option<Timestamp>, StoreError>> = sent.collect().await;
+        let mut next = None;
+        for end in ends {
+            next = [next, end?].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
+    /// Sends what is due to one destination, in order.
+    async fn lane(
+        &self,
+        lane: String,
+        letters: Vec<(String, Vec<u8>, Waiting)>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut next: Option<Timestamp> = None;
+        for (key, value, waiting) in letters {
+            let now = self.clock.now();
+            let pause = self.paused().get(&lane).copied().filter(|until| *until > now);
+            let again = match pause {
+                Some(until) => Some(until.max(waiting.not_before)),
+                None if waiting.not_before > now => Some(waiting.not_before),
+                None => self.one(&lane, &key, &value, waiting).await?,
             };
             next = [next, again].into_iter().flatten().min();
         }
@@ -132,30 +253,22 @@ impl Outbox {
     }
 
     /// Sends one; says when to try again.
-    async fn one(&self, key: &str, value: &[u8], mut waiting: Waiting) -> Result<Option<Timestamp>, StoreError> {
-        let source = (self.source_of)(&waiting.report.repository).filter(reports);
-        let Some(source) = source else {
-            // Nobody to tell any more.
-            self.store.delete(SPACE, key).await?;
-            return Ok(None);
+    async fn one(
+        &self,
+        lane: &str,
+        key: &str,
+        value: &[u8],
+        mut waiting: Waiting,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let sent = match &waiting.letter {
+            Letter::Report(report) => self.report(key, report).await?,
+            Letter::Notice(notice) => notice::send(notice, &(self.ways)()).await.map(drop),
         };
-        let check = self.store.get(CHECKS, key)?.and_then(|number| String::from_utf8(number).ok()?.parse().ok());
-        let sent = match Client::new(&source) {
-            Ok(client) => client.send(&waiting.report, check).await,
-            Err(error) => Err(error),
-        };
-        // A newer report may have come in between: it is due at once, and this answer is about the old one.
+        // A newer letter may have come in between: it is due at once, and this answer is about the old one.
         let newer = self.store.get(SPACE, key)?.is_none_or(|now| now != value);
         match sent {
-            Ok(sent) => {
-                if let Sent::Check(number) = sent
-                    && check != Some(number)
-                {
-                    self.store.put(CHECKS, key, number.to_string().as_bytes()).await?;
-                }
-                if newer {
-                    return Ok(Some(self.clock.now()));
-                }
+            Ok(()) if newer => Ok(Some(self.clock.now())),
+            Ok(()) => {
                 self.store.delete(SPACE, key).await?;
                 Ok(None)
             }
@@ -164,9 +277,9 @@ impl Outbox {
                 let now = self.clock.now();
                 waiting.attempts += 1;
                 waiting.reason = error.to_string();
-                if !error.is_transient() || waiting.attempts >= MOST_ATTEMPTS {
-                    log::error!("{} was not told about {}: {error}", waiting.report.repository, waiting.report.context);
-                    let dead = Dead { report: waiting.report, reason: waiting.reason, at: now };
+                if !error.is_transient() || waiting.attempts >= waiting.letter.most_attempts() {
+                    log::error!("nobody took \"{}\": {error}", waiting.letter.subject());
+                    let dead = Dead { letter: waiting.letter, reason: waiting.reason, at: now };
                     let bytes = serde_json::to_vec(&dead).unwrap_or_default();
                     self.store.put(DEAD, key, &bytes).await?;
                     self.store.delete(SPACE, key).await?;
@@ -174,20 +287,121 @@ impl Outbox {
                 }
                 let doubled = FIRST_WAIT.saturating_mul(1 << waiting.attempts.min(16).saturating_sub(1));
                 let pause = error.retry_after().unwrap_or(doubled).min(LONGEST_WAIT);
-                waiting.not_before = now + SignedDuration::try_from(pause).unwrap_or(SignedDuration::ZERO);
+                waiting.not_before = after(now, pause);
+                if error.retry_after().is_some() || matches!(error, Error::Unreachable { .. }) {
+                    // The others to the same place would fare no better.
+                    let all = if error.retry_after().is_some() { pause } else { pause.min(LONGEST_PAUSE) };
+                    self.paused().insert(lane.to_owned(), after(now, all));
+                }
                 self.write(key, &waiting).await?;
                 Ok(Some(waiting.not_before))
             }
         }
     }
 
+    /// Tells the forge, unless it has heard just this before.
+    async fn report(&self, key: &str, report: &Report) -> Result<Result<(), Error>, StoreError> {
+        let Some(source) = (self.source_of)(&report.repository).filter(reports) else {
+            // Nobody to tell any more.
+            return Ok(Ok(()));
+        };
+        let told = self.store.get(TOLD, key)?;
+        let told: Option<Told> = told.and_then(|told| serde_json::from_slice(&told).ok());
+        let digest = digest(report);
+        if told.as_ref().is_some_and(|told| told.digest == digest) {
+            return Ok(Ok(()));
+        }
+        let mut known =
+            told.map_or_else(Known::default, |told| Known { check: told.check, annotations: told.annotations });
+        let before = known;
+        let mut sent = match self.clients.of(&source) {
+            Ok(client) => client.send(report, &mut known).await,
+            Err(error) => Err(error),
+        };
+        if sent.as_ref().is_err_and(Error::is_about_credentials) {
+            // A token that ended or was replaced: what is configured now is read again, once.
+            self.clients.forget(&source);
+            sent = match self.clients.of(&source) {
+                Ok(client) => client.send(report, &mut known).await,
+                Err(error) => Err(error),
+            };
+        }
+        if sent.is_ok() || known != before {
+            let digest = if sent.is_ok() { digest } else { String::new() };
+            let told = Told { check: known.check, annotations: known.annotations, digest, at: self.clock.now() };
+            let bytes = serde_json::to_vec(&told).unwrap_or_default();
+            self.store.put(TOLD, key, &bytes).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Forgets what nobody will ask for again.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        let before = self.clock.now() - KEPT;
+        let told = |value: &[u8]| Some(serde_json::from_slice::<Told>(value).ok()?.at);
+        let dead = |value: &[u8]| Some(serde_json::from_slice::<Dead>(value).ok()?.at);
+        let noticed = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<Timestamp>().ok();
+        let spaces: [(&str, &dyn Fn(&[u8]) -> Option<Timestamp>); 3] =
+            [(TOLD, &told), (DEAD, &dead), (NOTICED, &noticed)];
+        let mut old = Vec::new();
+        for (space, at) in spaces {
+            for (key, value) in self.store.scan(space, "")? {
+                if at(&value).is_none_or(|at| at < before) {
+                    old.push((space, key));
+                }
+            }
+        }
+        for (space, key) in old {
+            self.store.delete(space, &key).await?;
+        }
+        Ok(())
+    }
+
     async fn write(&self, key: &str, waiting: &Waiting) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(waiting)
-            .map_err(|error| StoreError::Decode { what: "report", reason: error.to_string() })?;
+            .map_err(|error| StoreError::Decode { what: "letter", reason: error.to_string() })?;
         self.store.put(SPACE, key, &bytes).await
+    }
+
+    fn paused(&self) -> std::sync::MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key(report: &Report) -> String {
-    format!("{} {} {}", report.repository, report.sha, report.context)
+fn after(now: Timestamp, pause: Duration) -> Timestamp {
+    now + SignedDuration::try_from(pause).unwrap_or(SignedDuration::ZERO)
+}
+
+fn digest(report: &Report) -> String {
+    let bytes = serde_json::to_vec(report).unwrap_or_default();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Open ways to forges, kept as long as their source stays as it is: an App's token is good for an hour.
+#[derive(Clone, Default)]
+pub(crate) struct Clients {
+    open: Arc<Mutex<HashMap<RepositoryName, (Source, Arc<Client>)>>>,
+}
+
+impl Clients {
+    /// The way to the forge of a source.
+    ///
+    /// # Errors
+    /// A secret cannot be read, or the address is none.
+    pub(crate) fn of(&self, source: &Source) -> Result<Arc<Client>, Error> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = open.get(&source.name)
+            && known == source
+        {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(Client::new(source)?);
+        open.insert(source.name.clone(), (source.clone(), Arc::clone(&client)));
+        Ok(client)
+    }
+
+    pub(crate) fn forget(&self, source: &Source) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&source.name);
+    }
 }

@@ -123,7 +123,7 @@ fn about(run: &RunRecord, state: State, description: String) -> Report {
     }
 }
 
-fn address(run: &RunRecord, server_url: &str) -> String {
+pub(super) fn address(run: &RunRecord, server_url: &str) -> String {
     let server = server_url.trim_end_matches('/');
     format!("{server}/{}/{}/actions/runs/{}", run.repository.owner(), run.repository.name(), run.id)
 }
@@ -140,6 +140,6 @@ fn ended(conclusion: Conclusion) -> &'static str {
 }
 
 /// GitHub's way: `42s`, `3m`.
-fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     if seconds < 60 { format!("{seconds}s") } else { format!("{}m", seconds / 60) }
 }

@@ -129,6 +129,31 @@ impl Store {
         Ok(found)
     }
 
+    /// How the newest run before this one, of the same workflow and ref, ended, of those conclusions that count. Looks
+    /// back a thousand runs of the repository.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn conclusion_before(
+        &self,
+        run: &RunRecord,
+        counts: impl Fn(Conclusion) -> bool,
+    ) -> Result<Option<Conclusion>, StoreError> {
+        const LOOKED_BACK: usize = 1000;
+        let trees = self.trees();
+        let prefix = repository_key(&run.repository).bytes();
+        let end = repository_key(&run.repository).u64(run.id.0).bytes();
+        let earlier = trees.tree(Name::ByRepository).range(prefix.clone()..end).keys().rev().take(LOOKED_BACK);
+        for key in earlier {
+            let Some(record) = run_record(trees, RunId(number_at(&key?, prefix.len())))? else { continue };
+            let conclusion = record.conclusion.filter(|conclusion| counts(*conclusion));
+            if conclusion.is_some() && record.workflow_path == run.workflow_path && record.git_ref == run.git_ref {
+                return Ok(conclusion);
+            }
+        }
+        Ok(None)
+    }
+
     /// One run.
     ///
     /// # Errors

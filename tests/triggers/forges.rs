@@ -109,7 +109,7 @@ impl Desk {
     fn outbox(&self) -> Outbox {
         let config = Arc::clone(&self.config);
         let source_of = move |name: &RepositoryName| config.sources.iter().find(|source| source.name == *name).cloned();
-        Outbox::new(self.store.clone(), Clock::Manual(Arc::clone(&self.time)), Arc::new(source_of))
+        Outbox::new(self.store.clone(), Clock::Manual(Arc::clone(&self.time)), Arc::new(source_of), Arc::new(Vec::new))
     }
 
     fn pass(&self, seconds: i64) {
@@ -205,6 +205,8 @@ async fn a_forge_that_is_down_is_told_later_also_after_a_restart() {
 async fn what_is_refused_for_good_is_shown_as_dead() {
     let desk = Desk::new("github", "token = 'revoked'").await;
     desk.outbox().put(report(SUCCESS)).await.unwrap();
+    // Once more with the token as it is configured now, then no more.
+    desk.forge.mood(401, &[]);
     desk.forge.mood(401, &[]);
     assert_eq!(desk.outbox().turn().await.unwrap(), None);
     let dead = desk.outbox().dead().unwrap();
