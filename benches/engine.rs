@@ -119,6 +119,7 @@ fn spec() -> RunSpec {
             actor: "ada".to_owned(),
             default_branch: "main".to_owned(),
             changed_files: ChangedFiles::Unknown,
+            head_message: None,
             received_at: Timestamp::UNIX_EPOCH,
             delivery: None,
             workflow: None,

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 the run failed (or errors were found), 2 invalid input, 3 environment.
 
 mod check;
+mod delivery;
 mod demo;
 mod environment;
 mod eval;
@@ -73,6 +74,8 @@ enum Command {
     Export(export::Export),
     /// Reads what was exported into a new state.
     Import(export::Import),
+    /// Lists, shows and repeats what came from outside.
+    Delivery(delivery::Arguments),
     /// What git runs in a repository that was added.
     #[command(hide = true)]
     Hook(hook::Arguments),
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Token(arguments) => token::run(arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),
+        Command::Delivery(arguments) => delivery::run(arguments),
         Command::Hook(arguments) => hook::run(arguments),
     })
 }

@@ -138,6 +138,8 @@ pub struct Source {
     pub workflows: Vec<String>,
     pub default_branch: Option<String>,
     pub poll_interval: Duration,
+    /// An address that takes webhooks for us and hands them on as an event stream (smee.io and its like).
+    pub relay: Option<String>,
     /// Show the live log of the started runs in the pusher's terminal without being asked.
     pub follow: bool,
     /// Authors whose pull requests from forks run without approval.

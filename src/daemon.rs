@@ -7,6 +7,7 @@ mod follow;
 mod hosts;
 mod jobs;
 mod outside;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
-use crate::forge::{Notifier, Outbox, Reporter, SourceOf, Updates, Ways};
+use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Updates, Ways};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
@@ -35,11 +36,12 @@ use crate::services::{self, Services};
 use crate::store::{Recovery, Store};
 use crate::transport::Hosts;
 use crate::triggers::schedules::Schedules;
-use crate::triggers::{Inventory, Starter, Triggers, chains, poll, watch, webhook};
+use crate::triggers::{Inventory, Starter, Triggers, Wish, chains, poll, relay, watch, webhook};
 use crate::vault::{Vault, open_keys};
 
 use hosts::Watcher;
 use jobs::Jobs;
+use tokens::JobTokens;
 
 /// Reports that may wait for the engine.
 const REPORTS: usize = 1024;
@@ -112,7 +114,20 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         stock_checkout: config.actions.checkout == Checkout::Node,
     };
     let (report_sender, reports) = mpsc::channel(REPORTS);
-    let surroundings = Jobs { store: store.clone(), vault: vault.clone(), tracker: jobs_tracker.clone() };
+    let source_of: SourceOf = {
+        let inventory = inventory.clone();
+        Arc::new(move |name| inventory.find(name.as_str()))
+    };
+    let tokens = JobTokens {
+        store: store.clone(),
+        vault: vault.clone(),
+        source_of: source_of.clone(),
+        clients: Clients::default(),
+        tracker: tracker.clone(),
+        known: Arc::default(),
+    };
+    let surroundings =
+        Jobs { store: store.clone(), vault: vault.clone(), tokens: tokens.clone(), tracker: jobs_tracker.clone() };
     let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone());
 
     // Beside the configuration: where `towline host add` pins keys.
@@ -174,9 +189,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             failed.cancel();
         }
     });
-    tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone()));
+    tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens));
     tracker.spawn(take_reports(reports, engine.clone()));
-    tracker.spawn(start_runs(starts, engine.clone(), store.clone()));
+    tracker.spawn(start_runs(starts, engine.clone()));
 
     let details = hosts::Details::default();
     for (host, target) in configured {
@@ -229,12 +244,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(watch::run(triggers.clone(), schedules, stop.clone()));
     tracker.spawn(poll::run(triggers.clone(), stop.clone()));
     let follow = |name| Updates::open(name, store.clone(), clock.clone(), engine.updates());
+    tracker.spawn(relay::run(triggers.clone(), stop.clone()));
     tracker.spawn(chains::run(triggers, follow("chains")?, stop.clone()));
 
-    let source_of: SourceOf = {
-        let inventory = inventory.clone();
-        Arc::new(move |name| inventory.find(name.as_str()))
-    };
     let told = follow("reporter")?;
     let ways: Ways = {
         let inventory = inventory.clone();
@@ -469,17 +481,31 @@ async fn hand_out(
     executor: Executor,
     engine: Handle,
     vault: Vault,
+    tokens: JobTokens,
 ) {
     while let Some(assignment) = assignments.recv().await {
-        let drive::Assignment { job, host, order, start, cancel } = assignment;
-        let order = jobs::let_through(&vault, order);
-        let word = if start == StartKind::Attach { "picked up" } else { "started" };
-        match executor.start(&host, order, cancel) {
-            Ok(()) => log::info!(job = job.0, host:% = host; "job {job} {word} on {host}"),
-            Err(reason) => {
-                log::error!(job = job.0, host:% = host; "job {job} cannot be {word} on {host}: {reason}");
-                drop(engine.send(Input::DispatchFailed { job, host, reason }).await);
-            }
+        if !tokens.concerns(&assignment.order) {
+            give(assignment, &executor, &engine, &vault).await;
+            continue;
+        }
+        // GitHub is asked beside the others: their jobs do not wait for it.
+        let (executor, engine, vault, asked) = (executor.clone(), engine.clone(), vault.clone(), tokens.clone());
+        tokens.tracker.spawn(async move {
+            asked.prepare(&assignment.order).await;
+            give(assignment, &executor, &engine, &vault).await;
+        });
+    }
+}
+
+async fn give(assignment: drive::Assignment, executor: &Executor, engine: &Handle, vault: &Vault) {
+    let drive::Assignment { job, host, order, start, cancel } = assignment;
+    let order = jobs::let_through(vault, order);
+    let word = if start == StartKind::Attach { "picked up" } else { "started" };
+    match executor.start(&host, order, cancel) {
+        Ok(()) => log::info!(job = job.0, host:% = host; "job {job} {word} on {host}"),
+        Err(reason) => {
+            log::error!(job = job.0, host:% = host; "job {job} cannot be {word} on {host}: {reason}");
+            drop(engine.send(Input::DispatchFailed { job, host, reason }).await);
         }
     }
 }
@@ -493,15 +519,17 @@ async fn take_reports(mut reports: mpsc::Receiver<(JobId, HostName, Report)>, en
     }
 }
 
-/// Starts the runs that triggers ask for; answered when they are durable. A workflow disabled by hand starts nothing.
-async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine: Handle, store: Store) {
+/// Does what triggers wish; answered when it is durable.
+async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine: Handle) {
     while let Some(request) = starts.recv().await {
-        let start = request.start;
-        if store.is_workflow_disabled(&start.spec.event.repository, &start.spec.workflow_path).unwrap_or(false) {
-            drop(request.answer.send(Answer::Refused("the workflow is disabled".to_owned())));
-            continue;
-        }
-        let answer = match engine.send(Input::StartRun { key: start.key, held: start.held, spec: start.spec }).await {
+        let answer = match request.wish {
+            Wish::Start(start) => {
+                engine.send(Input::StartRun { key: start.key, held: start.held, spec: start.spec }).await
+            }
+            Wish::Rerun { run, wish } => engine.rerun(run, wish).await,
+            Wish::Cancel { run, actor } => engine.send(Input::Cancel { run, force: false, actor }).await,
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             // The sender keeps the event and repeats it.
             Err(error) => Answer::Refused(error.to_string()),

@@ -18,9 +18,9 @@ use crate::id::RepositoryName;
 use crate::run::report::{Annotation, AnnotationLevel};
 use crate::run::{Conclusion, JobPhase};
 
-pub use client::{Client, Error, Known};
+pub use client::{CANCEL, Client, Error, Fetched, Known, RERUN_FAILED};
 pub use notice::{Notice, Notifier, Ways, way};
-pub use outbox::{Dead, Letter, Outbox, SourceOf};
+pub use outbox::{Clients, Dead, Letter, Outbox, SourceOf};
 pub use reporter::{Reporter, job_report, run_report};
 pub use updates::Updates;
 
@@ -35,6 +35,9 @@ pub struct Report {
     pub state: State,
     /// A few words: what it is doing, or how it ended.
     pub description: String,
+    /// What became of it, as Markdown: what a check shows on its page.
+    #[serde(default)]
+    pub summary: String,
     /// The page with the details.
     pub url: String,
     /// Ours, told back by the forge when somebody asks for a re-run.

@@ -3,6 +3,7 @@
 //! Owns how events arrive and which runs they ask for. A trigger hands [`Start`]s to whoever owns the engine through a
 //! bounded channel ([`Starter`]) and is answered with the run; it knows neither the engine's state nor hosts.
 
+mod buttons;
 pub mod chains;
 pub mod cron;
 pub mod dispatch;
@@ -11,6 +12,7 @@ pub mod inventory;
 pub mod local;
 pub mod poll;
 pub mod push;
+pub mod relay;
 pub mod schedules;
 mod service;
 pub mod start;
@@ -20,6 +22,8 @@ pub mod webhook;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Answer;
+use crate::id::RunId;
+use crate::run::Rerun;
 
 pub use inventory::Inventory;
 pub use service::{Content, Error, Outcome, Taken, Triggers, VariablesOf};
@@ -31,12 +35,27 @@ pub struct Starter {
     queue: mpsc::Sender<Request>,
 }
 
-/// One run to start.
+/// One wish and who waits for it.
 #[derive(Debug)]
 pub struct Request {
-    pub start: Start,
-    /// Answered when the run is durable.
+    pub wish: Wish,
+    /// Answered when what was wished is durable.
     pub answer: oneshot::Sender<Answer>,
+}
+
+/// What a trigger wants of the engine.
+#[derive(Debug)]
+pub enum Wish {
+    Start(Start),
+    Rerun { run: RunId, wish: Rerun },
+    Cancel { run: RunId, actor: String },
+}
+
+/// The answer to a wish about a run.
+#[derive(Debug)]
+pub(crate) struct Wished {
+    pub(crate) run: RunId,
+    pub(crate) answer: Answer,
 }
 
 /// The engine's side is gone, or did not answer.
@@ -57,8 +76,16 @@ impl Starter {
     /// # Errors
     /// [`Stopping`]; the caller keeps the event.
     pub async fn start(&self, start: Start) -> Result<Answer, Stopping> {
+        self.wish(Wish::Start(start)).await
+    }
+
+    /// Asks for anything else and waits until it is durable.
+    ///
+    /// # Errors
+    /// [`Stopping`]; the caller keeps the event.
+    pub async fn wish(&self, wish: Wish) -> Result<Answer, Stopping> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Request { start, answer }).await.map_err(|_| Stopping)?;
+        self.queue.send(Request { wish, answer }).await.map_err(|_| Stopping)?;
         answered.await.map_err(|_| Stopping)
     }
 }

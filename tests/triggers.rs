@@ -4,6 +4,7 @@ mod asked;
 mod chains;
 mod daemon;
 mod forges;
+mod github;
 mod notices;
 mod push;
 mod webhooks;

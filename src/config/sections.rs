@@ -326,6 +326,7 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
             .unwrap_or_else(|| vec![".towline/workflows".to_owned(), ".github/workflows".to_owned()]),
         default_branch: table.string("default_branch"),
         poll_interval: table.duration("poll_interval").unwrap_or(Duration::from_secs(60)),
+        relay: web_address(&table, "relay"),
         follow: table.boolean("follow").unwrap_or(false),
         trusted: table.words("trusted"),
         report: table.boolean("report").unwrap_or(true),

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+use super::tokens::JobTokens;
 use crate::id::JobId;
 use crate::run::order::Order;
 use crate::runner::{JournalStore, Journalled, Surroundings};
@@ -20,27 +21,35 @@ use crate::vault::Vault;
 /// Records of one job that may wait for the disk; more make the job fail loudly rather than grow without bound.
 const WAITING: usize = 4096;
 
+/// The name every job knows its own token by.
+const GITHUB_TOKEN: &str = "GITHUB_TOKEN";
+
 /// The surroundings of all jobs of a daemon.
 pub(super) struct Jobs {
     pub(super) store: Store,
     pub(super) vault: Vault,
+    pub(super) tokens: JobTokens,
     pub(super) tracker: TaskTracker,
 }
 
 impl Surroundings for Jobs {
     fn secrets(&self, order: &Order) -> BTreeMap<String, SecretString> {
         // A pull request from a fork gets none (T7).
-        if order.github.get("secret_source").and_then(Json::as_str) == Some("None") {
-            return BTreeMap::new();
-        }
+        let is_fork = order.github.get("secret_source").and_then(Json::as_str) == Some("None");
         let environment = order.environment.as_ref().map(|environment| environment.name.as_str());
-        match self.vault.secrets_for(&order.repository, environment) {
+        let mut secrets = match self.vault.secrets_for(&order.repository, environment) {
+            _ if is_fork => BTreeMap::new(),
             Ok(secrets) => secrets,
             Err(error) => {
                 log::error!(job = order.job.0; "the secrets of job {} cannot be opened: {error}", order.job);
                 BTreeMap::new()
             }
+        };
+        // Who put a token of that name into the vault means it.
+        if !secrets.keys().any(|name| name.eq_ignore_ascii_case(GITHUB_TOKEN)) {
+            secrets.extend(self.tokens.of(order.job).map(|token| (GITHUB_TOKEN.to_owned(), token)));
         }
+        secrets
     }
 
     fn journal(&self, job: JobId) -> Result<Journalled, String> {
@@ -61,6 +70,7 @@ impl Surroundings for Jobs {
     }
 
     fn ended(&self, order: &Order) {
+        self.tokens.ended(order);
         let log = log_id(order);
         self.store.logs().close(log);
         if let Err(error) = self.store.logs().pack(log) {

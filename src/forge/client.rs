@@ -1,5 +1,6 @@
 //! Requests to forges, all through `octocrab`: it has TLS, redirects, and the tokens of Apps.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,12 @@ use jiff::Timestamp;
 use octocrab::Octocrab;
 use octocrab::models::{AppId, InstallationId};
 use octocrab::service::middleware::retry::RetryConfig;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value as Json, json};
 
 use super::{Report, level, shortened};
 use crate::config::{self, Source, SourceKind};
+use crate::run::Conclusion;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +23,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const LARGEST_ANSWER: usize = 8 << 20;
 /// GitHub takes so many annotations in one request.
 const ANNOTATIONS_AT_ONCE: usize = 50;
+
+/// What the buttons of a check are called in what GitHub tells of them.
+pub const CANCEL: &str = "cancel";
+pub const RERUN_FAILED: &str = "rerun_failed";
 
 /// Why a forge was not told.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,8 @@ pub enum Error {
     Address(String),
     #[error("cannot reach {host}: {reason}")]
     Unreachable { host: String, reason: String },
+    #[error("{host} takes no such letter: {reason}")]
+    Undeliverable { host: String, reason: String },
     #[error("{host} answered {status}: {message}")]
     Refused { host: String, status: u16, message: String, retry_after: Option<Duration> },
 }
@@ -46,7 +54,7 @@ impl Error {
             Self::Refused { status, retry_after, .. } => *status >= 500 || *status == 429 || retry_after.is_some(),
             // A file of a secret may come back.
             Self::Secret(_) => true,
-            Self::Key(_) | Self::Address(_) => false,
+            Self::Key(_) | Self::Address(_) | Self::Undeliverable { .. } => false,
         }
     }
 
@@ -85,7 +93,25 @@ pub struct Client {
     repository: String,
     is_app: bool,
     /// Of the App in this repository, once it was asked for.
-    installation: tokio::sync::OnceCell<(u64, Octocrab)>,
+    installation: tokio::sync::OnceCell<Installation>,
+    /// The login of the App's own user, once it was asked for.
+    bot: tokio::sync::OnceCell<String>,
+}
+
+/// An App in one repository.
+struct Installation {
+    id: u64,
+    crab: Octocrab,
+    /// What it may do there.
+    permissions: BTreeMap<String, String>,
+}
+
+/// An answer that is not the one we know already.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// To be shown with the next question.
+    pub etag: Option<String>,
+    pub body: Json,
 }
 
 impl Client {
@@ -121,6 +147,7 @@ impl Client {
             repository,
             is_app: app.is_some(),
             installation: tokio::sync::OnceCell::new(),
+            bot: tokio::sync::OnceCell::new(),
         })
     }
 
@@ -160,14 +187,21 @@ impl Client {
     }
 
     async fn send_check(&self, report: &Report, known: &mut Known) -> Result<(), Error> {
-        let (_, crab) = self.installation().await?;
+        let crab = &self.installation().await?.crab;
         let path = format!("/repos/{}/check-runs", self.repository);
         let new = report.annotations.get(known.annotations..).unwrap_or_default();
         let mut batches = new.chunks(ANNOTATIONS_AT_ONCE);
         let first = batches.next().unwrap_or_default();
         let body = check_body(report, first);
         let answer = match known.check {
-            Some(number) => self.patch(crab, &format!("{path}/{number}"), &body).await?,
+            Some(number) => {
+                let mut body = body;
+                if let Some(fields) = body.as_object_mut() {
+                    // A check stays with its commit.
+                    fields.shift_remove("head_sha");
+                }
+                self.patch(crab, &format!("{path}/{number}"), &body).await?
+            }
             None => self.post(crab, &path, &body).await?,
         };
         let number = answer.get("id").and_then(Json::as_u64).or(known.check).unwrap_or_default();
@@ -181,8 +215,89 @@ impl Client {
         Ok(())
     }
 
+    /// Where something of the repository is in the forge's API; `""`: the repository itself.
+    #[must_use]
+    pub fn repository_path(&self, rest: &str) -> String {
+        let kind = if self.kind == SourceKind::GitLab { "projects" } else { "repos" };
+        format!("/{kind}/{}{rest}", self.repository)
+    }
+
+    /// Asks for something that is there; `None`: it is still what it was under this mark.
+    ///
+    /// # Errors
+    /// The forge cannot be reached, or refuses.
+    pub async fn fetch(&self, path: &str, etag: Option<&str>) -> Result<Option<Fetched>, Error> {
+        let crab = if self.is_app { &self.installation().await?.crab } else { &self.crab };
+        let mut headers = HeaderMap::new();
+        if let Some(etag) = etag.and_then(|etag| etag.parse().ok()) {
+            headers.insert(http::header::IF_NONE_MATCH, etag);
+        }
+        let response = crab._get_with_headers(path, Some(headers)).await;
+        if response.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED) {
+            return Ok(None);
+        }
+        let etag = response.as_ref().ok().and_then(|response| response.headers().get(http::header::ETAG));
+        let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        Ok(Some(Fetched { etag, body: self.answer(response).await? }))
+    }
+
+    /// A token for one job: for this repository alone, with the permissions asked for as far as the App has them. `*` asks
+    /// for all of them at a level.
+    ///
+    /// # Errors
+    /// GitHub cannot be reached, or refuses.
+    pub async fn job_token(&self, wanted: &BTreeMap<String, String>) -> Result<SecretString, Error> {
+        let installation = self.installation().await?;
+        let mut permissions: BTreeMap<&str, &str> = BTreeMap::new();
+        for (scope, granted) in &installation.permissions {
+            // What is named counts, not what is said of all.
+            let Some(level) = wanted.get(scope).or_else(|| wanted.get("*")) else { continue };
+            permissions.insert(scope, if level == "read" || granted == "read" { "read" } else { "write" });
+        }
+        let name = self.repository.rsplit('/').next().unwrap_or_default();
+        let body = json!({ "repositories": [name], "permissions": permissions });
+        let path = format!("/app/installations/{}/access_tokens", installation.id);
+        let answer = self.post(&self.crab, &path, &body).await?;
+        let token = answer.get("token").and_then(Json::as_str).ok_or_else(|| Error::Refused {
+            host: self.host.clone(),
+            status: 200,
+            message: "it gave no token".to_owned(),
+            retry_after: None,
+        })?;
+        Ok(SecretString::from(token.to_owned()))
+    }
+
+    /// Ends a token that [`Client::job_token`] made.
+    ///
+    /// # Errors
+    /// GitHub cannot be reached, or refuses; the token ends by itself then.
+    pub async fn revoke(&self, token: &SecretString) -> Result<(), Error> {
+        let crab = Octocrab::builder()
+            .base_uri(self.host.as_str())
+            .map_err(|_| Error::Address(self.host.clone()))?
+            .set_connect_timeout(Some(CONNECT_TIMEOUT))
+            .set_read_timeout(Some(ANSWER_TIMEOUT))
+            .add_retry_config(RetryConfig::None)
+            .personal_token(token.expose_secret().to_owned())
+            .build()
+            .map_err(|error| unreachable_host(&self.host, &error))?;
+        self.answer(crab._delete("/installation/token", None::<&()>).await).await.map(drop)
+    }
+
+    /// The login under which the App acts: `its-name[bot]`.
+    ///
+    /// # Errors
+    /// GitHub cannot be reached, or refuses.
+    pub async fn bot(&self) -> Result<String, Error> {
+        let asked = self.bot.get_or_try_init(|| async {
+            let app = self.get("/app").await?;
+            Ok(format!("{}[bot]", app.get("slug").and_then(Json::as_str).unwrap_or_default()))
+        });
+        asked.await.cloned()
+    }
+
     /// The App as it is installed in this repository.
-    async fn installation(&self) -> Result<&(u64, Octocrab), Error> {
+    async fn installation(&self) -> Result<&Installation, Error> {
         self.installation
             .get_or_try_init(|| async {
                 let answer = self.get(&format!("/repos/{}/installation", self.repository)).await?;
@@ -194,7 +309,10 @@ impl Client {
                 })?;
                 let crab =
                     self.crab.installation(InstallationId(id)).map_err(|error| unreachable_host(&self.host, &error))?;
-                Ok((id, crab))
+                let granted = answer.get("permissions").and_then(Json::as_object).into_iter().flatten();
+                let permissions =
+                    granted.filter_map(|(scope, level)| Some((scope.clone(), level.as_str()?.to_owned()))).collect();
+                Ok(Installation { id, crab, permissions })
             })
             .await
     }
@@ -291,6 +409,7 @@ fn check_body(report: &Report, annotations: &[crate::run::report::Annotation]) -
         "details_url": report.url,
         "external_id": report.external_id,
         "output": output(report, annotations),
+        "actions": actions(report.state),
     });
     let time = |time: Timestamp| json!(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     if let Some(fields) = body.as_object_mut() {
@@ -301,6 +420,16 @@ fn check_body(report: &Report, annotations: &[crate::run::report::Annotation]) -
         }
     }
     body
+}
+
+/// The buttons of a check.
+fn actions(state: super::State) -> Json {
+    let button = |label: &str, description: &str, identifier: &str| json!([{ "label": label, "description": description, "identifier": identifier }]);
+    match state {
+        super::State::Queued | super::State::Running => button("Cancel", "Stops the run this check is of", CANCEL),
+        super::State::Ended(Conclusion::Success | Conclusion::Neutral | Conclusion::Skipped) => json!([]),
+        super::State::Ended(_) => button("Re-run failed jobs", "And all that depend on them", RERUN_FAILED),
+    }
 }
 
 fn output(report: &Report, annotations: &[crate::run::report::Annotation]) -> Json {
@@ -327,7 +456,7 @@ fn output(report: &Report, annotations: &[crate::run::report::Annotation]) -> Js
             json
         })
         .collect();
-    json!({ "title": shortened(&report.description, 250), "summary": report.description, "annotations": annotations })
+    json!({ "title": shortened(&report.description, 250), "summary": shortened(&report.summary, 60_000), "annotations": annotations })
 }
 
 /// Where the API of a source is.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Error, Known};
 use super::notice::{self, Notice, Ways};
-use super::{Report, reports};
+use super::{Report, State, reports};
 use crate::clock::Clock;
 use crate::config::Source;
 use crate::id::RepositoryName;
@@ -38,6 +38,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 const LANES: usize = 8;
 /// A destination that cannot be reached is left alone for so long at most before another letter is tried.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a forge is told which step runs now.
+const STEPS_TOLD: SignedDuration = SignedDuration::from_secs(10);
 /// How long it is remembered what was told, and what died.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
@@ -89,6 +91,9 @@ struct Waiting {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Told {
     check: Option<u64>,
+    /// What the check is of: another attempt gets a check of its own.
+    #[serde(default)]
+    external_id: String,
     #[serde(default)]
     annotations: usize,
     /// Empty when not all of it was taken.
@@ -157,7 +162,15 @@ impl Outbox {
 
     async fn put_letter(&self, letter: Letter) -> Result<(), StoreError> {
         let key = letter.key();
-        let waiting = Waiting { letter, attempts: 0, not_before: Timestamp::MIN, reason: String::new() };
+        let mut not_before = Timestamp::MIN;
+        if let Letter::Report(Report { state: State::Running, external_id, .. }) = &letter {
+            // Forges count requests: which step runs need not be known to the second.
+            let told = self.store.get(TOLD, &key)?;
+            let told: Option<Told> = told.and_then(|told| serde_json::from_slice(&told).ok());
+            let told = told.filter(|told| told.external_id == *external_id && !told.digest.is_empty());
+            not_before = told.map_or(not_before, |told| told.at + STEPS_TOLD);
+        }
+        let waiting = Waiting { letter, attempts: 0, not_before, reason: String::new() };
         self.write(&key, &waiting).await?;
         self.changed.notify_one();
         Ok(())
@@ -311,6 +324,7 @@ impl Outbox {
         if told.as_ref().is_some_and(|told| told.digest == digest) {
             return Ok(Ok(()));
         }
+        let told = told.filter(|told| told.external_id == report.external_id);
         let mut known =
             told.map_or_else(Known::default, |told| Known { check: told.check, annotations: told.annotations });
         let before = known;
@@ -328,7 +342,13 @@ impl Outbox {
         }
         if sent.is_ok() || known != before {
             let digest = if sent.is_ok() { digest } else { String::new() };
-            let told = Told { check: known.check, annotations: known.annotations, digest, at: self.clock.now() };
+            let told = Told {
+                check: known.check,
+                external_id: report.external_id.clone(),
+                annotations: known.annotations,
+                digest,
+                at: self.clock.now(),
+            };
             let bytes = serde_json::to_vec(&told).unwrap_or_default();
             self.store.put(TOLD, key, &bytes).await?;
         }
@@ -380,7 +400,7 @@ fn digest(report: &Report) -> String {
 
 /// Open ways to forges, kept as long as their source stays as it is: an App's token is good for an hour.
 #[derive(Clone, Default)]
-pub(crate) struct Clients {
+pub struct Clients {
     open: Arc<Mutex<HashMap<RepositoryName, (Source, Arc<Client>)>>>,
 }
 
@@ -389,7 +409,7 @@ impl Clients {
     ///
     /// # Errors
     /// A secret cannot be read, or the address is none.
-    pub(crate) fn of(&self, source: &Source) -> Result<Arc<Client>, Error> {
+    pub fn of(&self, source: &Source) -> Result<Arc<Client>, Error> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, client)) = open.get(&source.name)
             && known == source
@@ -401,7 +421,8 @@ impl Clients {
         Ok(client)
     }
 
-    pub(crate) fn forget(&self, source: &Source) {
+    /// Forgets the way to a source: its credentials are read anew.
+    pub fn forget(&self, source: &Source) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&source.name);
     }
 }

@@ -97,8 +97,34 @@ pub fn job_report(run: &RunRecord, job: &JobRecord, server_url: &str) -> Report 
         started_at: job.state.started_at,
         completed_at: job.state.completed_at,
         annotations: job.state.annotations.clone(),
+        summary: summary(run, job),
         ..about(run, state, description)
     }
+}
+
+/// A table of the steps, under a line about the run.
+fn summary(run: &RunRecord, job: &JobRecord) -> String {
+    let mut text = format!("{} #{}, attempt {}", run.workflow_name, run.run_number, run.attempt);
+    if let Some(host) = &job.state.host {
+        text.push_str(&format!(", on `{host}`"));
+    }
+    if let Some(reason) = &job.state.reason {
+        text.push_str(&format!("\n\n{reason}"));
+    }
+    let ended = job.state.steps.iter().filter(|step| step.completed_at.is_some());
+    let rows: Vec<String> = ended
+        .map(|step| {
+            // A bar would end the cell, a line end the row.
+            let name: String = step.name.replace('|', "\\|").chars().filter(|c| !c.is_control()).collect();
+            let word = step.conclusion.map_or("", Conclusion::as_str);
+            let took = step.started_at.zip(step.completed_at).map(|(from, to)| time(to.duration_since(from).as_secs()));
+            format!("| {name} | {word} | {} |", took.unwrap_or_default())
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str(&format!("\n\n| Step | Result | Time |\n|---|---|---|\n{}", rows.join("\n")));
+    }
+    text
 }
 
 /// What a forge is told about a run that has no jobs.
@@ -114,6 +140,7 @@ fn about(run: &RunRecord, state: State, description: String) -> Report {
         sha: run.sha.clone(),
         context: format!("{} ({})", run.workflow_name, run.event),
         state,
+        summary: description.clone(),
         description,
         url: String::new(),
         external_id: format!("run-{}", run.id),

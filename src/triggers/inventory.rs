@@ -197,6 +197,7 @@ pub fn local(name: RepositoryName, path: PathBuf) -> Source {
         workflows: vec![".towline/workflows".to_owned(), ".github/workflows".to_owned()],
         default_branch: None,
         poll_interval: Duration::from_secs(60),
+        relay: None,
         follow: false,
         trusted: Vec::new(),
         report: true,

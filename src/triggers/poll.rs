@@ -3,6 +3,9 @@
 //!
 //! The first look at a source only notes where its refs are. A push that a webhook brought as well starts nothing twice.
 
+mod forge;
+mod requests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -33,15 +36,24 @@ pub async fn run(triggers: Triggers, stop: CancellationToken) {
             if triggers.clock().now() < at {
                 continue;
             }
+            let mut wanted = SignedDuration::ZERO;
             let failures = match look(&triggers, &source).await {
                 Ok(_) => 0,
                 Err(error) => {
                     log::warn!("{} cannot be polled: {error}", source.name);
+                    if let Error::Forge(error) = &error {
+                        // A forge at its limit says when it may be asked again.
+                        let patience = error.retry_after().and_then(|pause| SignedDuration::try_from(pause).ok());
+                        wanted = patience.unwrap_or_default();
+                        if error.is_about_credentials() {
+                            triggers.clients().forget(&source);
+                        }
+                    }
                     (failures + 1).min(12)
                 }
             };
             let interval = SignedDuration::try_from(source.poll_interval).unwrap_or(LONGEST_PAUSE);
-            let pause = interval.saturating_mul(1 << failures).min(LONGEST_PAUSE.max(interval));
+            let pause = interval.saturating_mul(1 << failures).min(LONGEST_PAUSE.max(interval)).max(wanted);
             due.insert(source.name.clone(), (triggers.clock().now() + pause, failures));
         }
         tokio::select! {
@@ -51,7 +63,7 @@ pub async fn run(triggers: Triggers, stop: CancellationToken) {
     }
 }
 
-/// Asks once; gives how many refs moved.
+/// Asks once; gives how much that was not known: refs that moved, and what the forge's API tells besides.
 ///
 /// # Errors
 /// The source cannot be reached, or what it said not be kept.
@@ -87,6 +99,9 @@ pub async fn look(triggers: &Triggers, source: &Source) -> Result<usize, Error> 
     if known.as_ref() != Some(&now) {
         let bytes = serde_json::to_vec(&now).map_err(|error| Error::Malformed(error.to_string()))?;
         store.put(SPACE, source.name.as_str(), &bytes).await?;
+    }
+    if forge::is_asked(source) {
+        moved += forge::look(triggers, source).await?;
     }
     Ok(moved)
 }

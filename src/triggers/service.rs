@@ -15,13 +15,14 @@ use tokio_util::task::TaskTracker;
 use super::hook::HookPush;
 use super::inventory::{self, Inventory};
 use super::push::{self, Accepted};
-use super::{Elsewhere, Reading, Starter, Stopping, hook, start};
+use super::{Elsewhere, Reading, Starter, Stopping, Wish, Wished, hook, start};
 use crate::clock::Clock;
 use crate::config::{Source, SourceKind, TriggerKind};
 use crate::engine::Answer;
 use crate::event::Event;
 use crate::event::forges::{self, Forge};
 use crate::event::github::{self, NotAnEvent};
+use crate::forge::{self, Clients};
 use crate::git;
 use crate::id::{RepositoryName, RunId};
 use crate::store::{DeliveryRecord, DeliveryState, RunFilter, Store, StoreError};
@@ -63,6 +64,8 @@ struct Inner {
     inventory: Inventory,
     starter: Starter,
     variables: VariablesOf,
+    /// The ways to forges.
+    clients: Clients,
     tasks: TaskTracker,
     turns: Semaphore,
     /// Ids being accepted now, so that two of the same at once are one.
@@ -120,6 +123,8 @@ pub enum Error {
     Stopping(#[from] Stopping),
     #[error(transparent)]
     Source(#[from] inventory::Error),
+    #[error(transparent)]
+    Forge(#[from] forge::Error),
     #[error("the delivery cannot be understood: {0}")]
     Malformed(String),
     /// One sentence per fault of what was asked for.
@@ -157,6 +162,7 @@ impl Triggers {
             inventory,
             starter,
             variables,
+            clients: Clients::default(),
             tasks,
             turns: Semaphore::new(AT_ONCE),
             arriving: Mutex::default(),
@@ -174,6 +180,20 @@ impl Triggers {
 
     pub(super) fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// The ways to the forges of sources.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.inner.clients
+    }
+
+    pub(super) async fn wish(&self, wish: Wish) -> Result<Wished, Error> {
+        let run = match &wish {
+            Wish::Start(start) => start.spec.run,
+            Wish::Rerun { run, .. } | Wish::Cancel { run, .. } => *run,
+        };
+        Ok(Wished { run, answer: self.inner.starter.wish(wish).await? })
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -295,6 +315,22 @@ impl Triggers {
             && let Err(error) = self.handle(taken.number, push.id, content).await
         {
             log::warn!("a polled push of {} could not be handled: {error}", source.name);
+        }
+        Ok(())
+    }
+
+    /// Takes what a poll found in the words of a webhook. When it cannot be handled it is recorded as such, and not found
+    /// again.
+    ///
+    /// # Errors
+    /// It was not made durable.
+    pub(super) async fn found(&self, source: &Source, id: String, event: &str, content: Content) -> Result<(), Error> {
+        let place = format!("poll/{}", source.name);
+        let taken = self.take(&place, id.clone(), event, BTreeMap::new(), &content, None).await?;
+        if taken.before.is_none()
+            && let Err(error) = self.handle(taken.number, id, content).await
+        {
+            log::warn!("what a poll of {} found could not be handled: {error}", source.name);
         }
         Ok(())
     }
@@ -532,6 +568,10 @@ impl Triggers {
     ) -> Result<Outcome, Error> {
         let source = self.source(name.as_str())?;
         let now = self.inner.clock.now();
+        let pressed = if forge == "github" { self.pressed(&source, event, &payload).await? } else { None };
+        if let Some((runs, note)) = pressed {
+            return Ok(Outcome { runs, note, lines: Vec::new() });
+        }
         let read = match forge {
             "gitea" | "forgejo" => forges::from_payload(Forge::Gitea, now, event, payload),
             "gitlab" => forges::from_payload(Forge::GitLab, now, event, payload),
@@ -548,16 +588,83 @@ impl Triggers {
             let note = format!("this source takes only {}", source.events.join(", "));
             return Ok(Outcome { note, ..Outcome::default() });
         }
-        if is_made_by_a_job(&event) {
+        if self.is_made_by_a_job(&source, &event).await {
             let note = "it was made with the token of a job, so it starts nothing".to_owned();
             return Ok(Outcome { note, ..Outcome::default() });
         }
         if event.name == "push" && self.is_told_twice(&source, &event.git_ref, &event.sha)? {
             return Ok(Outcome { note: "a poll found it first".to_owned(), ..Outcome::default() });
         }
+        if self.is_heard_twice(&source, id, &event).await? {
+            return Ok(Outcome { note: "it was heard of before, another way".to_owned(), ..Outcome::default() });
+        }
         // The name we know it by: a renamed repository still says its old one for a while.
         let event = Event { repository: source.name.clone(), delivery: Some(id.to_owned()), ..event };
         self.start(&source, event).await
+    }
+
+    /// Whether an event comes from what a job did with its own token: else jobs would start jobs for ever (T16).
+    /// Dispatches are meant. Where our App makes the tokens its own bot is who did it.
+    async fn is_made_by_a_job(&self, source: &Source, event: &Event) -> bool {
+        const JOBS: &str = "github-actions[bot]";
+        let sender = event.payload.pointer("/sender/login").and_then(Json::as_str).unwrap_or_default();
+        if !sender.ends_with("[bot]") || matches!(event.name.as_str(), "workflow_dispatch" | "repository_dispatch") {
+            return false;
+        }
+        if sender == JOBS {
+            return true;
+        }
+        if source.app.is_none() || source.kind != SourceKind::GitHub {
+            return false;
+        }
+        let bot = match self.inner.clients.of(source) {
+            Ok(client) => client.bot().await,
+            Err(error) => Err(error),
+        };
+        bot.map_or_else(
+            |error| {
+                log::warn!("it is not known what the App of {} is called: {error}", source.name);
+                false
+            },
+            |bot| bot == sender,
+        )
+    }
+
+    /// Whether a source that both tells us and is asked has brought this within the hour; from now on it has. Pushes are
+    /// told apart by their runs.
+    async fn is_heard_twice(&self, source: &Source, id: &str, event: &Event) -> Result<bool, Error> {
+        const SPACE: &str = "heard";
+        const WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+        let told = source.triggers.contains(&TriggerKind::Webhook) || source.relay.is_some();
+        if !told || !source.triggers.contains(&TriggerKind::Poll) || event.name == "push" {
+            return Ok(false);
+        }
+        let of = |pointer: &str| event.payload.pointer(pointer).map(Json::to_string).unwrap_or_default();
+        let what: Vec<String> = [
+            "/pull_request/head/sha",
+            "/pull_request/number",
+            "/issue/number",
+            "/comment/id",
+            "/review/id",
+            "/release/id",
+            "/forkee/id",
+            "/label/name",
+        ]
+        .into_iter()
+        .map(of)
+        .collect();
+        let action = event.action.as_deref().unwrap_or_default();
+        let key = format!("{} {} {action} {}", source.name, event.name, what.join(" "));
+        let now = self.inner.clock.now();
+        let before = self.inner.store.get(SPACE, &key)?.map(|value| String::from_utf8_lossy(&value).into_owned());
+        if let Some((at, by)) = before.as_deref().and_then(|before| before.split_once(' '))
+            && by != id
+            && at.parse::<jiff::Timestamp>().is_ok_and(|at| now.duration_since(at) < WITHIN)
+        {
+            return Ok(true);
+        }
+        self.inner.store.put(SPACE, &key, format!("{now} {id}").as_bytes()).await?;
+        Ok(false)
     }
 
     /// Starts what an event starts.
@@ -589,14 +696,6 @@ impl Triggers {
     pub fn source(&self, name: &str) -> Result<Source, Error> {
         self.inner.inventory.find(name).ok_or_else(|| Error::UnknownSource(name.to_owned()))
     }
-}
-
-/// Whether an event comes from what a job did with its own token: else jobs would start jobs for ever (T16). Dispatches
-/// are meant.
-fn is_made_by_a_job(event: &Event) -> bool {
-    const JOBS: &str = "github-actions[bot]";
-    let sender = event.payload.pointer("/sender/login").and_then(Json::as_str);
-    sender == Some(JOBS) && !matches!(event.name.as_str(), "workflow_dispatch" | "repository_dispatch")
 }
 
 fn content(record: &DeliveryRecord) -> Result<Content, Error> {

@@ -20,7 +20,7 @@ use serde_json::{Value as Json, json};
 
 use super::hook::{HOOK_PATH, HookPush};
 use super::service::{Content, Error, Triggers};
-use crate::config::SourceKind;
+use crate::config::{Source, SourceKind};
 use crate::id::{RepositoryName, RunId};
 use crate::store::{DeliveryRecord, DeliveryState};
 
@@ -62,6 +62,17 @@ async fn receive(
     let Some(source) = source else {
         return refuse(StatusCode::NOT_FOUND, "there is no such source");
     };
+    take(&triggers, forge, &source, &headers, &body).await
+}
+
+/// Takes a delivery, wherever it came from: directly, or over a relay.
+pub(super) async fn take(
+    triggers: &Triggers,
+    forge: Forge,
+    source: &Source,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response {
     if source.webhook_secrets.is_empty() {
         return refuse(StatusCode::UNAUTHORIZED, "this source has no webhook_secret, so nothing can be checked");
     }
@@ -73,14 +84,14 @@ async fn receive(
         }
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if !verify(forge, &header, &body, &secrets) {
+    if !verify(forge, &header, body, &secrets) {
         log::warn!(source = source.name.as_str(); "a webhook of {} has a wrong signature", source.name);
         return refuse(StatusCode::UNAUTHORIZED, "the signature is missing or wrong");
     }
     let Some(event) = forge.event(&header) else {
         return refuse(StatusCode::BAD_REQUEST, "the event header is missing");
     };
-    let payload = match payload(header("content-type").unwrap_or_default(), &body) {
+    let payload = match payload(header("content-type").unwrap_or_default(), body) {
         Ok(payload) => payload,
         Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
     };
@@ -88,7 +99,7 @@ async fn receive(
         let zen = payload.get("zen").cloned().unwrap_or(Json::Null);
         return (StatusCode::OK, axum::Json(json!({ "message": "pong", "zen": zen }))).into_response();
     }
-    let id = forge.delivery(&header).unwrap_or_else(|| signature::digest(&event, &body));
+    let id = forge.delivery(&header).unwrap_or_else(|| signature::digest(&event, body));
     let shown = ["user-agent", "content-type", "x-github-hook-id", "x-gitlab-instance"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), header(name)?.to_owned())));

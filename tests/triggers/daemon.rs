@@ -53,11 +53,12 @@ impl Daemon {
         tasks.spawn(async move {
             let mut known: HashMap<String, u64> = HashMap::new();
             while let Some(request) = requests.recv().await {
-                let key = request.start.key.clone();
+                let towline::triggers::Wish::Start(start) = request.wish else { continue };
+                let key = start.key.clone();
                 let before = key.as_ref().and_then(|key| known.get(key).copied());
                 let run = before.unwrap_or_else(|| {
                     let mut started = list.lock().unwrap();
-                    started.push(*request.start.spec);
+                    started.push(*start.spec);
                     started.len() as u64
                 });
                 known.extend(key.map(|key| (key, run)));

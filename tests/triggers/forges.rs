@@ -124,6 +124,7 @@ fn report(state: forge::State) -> Report {
         context: "CI / test (push)".to_owned(),
         state,
         description: "x".repeat(200),
+        summary: "s".repeat(70_000),
         url: "https://towline.lan/ada/app/actions/runs/1/job/2".to_owned(),
         external_id: "2".to_owned(),
         started_at: Some("2026-11-21T11:59:00Z".parse().unwrap()),

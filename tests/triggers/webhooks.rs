@@ -56,14 +56,19 @@ fn any_of_two_secrets_will_do_and_an_empty_one_never() {
     assert!(!verify(Forge::GitLab, &token, body, &[String::new().into()]));
 }
 
-fn sign(secret: &str, body: &[u8]) -> String {
+pub(super) fn sign(secret: &str, body: &[u8]) -> String {
     use aws_lc_rs::hmac;
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
     tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Posts and gives status, headers and body.
-async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, Json) {
+pub(super) async fn post(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, String, Json) {
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut head =
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
@@ -83,7 +88,18 @@ async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &
 }
 
 async fn deliver(address: SocketAddr, event: &str, id: &str, body: &[u8]) -> (u16, String, Json) {
-    let signature = format!("sha256={}", sign(SECRET, body));
+    deliver_signed(address, SECRET, event, id, body).await
+}
+
+/// Delivers as GitHub does, to the source `ada/app`.
+pub(super) async fn deliver_signed(
+    address: SocketAddr,
+    secret: &str,
+    event: &str,
+    id: &str,
+    body: &[u8],
+) -> (u16, String, Json) {
+    let signature = format!("sha256={}", sign(secret, body));
     let headers = [
         ("X-GitHub-Event", event),
         ("X-GitHub-Delivery", id),
@@ -120,7 +136,7 @@ fn push_payload(head: &str) -> Vec<u8> {
 }
 
 /// Waits until every delivery is handled.
-async fn settled(daemon: &Daemon) {
+pub(super) async fn settled(daemon: &Daemon) {
     loop {
         if daemon.store.open_deliveries().unwrap().is_empty() {
             return;

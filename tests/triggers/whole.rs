@@ -43,9 +43,16 @@ impl Whole {
         let file = config::File { path: self.directory.path().join("towline.toml"), text: self.config.clone() };
         let (config, diagnostics) = config::parse(&[file]);
         let config = config.unwrap_or_else(|| panic!("{diagnostics:#?}"));
-        let paths = self.paths();
-        let options = Options { config, paths, clock: Clock::System, open_on_loopback: true, systemd: false };
-        self.daemon = Some(daemon::start(options).await.unwrap());
+        let begun = std::time::Instant::now();
+        // The last task of the life before may still hold the state for a moment.
+        let daemon = loop {
+            match daemon::start(options(&self.paths(), &config)).await {
+                Ok(daemon) => break daemon,
+                Err(error) => assert!(begun.elapsed() < PATIENCE && self.daemon.is_none(), "{error:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        self.daemon = Some(daemon);
     }
 
     pub(super) fn paths(&self) -> Paths {
@@ -120,5 +127,15 @@ impl Whole {
         if let Some(daemon) = self.daemon.take() {
             daemon.stop().await;
         }
+    }
+}
+
+fn options(paths: &Paths, config: &config::Config) -> Options {
+    Options {
+        config: config.clone(),
+        paths: paths.clone(),
+        clock: Clock::System,
+        open_on_loopback: true,
+        systemd: false,
     }
 }

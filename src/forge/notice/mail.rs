@@ -20,12 +20,9 @@ pub(super) async fn send(notice: &Notice, mail: &Mail) -> Result<(), Error> {
     let transport = transport(mail)?;
     match tokio::time::timeout(PATIENCE * 2, transport.send(message)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) if error.is_permanent() => Err(Error::Refused {
-            host: mail.server.clone(),
-            status: error.status().map_or(554, |code| code.to_string().parse().unwrap_or(554)),
-            message: http::deepest(&error),
-            retry_after: None,
-        }),
+        Ok(Err(error)) if error.is_permanent() => {
+            Err(Error::Undeliverable { host: mail.server.clone(), reason: http::deepest(&error) })
+        }
         Ok(Err(error)) => Err(Error::Unreachable { host: mail.server.clone(), reason: http::deepest(&error) }),
         Err(_) => Err(Error::Unreachable { host: mail.server.clone(), reason: "it does not answer".to_owned() }),
     }

@@ -1,0 +1,121 @@
+//! `towline delivery`: what came from outside, what became of it, and handling it once more.
+
+use anyhow::Result;
+use http::Method;
+use serde_json::Value;
+
+use super::remote::{Target, block, say, table, text};
+
+const PATH: &str = "/api/v3/towline/deliveries";
+
+/// Arguments of `towline delivery`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists deliveries, newest first.
+    List {
+        /// How many at most.
+        #[arg(short = 'L', long, default_value_t = 30)]
+        limit: usize,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one delivery with what came.
+    View {
+        number: u64,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Handles a delivery once more: its runs start again.
+    Replay {
+        number: u64,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command and says the exit code.
+pub(super) fn run(arguments: Arguments) -> u8 {
+    block(execute(arguments.target, arguments.command))
+}
+
+async fn execute(target: Target, command: Command) -> Result<u8> {
+    match command {
+        Command::List { limit, json } => {
+            let body = target.json(Method::GET, &format!("{PATH}?per_page={}", limit.clamp(1, 100)), None).await?;
+            if json {
+                say(&format!("{:#}\n", body["deliveries"]))?;
+            } else {
+                let mut rows =
+                    vec![["NUMBER", "RECEIVED", "EVENT", "SOURCE", "RUNS", "OUTCOME"].map(str::to_owned).to_vec()];
+                rows.extend(body["deliveries"].as_array().into_iter().flatten().map(row));
+                say(&table(&rows))?;
+            }
+        }
+        Command::View { number, json } => {
+            let one = target.json(Method::GET, &format!("{PATH}/{number}"), None).await?;
+            if json {
+                say(&format!("{one:#}\n"))?;
+                return Ok(super::SUCCESS);
+            }
+            let mut rows: Vec<Vec<String>> = Vec::new();
+            for (title, value) in [
+                ("Number", number.to_string()),
+                ("Received", text(&one["received_at"])),
+                ("Event", text(&one["event"])),
+                ("Source", text(&one["source"])),
+                ("Id", text(&one["id"])),
+                ("Runs", runs(&one)),
+                ("Replay of", text(&one["replay_of"])),
+            ] {
+                if !value.is_empty() {
+                    rows.push(vec![format!("{title}:"), value]);
+                }
+            }
+            for (name, value) in one["headers"].as_object().into_iter().flatten() {
+                rows.push(vec![format!("{name}:"), text(value)]);
+            }
+            say(&table(&rows))?;
+            say(&format!("{}\n", one["outcome"].as_str().unwrap_or_default()))?;
+            if !one["body"].is_null() {
+                say(&format!("\n{:#}\n", one["body"]))?;
+            }
+        }
+        Command::Replay { number, json } => {
+            let one = target.json(Method::POST, &format!("{PATH}/{number}/replay"), None).await?;
+            if json {
+                say(&format!("{one:#}\n"))?;
+            } else {
+                let runs = runs(&one);
+                let runs = if runs.is_empty() { "no runs".to_owned() } else { format!("runs {runs}") };
+                say(&format!("Delivery {number} was handled again as {}: {runs}.\n", text(&one["number"])))?;
+            }
+        }
+    }
+    Ok(super::SUCCESS)
+}
+
+fn row(one: &Value) -> Vec<String> {
+    let outcome = one["outcome"].as_str().unwrap_or_default();
+    vec![
+        text(&one["number"]),
+        text(&one["received_at"]),
+        text(&one["event"]),
+        text(&one["source"]),
+        runs(one),
+        // The first line; the rest is in `view`.
+        text(&Value::from(outcome.lines().next().unwrap_or_default())),
+    ]
+}
+
+fn runs(one: &Value) -> String {
+    let runs: Vec<String> = one["run_ids"].as_array().into_iter().flatten().map(text).collect();
+    runs.join(" ")
+}

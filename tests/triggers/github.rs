@@ -1,0 +1,578 @@
+//! A GitHub that has a state: an App, its installation and tokens, checks, statuses, pull requests. It checks what it is
+//! sent against GitHub's own description, and can be slow, rate limited, broken, or forget its tokens.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use serde_json::{Value as Json, json};
+
+use super::whole::{PATIENCE, Whole};
+use crate::support::conformance;
+
+/// What the fake does instead of answering, once.
+#[derive(Clone, Debug)]
+pub(super) enum Mood {
+    Status(u16, Vec<(&'static str, String)>),
+    Slow(Duration),
+}
+
+#[derive(Default)]
+pub(super) struct Hub {
+    /// Token → what it may do.
+    pub(super) tokens: BTreeMap<String, Json>,
+    pub(super) made: Vec<Json>,
+    pub(super) revoked: BTreeSet<String>,
+    pub(super) checks: Vec<Json>,
+    pub(super) statuses: Vec<Json>,
+    pub(super) pulls: Json,
+    pub(super) events: Json,
+    /// Questions that were answered with 304.
+    pub(super) unchanged: usize,
+    pub(super) moods: VecDeque<Mood>,
+    /// Complaints about requests; must stay empty.
+    pub(super) faults: Vec<String>,
+    description: Option<Json>,
+    served: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct GitHub {
+    pub(super) hub: Arc<Mutex<Hub>>,
+    pub(super) url: String,
+}
+
+impl GitHub {
+    pub(super) async fn start() -> Self {
+        let description = conformance("rest-api").map(|folder| {
+            let text = std::fs::read(folder.join("openapi-actions-checks-statuses.json")).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        });
+        let hub = Hub { description, pulls: json!([]), events: json!([]), ..Hub::default() };
+        let hub = Arc::new(Mutex::new(hub));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&hub));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { hub, url }
+    }
+
+    /// Waits until the state is as wanted.
+    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Hub) -> bool) {
+        let wait = async {
+            while !wanted(&self.hub.lock().unwrap()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let hub = self.hub.lock().unwrap();
+        assert!(waited.is_ok(), "{what}: {:#?} {:#?}", hub.checks, hub.faults);
+    }
+
+    pub(super) fn faults(&self) -> Vec<String> {
+        self.hub.lock().unwrap().faults.clone()
+    }
+}
+
+async fn answer(
+    State(hub): State<Arc<Mutex<Hub>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mood = hub.lock().unwrap().moods.pop_front();
+    match mood {
+        Some(Mood::Slow(pause)) => tokio::time::sleep(pause).await,
+        Some(Mood::Status(status, more)) => {
+            let said = axum::Json(json!({ "message": "not now", "documentation_url": "x" }));
+            let mut response = (StatusCode::from_u16(status).unwrap(), said).into_response();
+            for (name, value) in more {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            return response;
+        }
+        None => {}
+    }
+    let body: Json = serde_json::from_slice(&body).unwrap_or(Json::Null);
+    let (status, json) = hub.lock().unwrap().answer(&method, &uri, &headers, &body);
+    let etag =
+        format!("\"{:x}\"", json.to_string().bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte)));
+    let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
+    if method == Method::GET && known == Some(&etag) {
+        hub.lock().unwrap().unchanged += 1;
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    (StatusCode::from_u16(status).unwrap(), [("etag", etag)], axum::Json(json)).into_response()
+}
+
+impl Hub {
+    fn answer(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &Json) -> (u16, Json) {
+        let refuse = |status: u16, message: &str| (status, json!({ "message": message, "documentation_url": "x" }));
+        let path = uri.path().strip_prefix("/api/v3").unwrap_or_default().to_owned();
+        let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token = bearer.rsplit(' ').next().unwrap_or_default().to_owned();
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        self.served += 1;
+        // What only the App itself may ask, with a signed token.
+        let is_app = token.matches('.').count() == 2;
+        match (method.as_str(), &parts[..]) {
+            ("GET", ["app"]) if is_app => return (200, json!({ "id": 5, "slug": "lab-towline" })),
+            ("GET", ["repos", _, _, "installation"]) if is_app => {
+                let permissions = json!({
+                    "metadata": "read", "contents": "write", "checks": "write", "issues": "write", "statuses": "read",
+                });
+                return (200, json!({ "id": 77, "permissions": permissions }));
+            }
+            ("POST", ["app", "installations", "77", "access_tokens"]) if is_app => {
+                let token = format!("ghs_{}{}", self.made.len() + 1, "a".repeat(30));
+                self.made.push(body.clone());
+                self.tokens.insert(
+                    token.clone(),
+                    body.get("permissions").cloned().unwrap_or_else(|| json!({"checks": "write"})),
+                );
+                let permissions = body.get("permissions").cloned().unwrap_or_else(|| json!({}));
+                return (
+                    201,
+                    json!({
+                        "token": token, "expires_at": "2099-01-01T00:00:00Z", "permissions": permissions, "repositories": [],
+                    }),
+                );
+            }
+            _ => {}
+        }
+        if token != "ghp_known" && (!self.tokens.contains_key(&token) || self.revoked.contains(&token)) {
+            return refuse(401, "Bad credentials");
+        }
+        match (method.as_str(), &parts[..]) {
+            ("DELETE", ["installation", "token"]) => {
+                self.revoked.insert(token);
+                (204, Json::Null)
+            }
+            ("POST", ["repos", _, _, "check-runs"]) => {
+                self.check("/repos/{owner}/{repo}/check-runs", "post", body);
+                let id = self.checks.len() as u64 + 1;
+                let mut check = body.clone();
+                check["id"] = json!(id);
+                check["annotations"] = body["output"]["annotations"].clone();
+                self.checks.push(check);
+                (201, json!({ "id": id }))
+            }
+            ("PATCH", ["repos", _, _, "check-runs", id]) => {
+                self.check("/repos/{owner}/{repo}/check-runs/{check_run_id}", "patch", body);
+                let id: usize = id.parse().unwrap();
+                let Some(check) = self.checks.get_mut(id - 1) else { return refuse(404, "Not Found") };
+                for (key, value) in body.as_object().unwrap() {
+                    check[key] = value.clone();
+                }
+                let more = body["output"]["annotations"].as_array().cloned().unwrap_or_default();
+                check["annotations"].as_array_mut().unwrap().extend(more);
+                (200, json!({ "id": id }))
+            }
+            ("POST", ["repos", _, _, "statuses", _]) => {
+                self.check("/repos/{owner}/{repo}/statuses/{sha}", "post", body);
+                self.statuses.push(body.clone());
+                (201, json!({ "id": self.statuses.len() }))
+            }
+            ("GET", ["repos", owner, name]) => (
+                200,
+                json!({
+                    "full_name": format!("{owner}/{name}"), "name": name, "owner": { "login": owner }, "default_branch": "main",
+                    "html_url": format!("https://github.lan/{owner}/{name}"),
+                }),
+            ),
+            ("GET", ["repos", _, _, "pulls"]) => (200, self.pulls.clone()),
+            ("GET", ["repos", _, _, "events"]) => (200, self.events.clone()),
+            _ => {
+                self.faults.push(format!("nobody knows {method} {path}"));
+                refuse(404, "Not Found")
+            }
+        }
+    }
+
+    /// Compares a body with GitHub's description of the operation.
+    fn check(&mut self, operation: &str, method: &str, body: &Json) {
+        let Some(description) = &self.description else { return };
+        let schema = &description["paths"][operation][method]["requestBody"]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{operation}");
+        let mut faults = Vec::new();
+        validate(description, schema, body, operation, &mut faults);
+        self.faults.extend(faults);
+    }
+}
+
+/// What of a JSON Schema matters here.
+fn validate(root: &Json, schema: &Json, value: &Json, place: &str, faults: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return validate(root, root.pointer(reference.trim_start_matches('#')).unwrap(), value, place, faults);
+    }
+    for choice in ["oneOf", "anyOf"] {
+        if let Some(choices) = schema[choice].as_array() {
+            let fits = choices.iter().any(|one| {
+                let mut found = Vec::new();
+                validate(root, one, value, place, &mut found);
+                // A choice need not name everything.
+                found.iter().all(|fault| fault.contains("there is no "))
+            });
+            if !fits {
+                faults.push(format!("{place}: none of {choice} fits {value}"));
+            }
+        }
+    }
+    let is = match schema["type"].as_str() {
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_u64() || value.is_i64(),
+        Some("array") => value.is_array(),
+        Some("object") => value.is_object(),
+        Some("boolean") => value.is_boolean(),
+        _ => true,
+    };
+    if !is && !(value.is_null() && schema["nullable"] == true) {
+        faults.push(format!("{place}: {value} is no {}", schema["type"]));
+    }
+    if let Some(words) = schema["enum"].as_array()
+        && !words.contains(value)
+    {
+        faults.push(format!("{place}: {value} is none of {words:?}"));
+    }
+    let limit = |key: &str| schema[key].as_u64().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    if value.as_str().is_some_and(|text| text.chars().count() > limit("maxLength"))
+        || value.as_array().is_some_and(|items| items.len() > limit("maxItems"))
+    {
+        faults.push(format!("{place}: too long"));
+    }
+    for item in value.as_array().into_iter().flatten() {
+        validate(root, &schema["items"], item, place, faults);
+    }
+    if let (Some(fields), Some(properties)) = (value.as_object(), schema["properties"].as_object()) {
+        for (name, value) in fields {
+            match properties.get(name) {
+                Some(property) => validate(root, property, value, &format!("{place}.{name}"), faults),
+                None => faults.push(format!("{place}: there is no {name}")),
+            }
+        }
+        for required in schema["required"].as_array().into_iter().flatten() {
+            if !fields.contains_key(required.as_str().unwrap()) {
+                faults.push(format!("{place}: {required} is missing"));
+            }
+        }
+    }
+}
+
+/// A private key of an App in a file.
+pub(super) fn app_key(directory: &std::path::Path) -> std::path::PathBuf {
+    let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let der = aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
+    let lines: Vec<&str> = encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));
+    let file = directory.join("app.pem");
+    std::fs::write(&file, pem).unwrap();
+    file
+}
+
+const WORKFLOW: &str = "name: CI
+on: [push, pull_request]
+permissions:
+  contents: read
+  issues: write
+  packages: write
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+      - run: |
+          echo \"told ${{ github.token }}\"
+          printf %s '${{ secrets.GITHUB_TOKEN }}' > $OUT
+          echo '::error file=src/a.rs,line=3,title=Fault::It is wrong'
+          echo '# Hello' >> $GITHUB_STEP_SUMMARY
+          exit 1
+";
+
+/// A daemon whose repository is on the fake GitHub, with an App; its work tree, and what a push webhook says.
+struct Lab {
+    hub: GitHub,
+    whole: Whole,
+    project: tempfile::TempDir,
+    head: String,
+}
+
+impl Lab {
+    async fn start(more: &str) -> Self {
+        let hub = GitHub::start().await;
+        let project = tempfile::tempdir().unwrap();
+        super::daemon::git(project.path(), &["init", "-q"]);
+        let workflow = WORKFLOW.replace("$OUT", project.path().join(".git/out").to_str().unwrap());
+        let head = super::daemon::commit(project.path(), &[(".github/workflows/ci.yml", &workflow)], "first");
+        let key = app_key(project.path().join(".git").as_path());
+        let config = format!(
+            "[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = '{}/ada/app.git'\npath = '{}'\n\
+             webhook_secret = ['old', 'hush']\n{more}\n[source.app]\nid = 5\nprivate_key = {{ file = '{}' }}\n",
+            hub.url,
+            project.path().display(),
+            key.display()
+        );
+        let whole = Whole::start(&config).await;
+        Self { hub, whole, project, head }
+    }
+
+    async fn deliver(&self, event: &str, id: &str, payload: &Json) -> u16 {
+        let body = serde_json::to_vec(payload).unwrap();
+        let address = self.whole.url().trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        super::webhooks::deliver_signed(address, "hush", event, id, &body).await.0
+    }
+
+    fn push(&self, sender: &str) -> Json {
+        json!({
+            "ref": "refs/heads/main", "before": "0".repeat(40), "after": self.head, "created": true, "deleted": false,
+            "repository": { "full_name": "ada/app", "default_branch": "main", "name": "app", "owner": { "login": "ada" } },
+            "sender": { "login": sender, "type": if sender.ends_with("[bot]") { "Bot" } else { "User" } },
+            "head_commit": { "id": self.head, "message": "first" },
+        })
+    }
+
+    fn pressed(&self, action: &str, number: usize, identifier: &str) -> Json {
+        let check = self.hub.hub.lock().unwrap().checks[number].clone();
+        json!({
+            "action": action,
+            "check_run": { "id": check["id"], "external_id": check["external_id"], "head_sha": self.head, "app": { "id": 5 } },
+            "requested_action": { "identifier": identifier },
+            "repository": { "full_name": "ada/app", "default_branch": "main" },
+            "sender": { "login": "grace" },
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_app_shows_a_check_with_annotations_and_obeys_its_buttons() {
+    let lab = Lab::start("").await;
+    let (hub, whole) = (&lab.hub, &lab.whole);
+    assert_eq!(lab.deliver("push", "one", &lab.push("ada")).await, 202);
+    let runs = whole.ended(1).await;
+    let ended = |hub: &Hub, number: usize| hub.checks.get(number).is_some_and(|check| check["status"] == "completed");
+    hub.until("the check", |hub| ended(hub, 0)).await;
+    hub.until("the end of the token", |hub| hub.revoked.len() == 1).await;
+    {
+        let state = hub.hub.lock().unwrap();
+        let check = &state.checks[0];
+        assert_eq!((&check["name"], &check["conclusion"]), (&json!("CI / test (push)"), &json!("failure")));
+        let annotations: Vec<(&str, u64, &str)> = check["annotations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| {
+                (one["path"].as_str().unwrap(), one["start_line"].as_u64().unwrap(), one["message"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(annotations[0], ("src/a.rs", 3, "It is wrong"));
+        assert_eq!(annotations.iter().filter(|one| one.2 == "It is wrong").count(), 1);
+        assert_eq!(check["actions"][0]["identifier"], "rerun_failed");
+        // The token was the job's own: as far as `permissions:` and the App go, for this repository alone.
+        let asked = state.made.iter().find(|made| made["repositories"] == json!(["app"])).unwrap();
+        assert_eq!(asked["permissions"], json!({ "contents": "read", "issues": "write", "metadata": "read" }));
+        let token = std::fs::read_to_string(lab.project.path().join(".git/out")).unwrap();
+        assert!(state.revoked.contains(&token), "{token} {:?}", state.revoked);
+        let job = whole.daemon().store().jobs(runs[0].id, 1).unwrap()[0].state.id;
+        let log = towline::store::logs::LogId { run: runs[0].id, attempt: 1, job };
+        let log = whole.daemon().store().logs().read(log, 0, 1 << 20).unwrap();
+        let log = String::from_utf8_lossy(&log);
+        assert!(log.contains("told ***") && !log.contains(&token), "{log}");
+    }
+    // What jobs do with their token starts nothing (T16).
+    for (id, sender) in [("bot", "github-actions[bot]"), ("own", "lab-towline[bot]")] {
+        assert_eq!(lab.deliver("push", id, &lab.push(sender)).await, 202);
+    }
+    // Re-run from GitHub: another attempt, another check.
+    assert_eq!(lab.deliver("check_run", "again", &lab.pressed("rerequested", 0, "")).await, 202);
+    hub.until("the second check", |hub| ended(hub, 1)).await;
+    let runs = whole.ended(1).await;
+    assert_eq!((runs.len(), runs[0].attempt, runs[0].triggering_actor.as_str()), (1, 2, "grace"));
+    // The App's token is gone, GitHub is slow, broken and at its limit: told all the same.
+    {
+        let mut hub = hub.hub.lock().unwrap();
+        let all: Vec<String> = hub.tokens.keys().cloned().collect();
+        hub.revoked.extend(all);
+        hub.moods.extend([
+            Mood::Slow(Duration::from_millis(50)),
+            Mood::Status(502, Vec::new()),
+            Mood::Status(429, vec![("retry-after", "1".to_owned())]),
+        ]);
+    }
+    assert_eq!(lab.deliver("check_run", "third", &lab.pressed("requested_action", 1, "rerun_failed")).await, 202);
+    hub.until("the third check", |hub| ended(hub, 2)).await;
+    assert_eq!(whole.ended(1).await[0].attempt, 3);
+    assert_eq!(hub.faults(), Vec::<String>::new());
+    lab.whole.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t7_a_fork_waits_for_somebody_and_then_only_reads() {
+    let lab = Lab::start("").await;
+    let git = |arguments: &[&str]| super::daemon::git(lab.project.path(), arguments);
+    git(&["update-ref", "refs/pull/7/merge", &lab.head]);
+    let payload = |number: u64, head: &str, from: &str| {
+        let pull = pull(number, "open", head, from);
+        json!({
+            "action": "opened", "number": number, "pull_request": pull, "repository": pull["base"]["repo"],
+            "sender": { "login": "bob" },
+        })
+    };
+    assert_eq!(lab.deliver("pull_request", "fork", &payload(7, &lab.head, "bob/app")).await, 202);
+    let store = lab.whole.daemon().store().clone();
+    let mut updates = lab.whole.daemon().engine().updates();
+    let run = loop {
+        if let Some(run) = store.runs(&towline::store::RunFilter::default(), 0, 1).unwrap().runs.pop() {
+            break run;
+        }
+        drop(updates.recv().await);
+    };
+    assert!(run.held && store.jobs(run.id, 1).unwrap().is_empty(), "{run:?}");
+    let approve = format!("/api/v3/repos/ada/app/actions/runs/{}/approve", run.id);
+    let address = lab.whole.url().trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+    let (status, _, said) = super::webhooks::post(address, &approve, &[], b"").await;
+    assert_eq!(status, 201, "{said}");
+    let runs = lab.whole.ended(1).await;
+    assert_eq!((runs.len(), runs[0].event.as_str()), (1, "pull_request"));
+    lab.hub.until("the token", |hub| hub.revoked.len() == 1).await;
+    let asked = lab.hub.hub.lock().unwrap().made.iter().find(|made| made["repositories"] == json!(["app"])).cloned();
+    assert_eq!(asked.unwrap()["permissions"], json!({ "contents": "read", "issues": "read", "metadata": "read" }));
+    // T15: the head commit says that nothing shall run.
+    let skip = super::daemon::commit(lab.project.path(), &[("x", "1")], "wip [skip ci]");
+    git(&["update-ref", "refs/pull/8/merge", &skip]);
+    assert_eq!(lab.deliver("pull_request", "skip", &payload(8, &skip, "ada/app")).await, 202);
+    loop {
+        let open = store.open_deliveries().unwrap();
+        if open.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let filter = towline::store::DeliveryFilter::default();
+    let last = store.deliveries(&filter, 0, 1).unwrap().remove(0);
+    let towline::store::DeliveryState::Handled { runs, note } = last.state else { panic!("{last:?}") };
+    assert!(runs.is_empty() && note.contains("[skip ci]"), "{note}");
+    assert_eq!(lab.hub.faults(), Vec::<String>::new());
+    lab.whole.end().await;
+}
+
+fn pull(number: u64, state: &str, head: &str, from: &str) -> Json {
+    let repo =
+        |name: &str| json!({ "full_name": name, "default_branch": "main", "name": "app", "owner": { "login": "ada" } });
+    json!({
+        "number": number, "state": state, "title": "t", "draft": false, "updated_at": "2026-11-21T12:00:00Z",
+        "merged_at": null, "user": { "login": "bob" },
+        "head": { "sha": head, "ref": "topic", "repo": repo(from) }, "base": { "ref": "main", "sha": head, "repo": repo("ada/app") },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn polls_bring_what_webhooks_would_and_nothing_twice() {
+    let lab = Lab::start("triggers = ['webhook', 'poll']\npoll_interval = '1d'").await;
+    let hub = &lab.hub;
+    let daemon = super::daemon::Daemon::new(&format!(
+        "[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = '{}/ada/app.git'\npath = '{}'\ntoken = 'ghp_known'\ntriggers = ['webhook', 'poll']\nwebhook_secret = 'hush'\n",
+        hub.url,
+        lab.project.path().display()
+    ));
+    let source = daemon.triggers.source("ada/app").unwrap();
+    let look = async || towline::triggers::poll::look(&daemon.triggers, &source).await.unwrap();
+    assert_eq!(look().await, 0);
+    assert_eq!(look().await, 0);
+    assert!(hub.hub.lock().unwrap().unchanged >= 2);
+    {
+        let mut hub = hub.hub.lock().unwrap();
+        hub.pulls = json!([pull(7, "open", &lab.head, "ada/app")]);
+        let actor = json!({ "login": "bob" });
+        hub.events = json!([
+            { "id": "1", "type": "WatchEvent", "actor": actor, "payload": { "action": "started" } },
+            { "id": "2", "type": "PushEvent", "actor": actor, "payload": {} },
+        ]);
+    }
+    assert_eq!(look().await, 2);
+    let runs = daemon.runs();
+    assert_eq!(runs.len(), 1);
+    let event = &runs[0].event;
+    assert_eq!((event.name.as_str(), event.action.as_deref()), ("pull_request", Some("opened")));
+    assert_eq!((event.git_ref.as_str(), event.actor.as_str()), ("refs/pull/7/merge", "bob"));
+    // A webhook brings the same: nothing new.
+    let address = daemon.serve_webhooks().await;
+    let mut payload = json!({ "action": "opened", "number": 7, "pull_request": pull(7, "open", &lab.head, "ada/app") });
+    payload["repository"] = payload["pull_request"]["base"]["repo"].clone();
+    payload["sender"] = json!({ "login": "bob" });
+    let body = serde_json::to_vec(&payload).unwrap();
+    let (status, ..) = super::webhooks::deliver_signed(address, "hush", "pull_request", "w1", &body).await;
+    assert_eq!(status, 202);
+    super::webhooks::settled(&daemon).await;
+    assert_eq!(daemon.runs().len(), 1);
+    // At the rate limit it is said when to come back.
+    hub.hub.lock().unwrap().moods.push_back(Mood::Status(403, vec![("retry-after", "77".to_owned())]));
+    let error = towline::triggers::poll::look(&daemon.triggers, &source).await.unwrap_err();
+    assert!(error.to_string().contains("403"), "{error}");
+    assert_eq!(look().await, 0);
+    assert_eq!(hub.faults(), Vec::<String>::new());
+    lab.whole.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_brings_webhooks_to_a_home_that_nobody_reaches() {
+    let project = tempfile::tempdir().unwrap();
+    super::daemon::git(project.path(), &["init", "-q"]);
+    let ci = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: 'true'\n";
+    let head = super::daemon::commit(project.path(), &[(".github/workflows/ci.yml", ci)], "first");
+    let body = json!({
+        "ref": "refs/heads/main", "before": "0".repeat(40), "after": head,
+        "repository": { "full_name": "ada/app", "default_branch": "main" }, "sender": { "login": "ada" },
+        "head_commit": { "id": head, "message": "größer" },
+    });
+    let message = |secret: &str, id: &str, raw: bool| {
+        let text = serde_json::to_vec(&body).unwrap();
+        let mut message = json!({
+            "x-github-event": "push", "x-github-delivery": id, "content-type": "application/json",
+            "x-hub-signature-256": format!("sha256={}", super::webhooks::sign(secret, &text)), "timestamp": 1, "query": {},
+        });
+        let encoded = base64::engine::general_purpose::STANDARD.encode(&text);
+        if raw {
+            message["bodyB"] = json!(encoded)
+        } else {
+            message["body"] = body.clone()
+        }
+        format!("id: {id}\ndata: {message}\n\n")
+    };
+    let told = ["event: ready\ndata: {}\n\n".to_owned(), message("hush", "one", false), message("wrong", "two", false)];
+    let rest = [message("hush", "three", true), message("hush", "one", false), ": ping\n\n".to_owned()];
+    // The relay breaks off once, and is told what came last.
+    let asked: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = format!("http://{}/channel", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(move |headers: HeaderMap| {
+        let last = headers.get("last-event-id").map(|value| value.to_str().unwrap().to_owned());
+        let first = seen.lock().unwrap().is_empty();
+        seen.lock().unwrap().push(last);
+        let text = if first { told.concat() } else { rest.concat() };
+        async move { ([("content-type", "text/event-stream")], text) }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let daemon = super::daemon::Daemon::new(&format!(
+        "[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = 'http://127.0.0.1:1/x.git'\npath = '{}'\nwebhook_secret = 'hush'\nrelay = '{relay}'\n",
+        project.path().display()
+    ));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let listening = tokio::spawn(towline::triggers::relay::run(daemon.triggers.clone(), stop.clone()));
+    let wait = async {
+        while daemon.runs().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{:?}", asked.lock().unwrap());
+    stop.cancel();
+    listening.await.unwrap();
+    super::webhooks::settled(&daemon).await;
+    assert_eq!(daemon.runs().len(), 2);
+    assert_eq!(asked.lock().unwrap()[1].as_deref(), Some("two"));
+}
