@@ -323,6 +323,7 @@ pub(super) async fn script(
         actor: caller.client.name.clone(),
         default_branch: "main".to_owned(),
         changed_files: ChangedFiles::Unknown,
+        head_message: None,
         received_at: caller.now,
         delivery: None,
         workflow: Some(SCRIPT_FILE.to_owned()),

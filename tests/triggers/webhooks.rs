@@ -71,7 +71,7 @@ pub(super) async fn post(
 ) -> (u16, String, Json) {
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut head =
-        format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
