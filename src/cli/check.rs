@@ -56,10 +56,8 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         complain(&format!("there is no event '{event}'{mend}"));
         return INVALID;
     }
-    let mut report = Report::default();
-    for path in &arguments.paths {
-        report.path(path, arguments.event.as_deref());
-    }
+    let report = Report::of(&arguments.paths, arguments.event.as_deref());
+    report.faults.iter().for_each(|fault| complain(fault));
     match report.print(arguments.format) {
         Ok(()) => report.exit_code(),
         Err(_) => ENVIRONMENT,
@@ -80,29 +78,68 @@ fn explanation(code: &str) -> u8 {
 /// What was found, by file.
 #[derive(Default)]
 struct Report {
-    /// Files in the order they were read, with their texts.
+    /// Files in the order they were given, with their texts.
     files: Vec<(String, String, Vec<Diagnostic>)>,
+    /// What could not be read.
+    faults: Vec<String>,
     unreadable: bool,
 }
 
+/// Fewer files are checked faster than a thread starts.
+const FILES_PER_THREAD: usize = 16;
+
 impl Report {
-    fn path(&mut self, path: &Path, event: Option<&str>) {
+    fn of(paths: &[PathBuf], event: Option<&str>) -> Self {
+        let mut report = Self::default();
+        let mut found = Vec::new();
+        for path in paths {
+            report.expand(path, &mut found);
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(found.len() / FILES_PER_THREAD).max(1);
+        // The parts stay in order, so the report does not depend on the number of threads.
+        let parts = found.chunks(found.len().div_ceil(threads).max(1)).map(|files| {
+            move || {
+                let mut part = Self::default();
+                files.iter().for_each(|path| part.file(path, event));
+                part
+            }
+        });
+        std::thread::scope(|scope| {
+            let mut parts = parts.rev();
+            let last = parts.next();
+            let others: Vec<_> = parts.rev().map(|part| scope.spawn(part)).collect();
+            let last = last.map(|part| part());
+            for part in others {
+                report.absorb(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            last.into_iter().for_each(|part| report.absorb(part));
+        });
+        report
+    }
+
+    fn absorb(&mut self, part: Self) {
+        self.files.extend(part.files);
+        self.faults.extend(part.faults);
+        self.unreadable |= part.unreadable;
+    }
+
+    /// The files that a path stands for.
+    fn expand(&mut self, path: &Path, files: &mut Vec<PathBuf>) {
         if !path.is_dir() {
-            self.file(path, event);
+            files.push(path.to_owned());
             return;
         }
         let mut found = Vec::new();
         if let Err(error) = yaml_files(path, is_repository(path), &mut found) {
-            complain(&format!("cannot read the directory {}: {error}", path.display()));
+            self.faults.push(format!("cannot read the directory {}: {error}", path.display()));
             self.unreadable = true;
         }
         found.sort();
         if found.is_empty() {
-            complain(&format!("there are no workflow or action files in {}", path.display()));
+            self.faults.push(format!("there are no workflow or action files in {}", path.display()));
         }
-        for path in found {
-            self.file(&path, event);
-        }
+        files.extend(found);
     }
 
     fn file(&mut self, path: &Path, event: Option<&str>) {
@@ -110,7 +147,7 @@ impl Report {
         let bytes = match read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                complain(&format!("cannot read {name}: {error}"));
+                self.faults.push(format!("cannot read {name}: {error}"));
                 self.unreadable = true;
                 return;
             }
