@@ -20,6 +20,7 @@ mod script;
 mod secrets;
 mod services;
 mod step;
+mod summaries;
 mod workspace;
 
 use std::collections::BTreeMap;

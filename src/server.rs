@@ -15,6 +15,7 @@ pub mod graph;
 mod health;
 pub mod listen;
 mod logs;
+mod markdown;
 mod metrics;
 mod needs;
 pub mod pages;

@@ -209,13 +209,15 @@ fn numbered(log: &str) -> Vec<u32> {
 fn a_push_runs_over_ssh_and_is_served() {
     let Some(server) = Sshd::start() else { return };
     let lab = Lab::new(&ssh_host(&server));
-    let workflow = "on: push\njobs:\n  hello:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n      - run: cat .github/workflows/ci.yml\n";
+    let workflow = "on: push\njobs:\n  hello:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n      - run: cat .github/workflows/ci.yml\n      - run: printf '## Done\\n\\n<b>42</b> <script>alert(1)</script>' >>\"$GITHUB_STEP_SUMMARY\"\n";
     let said = lab.push("local/hello", workflow);
     assert!(said.contains("remote:") && said.contains("/actions/runs/1"), "{said}");
     assert_eq!(lab.conclusion("local/hello", 1), "success");
     assert!(lab.log("local/hello", 1).contains("runs-on: ubuntu-latest"));
     let page = lab.body("/local/hello/actions/runs/1").expect("the run has a page");
     assert!(page.contains("hello") && page.contains("success"), "{page}");
+    assert!(page.contains("Summary of hello") && page.contains("<h2>Done</h2>") && page.contains("<b>42</b>"), "{page}");
+    assert!(!page.contains("alert(1)"), "{page}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a runner says about its job. The engine learns of a job only through these.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -57,6 +59,22 @@ pub struct StepState {
     /// First line of the step in the job's log, from 0.
     pub first_line: Option<u64>,
     pub exit_code: Option<i32>,
+}
+
+/// What a step wrote to `GITHUB_STEP_SUMMARY`: Markdown, masked, at most 1 MiB (W3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The number of the step.
+    pub step: u32,
+    pub text: String,
+}
+
+impl Summary {
+    /// The file with the summaries of a job: a JSON list beside its log.
+    #[must_use]
+    pub fn path_beside(log: &Path) -> PathBuf {
+        log.with_extension("summaries")
+    }
 }
 
 /// Why a step is there.

@@ -116,7 +116,13 @@ impl Ended {
             }
         }
         match file_command::summary(self.files.summary.as_bytes(), &job.masks) {
-            Ok(_) => {}
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                job.summaries.add(frame.number, text);
+                if job.journal.is_live() {
+                    job.summaries.write();
+                }
+            }
             Err(message) => job.error(frame.number, &message)?,
         }
         Ok(failed)

@@ -30,6 +30,7 @@ use super::follow::Ended;
 use super::journal::{Entry, Journal};
 use super::services::{self, Reached};
 use super::step::{StepEnd, StepError, variables};
+use super::summaries::Summaries;
 use super::workspace::Workspace;
 use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, hashing};
 use crate::id::RepositoryName;
@@ -43,6 +44,7 @@ pub(super) struct Job<'a> {
     pub(super) events: HostEvents,
     pub(super) journal: Journal,
     pub(super) log: LogFile,
+    pub(super) summaries: Summaries,
     pub(super) masks: Masks,
     pub(super) matchers: Matchers,
     pub(super) reports: mpsc::Sender<Report>,
@@ -209,6 +211,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         host,
         events,
         journal,
+        summaries: Summaries::beside(log.path()),
         log,
         masks,
         matchers: Matchers::default(),
@@ -358,6 +361,7 @@ impl Job<'_> {
             }
             self.record("swept", &())?;
         }
+        self.summaries.write();
         let conclusion = if self.out_of_time { Conclusion::TimedOut } else { self.status.conclusion() };
         self.step_finished(number, Conclusion::Success, Conclusion::Success, None, "complete").await?;
         self.journal.durable().await?;

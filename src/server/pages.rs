@@ -97,6 +97,13 @@ pub struct Runs {
     pub next: Option<String>,
 }
 
+/// The summaries of one job.
+pub struct SummaryRow {
+    pub job: String,
+    /// Cleaned.
+    pub html: String,
+}
+
 /// `/OWNER/NAME/actions/runs/ID`
 #[derive(Template)]
 #[template(path = "run.html", config = ".config/askama.toml")]
@@ -109,6 +116,8 @@ pub struct Run {
     pub graph: Option<String>,
     pub excerpts: Vec<Excerpt>,
     pub annotations: Vec<NoteRow>,
+    /// What the jobs wrote for people to read, in the order in which they ended.
+    pub summaries: Vec<SummaryRow>,
     pub artifacts: Vec<ArtifactRow>,
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::StoreError;
 use crate::id::{JobId, RunId};
+use crate::run::report::Summary;
 
 /// Text in one member of a packed log.
 const MEMBER: usize = 1 << 20;
@@ -198,6 +199,20 @@ impl Logs {
         Ok(offset)
     }
 
+    /// What the steps of a job wrote for people to read first, in the order in which they ended. Blocks.
+    ///
+    /// # Errors
+    /// There are summaries and they cannot be read.
+    pub fn summaries(&self, log: LogId) -> Result<Vec<Summary>, StoreError> {
+        let path = Summary::path_beside(&self.path(log));
+        let fail = |source| StoreError::Log { path: path.clone(), source };
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| fail(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(fail(source)),
+        }
+    }
+
     /// Packs a complete log. Does nothing when it is packed, missing or being written. Blocks.
     ///
     /// # Errors
@@ -267,7 +282,8 @@ impl Logs {
     /// # Errors
     /// A file cannot be removed.
     pub fn remove(&self, log: LogId) -> Result<(), StoreError> {
-        for path in [self.path(log), self.index_path(log), self.packed_path(log)] {
+        let summaries = Summary::path_beside(&self.path(log));
+        for path in [self.path(log), self.index_path(log), self.packed_path(log), summaries] {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(StoreError::Log { path, source });

@@ -7,10 +7,10 @@ use crate::id::RepositoryName;
 use crate::run::Which;
 use crate::server::api::lists;
 use crate::server::app::{App, Fault, query};
-use crate::server::pages::{self, Excerpt, Filter, NoteRow, RunRow};
+use crate::server::pages::{self, Excerpt, Filter, NoteRow, RunRow, SummaryRow};
 use crate::server::source::PAGE_OF_RUNS;
 use crate::server::view::{JobView, RunView, State as Look};
-use crate::server::{access, deeds, form, graph, logs};
+use crate::server::{access, deeds, form, graph, logs, markdown};
 use crate::store::RunFilter;
 
 use super::{Sent, Visitor, beside};
@@ -166,10 +166,30 @@ async fn run_page(app: &App, visitor: &Visitor, run: RunView, attempts: u32) -> 
         .collect();
     // The failing thing first.
     notes.sort_by_key(|note| std::cmp::Reverse(note.annotation.level));
+    let summaries = summaries(app, &jobs).await?;
     let mut chrome = visitor.chrome("Runs");
     chrome.live_query = format!("?run={}", run.id);
     chrome.live = chrome.live && run.attempt == attempts;
-    Ok(pages::Run { chrome, attempts, graph, excerpts, annotations: notes, artifacts: Vec::new(), jobs, run })
+    Ok(pages::Run { chrome, attempts, graph, excerpts, annotations: notes, summaries, artifacts: Vec::new(), jobs, run })
+}
+
+/// What the jobs of a run wrote to `GITHUB_STEP_SUMMARY`.
+async fn summaries(app: &App, jobs: &[JobView]) -> Result<Vec<SummaryRow>, Fault> {
+    let mut ended: Vec<JobView> = jobs.iter().filter(|job| job.started_at.is_some()).cloned().collect();
+    ended.sort_by_key(|job| (job.completed_at.is_none(), job.completed_at));
+    let all = app.source.logs.clone();
+    let read = move || {
+        let mut rows = Vec::new();
+        for job in ended {
+            let parts = all.summaries(logs::id(&job))?;
+            if !parts.is_empty() {
+                let html = parts.iter().map(|part| markdown::html(&part.text)).collect();
+                rows.push(SummaryRow { job: job.name, html });
+            }
+        }
+        Ok(rows)
+    };
+    beside(read).await
 }
 
 pub(super) type RunPath = (String, String, u64);
