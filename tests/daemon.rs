@@ -216,7 +216,10 @@ fn a_push_runs_over_ssh_and_is_served() {
     assert!(lab.log("local/hello", 1).contains("runs-on: ubuntu-latest"));
     let page = lab.body("/local/hello/actions/runs/1").expect("the run has a page");
     assert!(page.contains("hello") && page.contains("success"), "{page}");
-    assert!(page.contains("Summary of hello") && page.contains("<h2>Done</h2>") && page.contains("<b>42</b>"), "{page}");
+    assert!(
+        page.contains("Summary of hello") && page.contains("<h2>Done</h2>") && page.contains("<b>42</b>"),
+        "{page}"
+    );
     assert!(!page.contains("alert(1)"), "{page}");
 }
 

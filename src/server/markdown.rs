@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn the_dialect_is_githubs() {
-        let page = html("# Tests\n\n| a | b |\n|---|---|\n| 1 | ~~2~~ |\n\n<details open><summary>More</summary>\n\n**x**\n\n</details>\n");
+        let page = html(
+            "# Tests\n\n| a | b |\n|---|---|\n| 1 | ~~2~~ |\n\n<details open><summary>More</summary>\n\n**x**\n\n</details>\n",
+        );
         for part in ["<h1>Tests</h1>", "<td>1</td>", "<del>2</del>", "<details open=\"\">", "<strong>x</strong>"] {
             assert!(page.contains(part), "{part} in {page}");
         }
@@ -67,7 +69,20 @@ mod tests {
             "<div style=\"position:fixed\" class=\"card\" id=\"top\">x</div></main>",
         ] {
             let page = html(hostile);
-            for part in ["<script", "onerror", "src=\"http", "javascript:", "data:text", "<iframe", "<style", "<form", "style=", "class=", "id=", "</main"] {
+            for part in [
+                "<script",
+                "onerror",
+                "src=\"http",
+                "javascript:",
+                "data:text",
+                "<iframe",
+                "<style",
+                "<form",
+                "style=",
+                "class=",
+                "id=",
+                "</main",
+            ] {
                 assert!(!page.contains(part), "{part} in {page}");
             }
         }

@@ -170,7 +170,17 @@ async fn run_page(app: &App, visitor: &Visitor, run: RunView, attempts: u32) -> 
     let mut chrome = visitor.chrome("Runs");
     chrome.live_query = format!("?run={}", run.id);
     chrome.live = chrome.live && run.attempt == attempts;
-    Ok(pages::Run { chrome, attempts, graph, excerpts, annotations: notes, summaries, artifacts: Vec::new(), jobs, run })
+    Ok(pages::Run {
+        chrome,
+        attempts,
+        graph,
+        excerpts,
+        annotations: notes,
+        summaries,
+        artifacts: Vec::new(),
+        jobs,
+        run,
+    })
 }
 
 /// What the jobs of a run wrote to `GITHUB_STEP_SUMMARY`.
