@@ -8,6 +8,7 @@ mod app;
 mod archive;
 mod assets;
 pub mod auth;
+mod charts;
 mod deeds;
 mod form;
 pub mod format;

@@ -17,14 +17,15 @@ mod runs;
 mod trees;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use inbox::{DeliveryFilter, DeliveryRecord, DeliveryState};
 pub use logs::Logs;
 pub use recovery::Recovery;
 pub use rooms::{AuditRecord, Role, TokenRecord};
-pub use runs::{RunFilter, RunPage, StatusFilter};
+pub use runs::{MOST_NARROWED, RunFilter, RunPage, StatusFilter};
 
 use trees::Trees;
 use writer::Writer;
@@ -40,6 +41,8 @@ struct Inner {
     // Dropped first: it commits what is queued.
     writer: Writer,
     logs: Logs,
+    /// How many runs there are, by the beginning of their keys; emptied when one is deleted.
+    counts: Mutex<HashMap<Vec<u8>, runs::Count>>,
     last_delivery: std::sync::atomic::AtomicU64,
     last_audit: std::sync::atomic::AtomicU64,
     directory: PathBuf,
@@ -107,6 +110,7 @@ impl Store {
         let inner = Inner {
             writer: Writer::start(directory, trees, true),
             logs: Logs::new(directory.join("logs")),
+            counts: Mutex::default(),
             last_delivery: std::sync::atomic::AtomicU64::new(0),
             last_audit: std::sync::atomic::AtomicU64::new(0),
             directory: directory.to_owned(),
@@ -132,6 +136,7 @@ impl Store {
         let inner = Inner {
             writer: Writer::start(&directory, trees, false),
             logs: Logs::new(directory.join("logs")),
+            counts: Mutex::default(),
             last_delivery: std::sync::atomic::AtomicU64::new(0),
             last_audit: std::sync::atomic::AtomicU64::new(0),
             directory: directory.clone(),

@@ -13,7 +13,7 @@ use crate::store;
 use crate::vault::{Kind, Level};
 
 use super::app::{App, Caller, Fault, answered};
-use super::auth::Role;
+use super::auth::{Client, Role};
 use super::source::DispatchRequest;
 use super::view::{RunView, Status, WorkflowView};
 
@@ -62,6 +62,13 @@ pub(super) async fn release(app: &App, caller: &Caller, run: &RunView) -> Result
     app.audit(&caller.client, "run.approve", &subject(run), "").await?;
     answered(app.source.engine.send(Input::ReleaseRun { run: run.id, actor: caller.client.name.clone() }).await?)?;
     Ok(())
+}
+
+/// Whether a client may speak about an environment. Admins may without being listed.
+pub(super) fn may_review(client: &Client, rules: &EnvironmentRules, run: &RunView) -> bool {
+    let listed = rules.reviewers.iter().any(|one| one.eq_ignore_ascii_case(&client.name));
+    let own = run.triggering_actor.eq_ignore_ascii_case(&client.name);
+    client.role == Role::Admin || client.role >= Role::Operator && listed && !(rules.prevent_self_review && own)
 }
 
 /// A reviewer's word on what waits for an environment. Admins may speak without being listed.

@@ -60,7 +60,8 @@ pub fn svg(now: Timestamp, jobs: &[JobView], link: impl Fn(&JobView) -> String) 
     let columns = nodes.iter().map(|node| node.column).max()? + 1;
     let rows = nodes.iter().map(|node| node.row).max()? + 1;
     let width = MARGIN * 2 + columns * BOX_WIDTH + (columns - 1) * GAP_X;
-    let height = MARGIN * 2 + rows * BOX_HEIGHT + (rows - 1) * GAP_Y;
+    // Folded legs look out from behind their box.
+    let height = MARGIN * 2 + rows * BOX_HEIGHT + (rows - 1) * GAP_Y + 4;
     let mut out = String::new();
     let _ = write!(
         out,
@@ -179,11 +180,10 @@ fn draw(out: &mut String, now: Timestamp, node: &Node<'_>, link: &impl Fn(&JobVi
     let name = if several { base_name(node.jobs[0]) } else { &node.jobs[0].name };
     let time = node.elapsed(now).map(format::duration).unwrap_or_default();
     let detail = if several { format!("{done}/{} done", node.jobs.len()) } else { state.word().to_owned() };
-    let label = format!(
-        "{}, {}",
-        format::cut(name, 120),
-        if several { format!("{} of {}", state.word(), node.jobs.len()) } else { state.word().to_owned() }
-    );
+    let shown = format::cut(name, 23);
+    // What is heard is what is seen: voice control finds a box by its words.
+    let label =
+        [shown.as_str(), &detail, &time].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let _ = write!(
         out,
         "<a href=\"{}\" class=\"node s-{}{}\" aria-label=\"{}\"><title>{}</title>",
@@ -213,7 +213,7 @@ fn draw(out: &mut String, now: Timestamp, node: &Node<'_>, link: &impl Fn(&JobVi
         y + 15,
         x + 38,
         y + 20,
-        escaped(&format::cut(name, 23)),
+        escaped(&shown),
         x + 38,
         y + 36,
         escaped(&detail),

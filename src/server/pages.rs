@@ -7,14 +7,23 @@ use askama::Template;
 
 pub use log::{LogHit, LogLine, LogWindow, rendered};
 pub use parts::{
-    ArtifactRow, Chrome, Excerpt, Filter, NoteRow, RunRow, Section, job_path, repository_path, run_path, workflow_path,
+    ArtifactRow, Chrome, Excerpt, Filter, LevelCard, NoteRow, RunRow, ScheduleRow, Section, WaitingEnvironment,
+    job_path, repository_path, run_path, settings_path, workflow_path,
 };
-use parts::{ago, elapsed, filters, host_icon, icon, job_elapsed, step_took, took};
+use parts::{
+    ago, elapsed, filters, host_icon, icon, job_elapsed, moment, role_word, rule_words, settings_base,
+    settings_base_of, shells, step_took, took, when,
+};
 
-use crate::id::RepositoryName;
+use jiff::Timestamp;
+
+use crate::engine::record::Review;
+use crate::id::{HostName, RepositoryName};
+use crate::store::{AuditRecord, TokenRecord};
 
 use super::view::{
-    DeliveryView, HostState, HostView, InputKind, JobView, RunView, State, WaitingView, WorkflowView, step_state,
+    DeliveryView, FlakyStep, HostState, HostView, InputKind, JobView, RunView, State, WaitingView, WorkflowView,
+    step_state,
 };
 
 /// `/`
@@ -119,9 +128,21 @@ pub struct Run {
     /// What the jobs wrote for people to read, in the order in which they ended.
     pub summaries: Vec<SummaryRow>,
     pub artifacts: Vec<ArtifactRow>,
+    /// Environments that jobs wait for, with whether this visitor may speak.
+    pub waiting: Vec<WaitingEnvironment>,
 }
 
 impl Run {
+    /// What reviewers said about this attempt.
+    fn reviews(&self) -> Vec<&Review> {
+        self.run.reviews.iter().filter(|review| review.attempt == self.run.attempt).collect()
+    }
+
+    /// Waits for someone to let it go: it comes from a fork.
+    fn is_held(&self) -> bool {
+        self.run.status == super::view::Status::Waiting
+    }
+
     fn failed_jobs(&self) -> usize {
         self.jobs.iter().filter(|job| job.state().is_bad() || job.state() == State::Cancelled).count()
     }
@@ -151,6 +172,8 @@ pub struct Job {
 #[template(path = "queue.html", config = ".config/askama.toml")]
 pub struct Queue {
     pub chrome: Chrome,
+    /// Nothing starts until it is resumed.
+    pub paused: bool,
     pub waiting: Vec<WaitingView>,
 }
 
@@ -187,6 +210,9 @@ pub struct Workflows {
 pub struct Workflow {
     pub chrome: Chrome,
     pub workflow: WorkflowView,
+    /// Durations and waits as SVG, when there are enough runs.
+    pub chart: Option<String>,
+    pub flaky: Vec<FlakyStep>,
     /// Why the form that was just sent was refused.
     pub problem: Option<String>,
 }
@@ -197,6 +223,90 @@ pub struct Workflow {
 pub struct Deliveries {
     pub chrome: Chrome,
     pub deliveries: Vec<DeliveryView>,
+}
+
+/// `/deliveries/NUMBER`
+#[derive(Template)]
+#[template(path = "delivery.html", config = ".config/askama.toml")]
+pub struct Delivery {
+    pub chrome: Chrome,
+    pub delivery: DeliveryView,
+    /// What came, as text.
+    pub body: String,
+}
+
+/// `/schedules`
+#[derive(Template)]
+#[template(path = "schedules.html", config = ".config/askama.toml")]
+pub struct Schedules {
+    pub chrome: Chrome,
+    pub schedules: Vec<ScheduleRow>,
+}
+
+/// `/scripts`
+#[derive(Template)]
+#[template(path = "scripts.html", config = ".config/askama.toml")]
+pub struct Scripts {
+    pub chrome: Chrome,
+    pub hosts: Vec<HostView>,
+    pub runs: Vec<RunView>,
+    /// What was sent and refused, to be mended.
+    pub title: String,
+    pub shell: String,
+    pub script: String,
+    pub chosen: Vec<String>,
+    pub problem: Option<String>,
+}
+
+impl Scripts {
+    fn is_chosen(&self, host: &HostName) -> bool {
+        self.hosts.len() == 1 || self.chosen.iter().any(|name| name == host.as_str())
+    }
+}
+
+/// `/settings` and `/OWNER/NAME/settings`
+#[derive(Template)]
+#[template(path = "settings.html", config = ".config/askama.toml")]
+pub struct Settings {
+    pub chrome: Chrome,
+    /// `None`: what is for all of them.
+    pub repository: Option<RepositoryName>,
+    pub repositories: Vec<RepositoryName>,
+    pub levels: Vec<LevelCard>,
+    pub may_change: bool,
+    /// Whether this visitor may change the rules of environments.
+    pub may_rule: bool,
+}
+
+/// `/tokens`
+#[derive(Template)]
+#[template(path = "tokens.html", config = ".config/askama.toml")]
+pub struct Tokens {
+    pub chrome: Chrome,
+    pub tokens: Vec<TokenRecord>,
+    pub repositories: Vec<RepositoryName>,
+    /// Name and value of the one just made.
+    pub made: Option<(String, String)>,
+}
+
+/// `/audit`
+#[derive(Template)]
+#[template(path = "audit.html", config = ".config/askama.toml")]
+pub struct Audit {
+    pub chrome: Chrome,
+    pub lines: Vec<AuditRecord>,
+    pub previous: Option<String>,
+    pub next: Option<String>,
+}
+
+/// A share link that was made.
+#[derive(Template)]
+#[template(path = "shared.html", config = ".config/askama.toml")]
+pub struct Shared {
+    pub chrome: Chrome,
+    pub run: RunView,
+    pub link: String,
+    pub until: Timestamp,
 }
 
 /// `/login`

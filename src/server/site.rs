@@ -3,7 +3,9 @@
 mod jobs;
 mod operations;
 mod runs;
+mod scripts;
 mod session;
+mod settings;
 mod workflows;
 
 use askama::Template;
@@ -30,12 +32,29 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/runs", get(runs::all))
         .route("/workflows", get(workflows::all))
         .route("/queue", get(operations::queue))
+        .route("/queue/{deed}", post(operations::change_queue))
         .route("/hosts", get(operations::hosts))
+        .route("/hosts/{deed}", post(operations::change_host))
+        .route("/schedules", get(operations::schedules))
         .route("/deliveries", get(operations::deliveries))
+        .route("/deliveries/{number}", get(operations::delivery))
+        .route("/deliveries/{number}/replay", post(operations::replay))
+        .route("/scripts", get(scripts::page).post(scripts::run))
+        .route("/settings", get(settings::all))
+        .route("/settings/secrets", post(settings::global_secret))
+        .route("/settings/variables", post(settings::global_variable))
+        .route("/tokens", get(settings::tokens).post(settings::create_token))
+        .route("/tokens/revoke", post(settings::revoke_token))
+        .route("/audit", get(settings::audit))
+        .route("/share/{key}", get(settings::shared))
         .route("/login", get(session::form).post(session::sign_in))
         .route("/logout", post(session::sign_out))
         .route("/{owner}/{name}", get(runs::of_repository))
         .route("/{owner}/{name}/actions", get(runs::of_repository))
+        .route("/{owner}/{name}/settings", get(settings::of_repository))
+        .route("/{owner}/{name}/settings/secrets", post(settings::secret))
+        .route("/{owner}/{name}/settings/variables", post(settings::variable))
+        .route("/{owner}/{name}/settings/environments", post(settings::environment))
         .route("/{owner}/{name}/actions/workflows/{file}", get(workflows::one))
         .route("/{owner}/{name}/actions/workflows/{file}/dispatch", post(workflows::dispatch))
         .route("/{owner}/{name}/actions/workflows/{file}/enable", post(workflows::enable))
@@ -44,6 +63,9 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route(run, get(runs::latest))
         .route(&format!("{run}/attempts/{{attempt}}"), get(runs::attempt))
         .route(&format!("{run}/cancel"), post(runs::cancel))
+        .route(&format!("{run}/approve"), post(runs::release))
+        .route(&format!("{run}/review"), post(runs::review))
+        .route(&format!("{run}/share"), post(settings::share))
         .route(&format!("{run}/rerun"), post(runs::rerun))
         .route(&format!("{run}/rerun-failed"), post(runs::rerun_failed))
         .route(&format!("{run}/job/{{job}}"), get(jobs::page))
@@ -102,7 +124,7 @@ impl Visitor {
             role: client.role,
             session: client.via == Via::Session,
             csrf: self.caller.csrf.clone(),
-            live: client.role > Role::Nobody,
+            live: client.role > Role::Nobody || matches!(client.via, Via::Share(_)),
             live_query: String::new(),
         }
     }
@@ -125,8 +147,13 @@ impl Visitor {
             Fault::Forbidden(text) => ("Not allowed", text.clone()),
             other => ("That did not work", other.message()),
         };
+        self.message(fault.status(), heading, &text)
+    }
+
+    /// A page that says one thing.
+    fn message(&self, status: StatusCode, heading: &str, text: &str) -> Response {
         let chrome = Chrome { live: false, ..self.chrome("") };
-        html(fault.status(), &pages::Message { chrome, heading: heading.to_owned(), text })
+        html(status, &pages::Message { chrome, heading: heading.to_owned(), text: text.to_owned() })
     }
 
     fn may_see(&self) -> Result<(), Fault> {
@@ -193,6 +220,11 @@ impl FromRequest<App> for Sent {
 impl Sent {
     fn caller(&self) -> &Caller {
         &self.visitor.caller
+    }
+
+    /// The first value of a field; empty when it was not sent.
+    fn text(&self, name: &str) -> &str {
+        form::first(&self.pairs, name).unwrap_or_default()
     }
 
     /// To where the deed can be seen, or why it was not done.

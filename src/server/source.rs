@@ -1,6 +1,6 @@
 //! Reads of the store and the engine as views. Every read that may block a worker runs beside it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use crate::engine::record::EnvironmentRules;
 use crate::engine::{JobRecord, RunRecord};
 use crate::id::{HostName, JobId, RepositoryName, RunId};
 use crate::queue;
-use crate::run::{JobPhase, RunSpec, RunState, RunStatus};
+use crate::run::{Conclusion, JobPhase, RunSpec, RunState, RunStatus};
 use crate::store::{
     AuditRecord, DeliveryFilter, DeliveryRecord, DeliveryState, Logs, RunFilter, StatusFilter, Store, StoreError,
 };
@@ -19,8 +19,8 @@ use crate::workflow;
 
 use super::needs;
 use super::view::{
-    DeliveryView, HostState, HostView, InputKind, InputView, JobView, RunView, ScheduleView, SlotView, State, Status,
-    Stretch, WaitingView, WorkflowName, WorkflowView,
+    DeliveryView, FlakyStep, HostState, HostView, InputKind, InputView, JobView, RunPoint, RunView, ScheduleView,
+    SlotView, State, Status, Stretch, WaitingView, WorkflowName, WorkflowStatistics, WorkflowView,
 };
 
 /// What is known of a host besides its load: configured and probed by the daemon.
@@ -99,6 +99,9 @@ pub struct Source {
     pub(super) outside: Outside,
     hosts: RwLock<Vec<HostDetail>>,
 }
+
+/// Runs that the statistics of a workflow are made of.
+const STATISTICS: usize = 60;
 
 /// Runs on one page of the list.
 pub(super) const PAGE_OF_RUNS: usize = 30;
@@ -436,6 +439,60 @@ impl Source {
             None => Ok(None),
         };
         self.read(look).await
+    }
+
+    /// What the last runs of a workflow say about it.
+    pub(super) async fn statistics(
+        &self,
+        repository: &RepositoryName,
+        path: &str,
+    ) -> Result<WorkflowStatistics, StoreError> {
+        let filter = RunFilter {
+            repository: Some(repository.clone()),
+            workflow_path: Some(path.to_owned()),
+            status: Some(StatusFilter::Status(RunStatus::Completed)),
+            ..RunFilter::default()
+        };
+        self.read(move |store| {
+            let page = store.runs(&filter, 0, STATISTICS)?;
+            let mut points = Vec::new();
+            // Job and step → commits on which it failed, and on which it passed.
+            let mut outcomes: BTreeMap<(String, String), [BTreeSet<String>; 2]> = BTreeMap::new();
+            for record in page.runs.iter().rev() {
+                let mut waited = SignedDuration::ZERO;
+                for attempt in record.attempt.saturating_sub(2).max(1)..=record.attempt {
+                    for job in store.jobs(record.id, attempt)? {
+                        let state = &job.state;
+                        if let (Some(queued), Some(started)) = (job.queued_at, state.started_at) {
+                            waited = waited.max(started.duration_since(queued));
+                        }
+                        for step in &state.steps {
+                            let at = match step.outcome {
+                                Some(Conclusion::Failure | Conclusion::TimedOut) => 0,
+                                Some(Conclusion::Success) => 1,
+                                _ => continue,
+                            };
+                            let key = (state.name.clone(), step.name.clone());
+                            outcomes.entry(key).or_default()[at].insert(record.sha.clone());
+                        }
+                    }
+                }
+                let view = run_view(record);
+                if matches!(view.state(), State::Success | State::Failure | State::TimedOut) {
+                    let took = view.elapsed(record.updated_at);
+                    points.push(RunPoint { number: view.number, state: view.state(), took, waited });
+                }
+            }
+            let flaky = outcomes.into_iter().filter_map(|((job, step), [failed, passed])| {
+                let commits = failed.intersection(&passed).count();
+                (commits > 0).then_some(FlakyStep { job, step, commits, failed: failed.len() })
+            });
+            let mut flaky: Vec<FlakyStep> = flaky.collect();
+            flaky.sort_by_key(|step| std::cmp::Reverse(step.commits));
+            flaky.truncate(10);
+            Ok(WorkflowStatistics { points, flaky })
+        })
+        .await
     }
 
     /// The environments of a repository that have rules, by name.

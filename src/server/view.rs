@@ -462,6 +462,35 @@ pub struct ScheduleView {
     pub next: Vec<Timestamp>,
 }
 
+/// A finished run as a point of a chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunPoint {
+    pub number: u64,
+    pub state: State,
+    pub took: SignedDuration,
+    /// The longest that one of its jobs waited for a host.
+    pub waited: SignedDuration,
+}
+
+/// A step that both failed and passed on the same commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlakyStep {
+    pub job: String,
+    pub step: String,
+    /// Commits on which it did both.
+    pub commits: usize,
+    /// Commits on which it failed.
+    pub failed: usize,
+}
+
+/// What the last runs of a workflow say about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkflowStatistics {
+    /// Oldest first.
+    pub points: Vec<RunPoint>,
+    pub flaky: Vec<FlakyStep>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

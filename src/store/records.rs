@@ -1,5 +1,7 @@
 //! The engine's records: writing its changes, and reading them all back.
 
+use std::sync::PoisonError;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +54,11 @@ impl Store {
         for change in changes {
             encode_change(self.trees(), &mut writes, change)?;
         }
-        self.inner.writer.commit(writes).await
+        self.inner.writer.commit(writes).await?;
+        if changes.iter().any(|change| matches!(change, Change::DeleteRun { .. })) {
+            self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        Ok(())
     }
 
     /// Whether something new can be accepted: readiness and admission ask this.

@@ -1,6 +1,8 @@
 //! Lists and single records for pages, the API and commands.
 
-use jiff::Timestamp;
+use std::sync::PoisonError;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::codec::{Key, decode, get_pieces, number_at, short_at};
 use super::records::{attempt_key, environments, job_key, jobs, repository_key};
@@ -42,6 +44,39 @@ pub struct RunPage {
     pub total: usize,
 }
 
+/// GitHub looks no further in a list that is narrowed.
+pub const MOST_NARROWED: usize = 1000;
+/// How far a clock may have been set back between two runs.
+const SLACK: SignedDuration = SignedDuration::from_hours(24);
+
+/// Runs that were counted, and the number of the first that was not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    total: usize,
+    next: u64,
+}
+
+/// Texts that the record of a wanted run holds: most records can be passed over without reading them as JSON.
+struct Sieve(Vec<memchr::memmem::Finder<'static>>);
+
+impl Sieve {
+    fn of(filter: &RunFilter) -> Self {
+        let texts = [&filter.workflow_path, &filter.branch, &filter.event, &filter.sha].into_iter().flatten();
+        // A text that JSON writes otherwise would not be found.
+        let plain = texts.filter(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b) && b != b'"' && b != b'\\'));
+        let mut finders: Vec<_> = plain.map(|text| memchr::memmem::Finder::new(text.as_bytes()).into_owned()).collect();
+        if let Some(StatusFilter::Conclusion(conclusion)) = filter.status {
+            let text = serde_json::to_string(&conclusion).unwrap_or_default();
+            finders.push(memchr::memmem::Finder::new(text.as_bytes()).into_owned());
+        }
+        Self(finders)
+    }
+
+    fn lets_through(&self, record: &[u8]) -> bool {
+        self.0.iter().all(|finder| finder.find(record).is_some())
+    }
+}
+
 impl RunFilter {
     /// Whether a run is wanted.
     #[must_use]
@@ -73,40 +108,52 @@ impl RunFilter {
 }
 
 impl Store {
-    /// Runs, newest first, after `skip` others. May read every record of the repository: not for a worker thread.
+    /// Runs, newest first, after `skip` others. A list that is narrowed by more than the repository counts at most
+    /// [`MOST_NARROWED`] runs, as GitHub does, or as many as the page needs. May read many records: not for a worker
+    /// thread.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn runs(&self, filter: &RunFilter, skip: usize, limit: usize) -> Result<RunPage, StoreError> {
         let trees = self.trees();
-        let mut page = RunPage::default();
-        let plain = filter.is_plain();
-        let mut each = |run: RunId| -> Result<(), StoreError> {
-            let wanted = page.total >= skip && page.runs.len() < limit;
-            if plain && !wanted {
-                page.total += 1;
-                return Ok(());
-            }
-            let Some(record) = run_record(trees, run)? else { return Ok(()) };
-            if filter.matches(&record) {
-                if wanted {
-                    page.runs.push(record);
-                }
-                page.total += 1;
-            }
-            Ok(())
+        let prefix = filter.repository.as_ref().map(|repository| repository_key(repository).bytes());
+        let active = matches!(filter.status, Some(StatusFilter::Status(status)) if status != RunStatus::Completed);
+        let (keys, at) = match &prefix {
+            // What is not over has an index of its own, which is short.
+            _ if active => (trees.tree(Name::Active).iter(), 0),
+            Some(prefix) => (trees.tree(Name::ByRepository).scan_prefix(prefix), prefix.len()),
+            None => (trees.tree(Name::Runs).iter(), 0),
         };
-        match &filter.repository {
-            Some(repository) => {
-                let prefix = repository_key(repository).bytes();
-                for key in trees.tree(Name::ByRepository).scan_prefix(&prefix).keys().rev() {
-                    each(RunId(number_at(&key?, prefix.len())))?;
-                }
+        let mut page = RunPage::default();
+        if filter.is_plain() {
+            page.total = self.count_runs(prefix.as_deref())?;
+            for key in keys.keys().rev().skip(skip).take(limit) {
+                page.runs.extend(run_record(trees, RunId(number_at(&key?, at)))?);
             }
-            None => {
-                for key in trees.tree(Name::Runs).iter().keys().rev() {
-                    each(RunId(number_at(&key?, 0)))?;
-                }
+            return Ok(page);
+        }
+        let sieve = Sieve::of(filter);
+        // Runs are numbered as they come; a clock that was set back must not hide any.
+        let oldest = filter.created_from.map(|from| from - SLACK);
+        for key in keys.keys().rev() {
+            let id = Key::new().u64(number_at(&key?, at)).bytes();
+            let Some(bytes) = trees.get(Name::Runs, &id)? else { continue };
+            if !sieve.lets_through(&bytes) {
+                continue;
+            }
+            let record: RunRecord = decode("run", &bytes)?;
+            if oldest.is_some_and(|oldest| record.created_at < oldest) {
+                break;
+            }
+            if !filter.matches(&record) {
+                continue;
+            }
+            if page.total >= skip && page.runs.len() < limit {
+                page.runs.push(record);
+            }
+            page.total += 1;
+            if page.total >= MOST_NARROWED && page.total >= skip.saturating_add(limit) {
+                break;
             }
         }
         Ok(page)
@@ -152,6 +199,26 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// How many runs there are, of one repository or of all. Counted once, then only what is new; all again after one
+    /// was deleted.
+    fn count_runs(&self, repository: Option<&[u8]>) -> Result<usize, StoreError> {
+        let prefix = repository.unwrap_or_default();
+        let tree = self.trees().tree(if repository.is_some() { Name::ByRepository } else { Name::Runs });
+        let mut counts = self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(prefix.to_vec()).or_default();
+        let mut from = prefix.to_vec();
+        from.extend_from_slice(&count.next.to_be_bytes());
+        for key in tree.range(from..).keys() {
+            let key = key?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            count.total += 1;
+            count.next = number_at(&key, prefix.len()) + 1;
+        }
+        Ok(count.total)
     }
 
     /// One run.

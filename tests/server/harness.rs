@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -24,7 +24,10 @@ use towline::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepK
 use towline::run::{Conclusion, RunSpec};
 use towline::server::auth::{Auth, Mode};
 use towline::server::source::{Outside, WorkflowFile};
-use towline::server::{Address, App, AppParts, CertificateSource, Config, Endpoint, Limits, Server, Settings};
+use towline::server::view::ScheduleView;
+use towline::server::{
+    Address, App, AppParts, CertificateSource, Config, Endpoint, HostDetail, Limits, Server, Settings,
+};
 use towline::store::logs::LogId;
 use towline::store::{Role, Store};
 use towline::vault::{MasterKey, Vault};
@@ -58,6 +61,9 @@ pub(crate) struct Daemon {
     pub(crate) secure: SocketAddr,
     pub(crate) authority: PathBuf,
     pub(crate) vault: Vault,
+    /// What is said of hosts besides their load.
+    pub(crate) details: Mutex<Vec<HostDetail>>,
+    clock: Clock,
     pub(crate) assignments: mpsc::Receiver<Assignment>,
     pub(crate) stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
@@ -88,8 +94,12 @@ impl Answer {
 
 impl Daemon {
     pub(crate) async fn start(mode: Mode) -> Self {
+        Self::start_at(mode, Clock::System).await
+    }
+
+    /// A daemon whose time is that of a clock.
+    pub(crate) async fn start_at(mode: Mode, clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::System;
         let (store, _) = Store::open(&folder.path().join("state")).unwrap();
         let stop = CancellationToken::new();
         let parts = drive::prepare(store.clone(), clock.clone(), EngineSettings::github(), stop.clone()).unwrap();
@@ -101,21 +111,34 @@ impl Daemon {
             repositories: Arc::new(|| vec![RepositoryName::from("o/r")]),
             files: Arc::new(|repository| {
                 Box::pin(async move {
-                    Ok(if repository.as_str() == "o/r" {
-                        vec![WorkflowFile {
-                            path: ".github/workflows/ci.yml".into(),
-                            text: WORKFLOW.into(),
-                            default_branch: "main".into(),
-                        }]
-                    } else {
-                        Vec::new()
-                    })
+                    let text = match repository.as_str() {
+                        "o/r" => WORKFLOW,
+                        "yadag/todo-app" | "yadag/shop" => super::scene::PIPELINE,
+                        "yadag/infra" => super::scene::NIGHTLY,
+                        _ => return Ok(Vec::new()),
+                    };
+                    Ok(vec![WorkflowFile {
+                        path: ".github/workflows/ci.yml".into(),
+                        text: text.into(),
+                        default_branch: "main".into(),
+                    }])
                 })
             }),
+            schedules: Arc::new(|count| {
+                let first: jiff::Timestamp = "2026-11-22T03:30:00Z".parse().unwrap();
+                let next = |day| first + jiff::SignedDuration::from_hours(24 * day);
+                vec![ScheduleView {
+                    repository: RepositoryName::from("yadag/infra"),
+                    workflow: ".github/workflows/ci.yml".into(),
+                    cron: "30 3 * * *".into(),
+                    timezone: Some("Europe/Berlin".into()),
+                    next: (0..i64::try_from(count).unwrap()).map(next).collect(),
+                }]
+            }),
             dispatch: Arc::new(move |request| {
-                let title = format!("dispatched with {}", serde_json::Value::Object(request.inputs.clone()));
-                let spec =
-                    spec(&now, "workflow_dispatch", request.repository.as_str(), &title, WORKFLOW, request.inputs);
+                let repository = request.repository.as_str();
+                let text = if repository == "o/r" { WORKFLOW } else { super::scene::PIPELINE };
+                let spec = spec(&now, "workflow_dispatch", repository, "by hand", text, request.inputs);
                 let engine = engine.clone();
                 Box::pin(async move {
                     engine.start_run(None, false, spec).await.map(|start| start.run).map_err(|error| error.to_string())
@@ -181,6 +204,8 @@ impl Daemon {
             secure,
             authority,
             vault,
+            details: Mutex::default(),
+            clock,
             assignments: parts.assignments,
             stop,
             served,
@@ -210,7 +235,7 @@ impl Daemon {
         workflow: &str,
         inputs: Map<String, Value>,
     ) -> RunId {
-        let spec = spec(&Clock::System, event, repository, title, workflow, inputs);
+        let spec = spec(&self.clock, event, repository, title, workflow, inputs);
         self.handle.start_run(None, false, spec).await.unwrap().run
     }
 

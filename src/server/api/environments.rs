@@ -169,10 +169,7 @@ pub(super) async fn pending(
         .map(|name| {
             let rules = all.iter().find(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, rules)| rules.clone());
             let rules = rules.unwrap_or_default();
-            let listed = rules.reviewers.iter().any(|one| one.eq_ignore_ascii_case(&caller.client.name));
-            let own = run.triggering_actor.eq_ignore_ascii_case(&caller.client.name);
-            let role = caller.client.role;
-            let may = role == Role::Admin || role >= Role::Operator && listed && !(rules.prevent_self_review && own);
+            let may = deeds::may_review(&caller.client, &rules, &run);
             json!({
                 "environment": named(&caller, &run.repository, name),
                 "wait_timer": rules.wait_minutes,

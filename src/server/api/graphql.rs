@@ -74,6 +74,8 @@ async fn repository(app: &App, caller: &Caller, name: &RepositoryName) -> Value 
     };
     json!({
         "id": format!("R_{}", stable_id(&["repository", name.as_str()])),
+        "databaseId": stable_id(&["repository", name.as_str()]),
+        "sshUrl": format!("{}/{name}.git", caller.base.0),
         "name": name.name(),
         "nameWithOwner": name.as_str(),
         "owner": {"login": name.owner(), "id": format!("U_{}", name.owner())},

@@ -168,7 +168,7 @@
     dialog.open ? dialog.close() : dialog.showModal();
   };
   const move = (by) => {
-    const items = all("main tbody tr, main .rows > li, .jobs > details > summary, #steps > details > summary").filter((item) => item.offsetParent);
+    const items = all("main tbody tr, main .rows > li, .jobrow > details > summary, #steps > details > summary").filter((item) => item.offsetParent);
     if (!items.length) return;
     const at = items.findIndex((item) => item.classList.contains("cursor"));
     const next = items[Math.min(items.length - 1, Math.max(0, at < 0 ? (by > 0 ? 0 : items.length - 1) : at + by))];

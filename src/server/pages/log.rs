@@ -44,10 +44,9 @@ impl LogLine {
     pub(in crate::server) fn write_group(&self, out: &mut String, open: bool) {
         let _ = write!(
             out,
-            "<details id=\"s{}-{n}\"{}><summary><a href=\"#s{}-{n}\" data-n=\"{n}\" aria-label=\"Line {n}\"></a><span{}>{}</span></summary>",
+            "<details id=\"s{}-{n}\"{}><summary><i data-n=\"{n}\"></i><span{}>{}</span></summary>",
             self.step,
             if open { " data-open" } else { "" },
-            self.step,
             self.stamp(),
             self.html,
             n = self.number,

@@ -5,13 +5,16 @@ use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::engine::record::EnvironmentRules;
 use crate::id::{JobId, RepositoryName, RunId};
 use crate::run::report::{Annotation, AnnotationLevel, StepState};
 use crate::server::auth::Role;
 use crate::server::view::{
-    HostState, HostView, InputView, JobView, RunView, State, WorkflowName, WorkflowView, step_elapsed,
+    HostState, HostView, InputView, JobView, RunView, ScheduleView, State, WorkflowName, WorkflowView, step_elapsed,
 };
 use crate::server::{assets, format};
+use crate::store;
+use crate::vault::Entry;
 
 use super::log::{LogLine, LogWindow};
 
@@ -52,15 +55,20 @@ impl Chrome {
         self.role >= Role::Operator
     }
 
-    pub(super) fn nav(&self) -> [(&'static str, &'static str); 6] {
-        [
-            ("Overview", "/"),
-            ("Runs", "/runs"),
-            ("Workflows", "/workflows"),
-            ("Queue", "/queue"),
-            ("Hosts", "/hosts"),
-            ("Deliveries", "/deliveries"),
-        ]
+    /// The menu: what this visitor may open.
+    pub(super) fn nav(&self) -> Vec<(&'static str, &'static str)> {
+        let all = [
+            ("Overview", "/", Role::Viewer),
+            ("Runs", "/runs", Role::Viewer),
+            ("Workflows", "/workflows", Role::Viewer),
+            ("Queue", "/queue", Role::Viewer),
+            ("Hosts", "/hosts", Role::Viewer),
+            ("Schedules", "/schedules", Role::Viewer),
+            ("Deliveries", "/deliveries", Role::Viewer),
+            ("Scripts", "/scripts", Role::Admin),
+            ("Settings", "/settings", Role::Operator),
+        ];
+        all.into_iter().filter(|(.., role)| self.role >= *role).map(|(name, path, _)| (name, path)).collect()
     }
 }
 
@@ -174,6 +182,45 @@ impl NoteRow {
     }
 }
 
+/// Secrets and variables of one level, with the rules when it is an environment.
+#[derive(Clone, Debug)]
+pub struct LevelCard {
+    pub environment: Option<String>,
+    pub rules: Option<EnvironmentRules>,
+    pub secrets: Vec<Entry>,
+    pub variables: Vec<Entry>,
+}
+
+impl LevelCard {
+    /// Part of the address, heading, entries.
+    pub(super) fn kinds(&self) -> [(&'static str, &'static str, &[Entry]); 2] {
+        [("secrets", "Secrets", &self.secrets), ("variables", "Variables", &self.variables)]
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.environment.as_deref().unwrap_or_default()
+    }
+}
+
+/// A schedule with its workflow.
+#[derive(Clone, Debug)]
+pub struct ScheduleRow {
+    pub schedule: ScheduleView,
+    pub workflow: WorkflowName,
+    pub enabled: bool,
+    pub last: Option<RunView>,
+}
+
+/// An environment that jobs of a run wait for.
+#[derive(Clone, Debug)]
+pub struct WaitingEnvironment {
+    pub name: String,
+    pub reviewers: Vec<String>,
+    /// Whether an approval is what is missing, rather than time.
+    pub wants_approval: bool,
+    pub may_review: bool,
+}
+
 /// An artifact in the list.
 #[derive(Clone, Debug)]
 pub struct ArtifactRow {
@@ -232,6 +279,50 @@ pub fn workflow_path(repository: &RepositoryName, workflow: &WorkflowName) -> St
     format!("{}/workflows/{}", repository_path(repository), segment(workflow.file()))
 }
 
+/// Where secrets, variables and environments of a repository are.
+#[must_use]
+pub fn settings_path(repository: &RepositoryName) -> String {
+    format!("/{}/{}/settings", segment(repository.owner()), segment(repository.name()))
+}
+
+/// Where forms of settings are sent: of a repository, or of all.
+pub(super) fn settings_base(repository: &Option<RepositoryName>) -> String {
+    repository.as_ref().map_or_else(|| "/settings".to_owned(), settings_path)
+}
+
+/// As [`settings_base`], where there is a repository.
+pub(super) fn settings_base_of(repository: &RepositoryName) -> String {
+    settings_path(repository)
+}
+
+/// The rules of an environment in words.
+pub(super) fn rule_words(rules: &EnvironmentRules) -> Vec<String> {
+    let mut words = Vec::new();
+    if !rules.reviewers.is_empty() {
+        let own = if rules.prevent_self_review { ", never who started it" } else { "" };
+        words.push(format!("approved by {}{own}", rules.reviewers.join(" or ")));
+    }
+    if rules.wait_minutes > 0 {
+        words.push(format!("waits {} min", rules.wait_minutes));
+    }
+    if !rules.branches.is_empty() {
+        words.push(format!("only {}", rules.branches.join(", ")));
+    }
+    if words.is_empty() {
+        words.push("no rules".to_owned());
+    }
+    words
+}
+
+pub(super) fn role_word(role: &store::Role) -> &'static str {
+    Role::from(*role).as_str()
+}
+
+/// Shells a script may be for.
+pub(super) fn shells() -> [(&'static str, &'static str); 5] {
+    [("", "default: bash, else sh"), ("sh", "sh"), ("bash", "bash"), ("python", "Python"), ("pwsh", "PowerShell")]
+}
+
 /// One path segment, percent-encoded.
 fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -254,6 +345,21 @@ pub(super) fn ago(now: &Timestamp, then: &Timestamp) -> String {
         format::api(*now),
         format::ago(*now, *then)
     )
+}
+
+/// "in 2h 05m", with the exact time on hover.
+pub(super) fn when(now: &Timestamp, then: &Timestamp) -> String {
+    format!(
+        "<time datetime=\"{}\" title=\"{}\">{}</time>",
+        format::api(*then),
+        format::exact(*then),
+        format::ago(*now, *then)
+    )
+}
+
+/// Day and minute, for what is further away.
+pub(super) fn moment(at: &Timestamp) -> String {
+    at.strftime("%b %-d %H:%M").to_string()
 }
 
 /// How long a run took, or takes so far, counting.
@@ -304,6 +410,10 @@ impl JobView {
 impl HostView {
     pub(super) fn free(&self) -> u32 {
         self.slots.saturating_sub(u32::try_from(self.jobs.len()).unwrap_or(u32::MAX)).min(64)
+    }
+
+    pub(super) fn takes_jobs(&self) -> bool {
+        matches!(self.state, HostState::Online | HostState::Busy)
     }
 
     /// The last 24 hours as a strip: what ran when, by colour of result.

@@ -1,20 +1,26 @@
-//! Queue, hosts and deliveries: what keeps the work going.
+//! Queue, hosts, schedules and deliveries: what keeps the work going.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 
+use crate::engine::Input;
 use crate::id::RepositoryName;
-use crate::server::app::App;
-use crate::server::pages;
+use crate::server::app::{App, Fault};
+use crate::server::auth::Role;
+use crate::server::deeds::HostDeed;
+use crate::server::pages::{self, ScheduleRow};
+use crate::server::view::{DeliveryView, WorkflowName};
+use crate::server::{access, deeds, form};
 
-use super::Visitor;
+use super::{Sent, Visitor};
 
 pub(super) async fn queue(State(app): State<App>, visitor: Visitor) -> Response {
     let page = async {
         visitor.may_see()?;
         let mut active = app.source.active().await?;
         active.retain(|run| visitor.sees(run));
-        Ok(pages::Queue { chrome: visitor.chrome("Queue"), waiting: app.source.waiting(&active).await? })
+        let (waiting, paused) = (app.source.waiting(&active).await?, app.source.engine.summary().borrow().paused);
+        Ok(pages::Queue { chrome: visitor.chrome("Queue"), paused, waiting })
     };
     visitor.show(page.await)
 }
@@ -40,9 +46,98 @@ pub(super) async fn deliveries(State(app): State<App>, visitor: Visitor) -> Resp
     let page = async {
         visitor.may_see()?;
         let mut deliveries = app.source.deliveries(0, 100).await?;
-        let client = &visitor.caller.client;
-        deliveries.retain(|one| client.sees_all() || client.sees(&RepositoryName(one.repository.clone())));
+        deliveries.retain(|one| sees(&visitor, one));
         Ok(pages::Deliveries { chrome: visitor.chrome("Deliveries"), deliveries })
+    };
+    visitor.show(page.await)
+}
+
+/// Pauses or resumes the queue.
+pub(super) async fn change_queue(State(app): State<App>, Path(deed): Path<String>, sent: Sent) -> Response {
+    let done = async {
+        sent.caller().whole(Role::Operator)?;
+        let (action, paused) = match deed.as_str() {
+            "pause" => ("queue.pause", true),
+            "resume" => ("queue.resume", false),
+            _ => return Err(Fault::NotFound),
+        };
+        deeds::tell(&app, sent.caller(), action, "queue", Input::PauseQueue { paused }).await?;
+        Ok("/queue".to_owned())
+    };
+    sent.back(done.await)
+}
+
+/// Drains, pauses or resumes a host.
+pub(super) async fn change_host(State(app): State<App>, Path(deed): Path<String>, sent: Sent) -> Response {
+    let done = async {
+        sent.caller().whole(Role::Operator)?;
+        let deed = match deed.as_str() {
+            "drain" => HostDeed::Drain,
+            "pause" => HostDeed::Pause,
+            "resume" => HostDeed::Resume,
+            _ => return Err(Fault::NotFound),
+        };
+        let host = sent.text("host");
+        deeds::host(&app, sent.caller(), host, deed).await?;
+        Ok(format!("/hosts#host-{}", form::encode(host)))
+    };
+    sent.back(done.await)
+}
+
+fn sees(visitor: &Visitor, delivery: &DeliveryView) -> bool {
+    let client = &visitor.caller.client;
+    client.sees_all() || client.sees(&RepositoryName(delivery.repository.clone()))
+}
+
+async fn find(app: &App, visitor: &Visitor, number: u64) -> Result<DeliveryView, Fault> {
+    visitor.may_see()?;
+    app.source.delivery(number).await?.filter(|one| sees(visitor, one)).ok_or(Fault::NotFound)
+}
+
+pub(super) async fn delivery(State(app): State<App>, visitor: Visitor, Path(number): Path<u64>) -> Response {
+    let page = async {
+        let delivery = find(&app, &visitor, number).await?;
+        let body = serde_json::to_string_pretty(&delivery.body).unwrap_or_default();
+        Ok(pages::Delivery { chrome: visitor.chrome("Deliveries"), delivery, body })
+    };
+    visitor.show(page.await)
+}
+
+pub(super) async fn replay(State(app): State<App>, Path(number): Path<u64>, sent: Sent) -> Response {
+    let done = async {
+        find(&app, &sent.visitor, number).await?;
+        let (number, _) = deeds::replay(&app, sent.caller(), number).await?;
+        Ok(format!("/deliveries/{number}"))
+    };
+    sent.back(done.await)
+}
+
+/// Next times shown of each schedule.
+const NEXT: usize = 4;
+
+pub(super) async fn schedules(State(app): State<App>, visitor: Visitor) -> Response {
+    let page = async {
+        visitor.may_see()?;
+        let mut schedules = (app.source.outside.schedules)(NEXT);
+        schedules.retain(|one| visitor.caller.client.sees(&one.repository));
+        schedules.sort_by_key(|one| one.next.first().copied().unwrap_or(jiff::Timestamp::MAX));
+        let mut rows = Vec::new();
+        for schedule in schedules {
+            let found = access::workflow(&app, &schedule.repository, &schedule.workflow, 30).await;
+            let view = match found {
+                Ok(view) => Some(view),
+                Err(Fault::NotFound) => None,
+                Err(fault) => return Err(fault),
+            };
+            let name = || WorkflowName::new(&schedule.repository, &schedule.workflow, &schedule.workflow);
+            rows.push(ScheduleRow {
+                workflow: view.as_ref().map_or_else(name, |view| view.workflow.clone()),
+                enabled: view.as_ref().is_none_or(|view| view.enabled),
+                last: view.and_then(|view| view.recent.into_iter().find(|run| run.event == "schedule")),
+                schedule,
+            });
+        }
+        Ok(pages::Schedules { chrome: visitor.chrome("Schedules"), schedules: rows })
     };
     visitor.show(page.await)
 }

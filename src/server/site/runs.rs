@@ -7,9 +7,9 @@ use crate::id::RepositoryName;
 use crate::run::Which;
 use crate::server::api::lists;
 use crate::server::app::{App, Fault, query};
-use crate::server::pages::{self, Excerpt, Filter, NoteRow, RunRow, SummaryRow};
+use crate::server::pages::{self, Excerpt, Filter, NoteRow, RunRow, SummaryRow, WaitingEnvironment};
 use crate::server::source::PAGE_OF_RUNS;
-use crate::server::view::{JobView, RunView, State as Look};
+use crate::server::view::{JobView, RunView, State as Look, Status};
 use crate::server::{access, deeds, form, graph, logs, markdown};
 use crate::store::RunFilter;
 
@@ -170,6 +170,7 @@ async fn run_page(app: &App, visitor: &Visitor, run: RunView, attempts: u32) -> 
     let mut chrome = visitor.chrome("Runs");
     chrome.live_query = format!("?run={}", run.id);
     chrome.live = chrome.live && run.attempt == attempts;
+    let waiting = waiting(app, visitor, &run, &jobs).await?;
     Ok(pages::Run {
         chrome,
         attempts,
@@ -178,6 +179,7 @@ async fn run_page(app: &App, visitor: &Visitor, run: RunView, attempts: u32) -> 
         annotations: notes,
         summaries,
         artifacts: Vec::new(),
+        waiting,
         jobs,
         run,
     })
@@ -233,4 +235,54 @@ pub(super) async fn rerun(State(app): State<App>, Path(path): Path<RunPath>, sen
 
 pub(super) async fn rerun_failed(State(app): State<App>, Path(path): Path<RunPath>, sent: Sent) -> Response {
     again(&app, &sent, path, Which::Failed).await
+}
+
+/// The environments that jobs of a run wait for, and whether this visitor may speak.
+async fn waiting(
+    app: &App,
+    visitor: &Visitor,
+    run: &RunView,
+    jobs: &[JobView],
+) -> Result<Vec<WaitingEnvironment>, Fault> {
+    let held = jobs.iter().filter(|job| job.status == Status::Waiting && job.conclusion.is_none());
+    let names: std::collections::BTreeSet<&String> = held.filter_map(|job| job.environment.as_ref()).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = app.environments(&run.repository).await?;
+    let client = &visitor.caller.client;
+    let found = names.into_iter().map(|name| {
+        let rules = rules.iter().find(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, rules)| rules);
+        let rules = rules.cloned().unwrap_or_default();
+        WaitingEnvironment {
+            name: name.clone(),
+            wants_approval: !rules.reviewers.is_empty(),
+            may_review: deeds::may_review(client, &rules, run),
+            reviewers: rules.reviewers,
+        }
+    });
+    Ok(found.collect())
+}
+
+pub(super) async fn release(State(app): State<App>, Path(path): Path<RunPath>, sent: Sent) -> Response {
+    let done = async {
+        let run = changed(&app, &sent, path).await?;
+        deeds::release(&app, sent.caller(), &run).await?;
+        Ok(pages::run_path(&run))
+    };
+    sent.back(done.await)
+}
+
+pub(super) async fn review(State(app): State<App>, Path(path): Path<RunPath>, sent: Sent) -> Response {
+    let done = async {
+        let run = changed(&app, &sent, path).await?;
+        let approved = match sent.text("word") {
+            "approve" => true,
+            "reject" => false,
+            _ => return Err(Fault::Invalid("Approve or reject.".to_owned())),
+        };
+        deeds::review(&app, sent.caller(), &run, sent.text("environment"), approved, sent.text("comment")).await?;
+        Ok(pages::run_path(&run))
+    };
+    sent.back(done.await)
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 use crate::server::app::{App, Fault};
 use crate::server::pages;
 use crate::server::view::{InputKind, State as Look};
-use crate::server::{access, deeds, form, format};
+use crate::server::{access, charts, deeds, form, format};
 
 use super::{Sent, Visitor, see_other};
 
@@ -35,7 +35,10 @@ async fn page(
 ) -> Result<pages::Workflow, Fault> {
     let repository = access::repository(app, &visitor.caller, (owner, name)).await?;
     let workflow = access::workflow(app, &repository, &file, 30).await?;
-    Ok(pages::Workflow { chrome: visitor.chrome("Workflows"), workflow, problem })
+    let statistics = app.source.statistics(&repository, &workflow.workflow.path).await?;
+    let chart = charts::durations(&statistics.points);
+    let flaky = statistics.flaky;
+    Ok(pages::Workflow { chrome: visitor.chrome("Workflows"), workflow, chart, flaky, problem })
 }
 
 pub(super) async fn one(
