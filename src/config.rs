@@ -3,12 +3,15 @@
 //! A file is decoded by hand from its spanned tree, so that every fault (unknown key, duplicate name, impossible value)
 //! is a [`Diagnostic`] with file, line and a mend. All faults are collected; nothing of a faulty configuration is used.
 
+pub mod changes;
 mod decode;
+pub mod hours;
 mod paths;
 mod sections;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +31,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// What `runs-on` asks for → the labels a host must have. Names compare without case.
     pub labels: IndexMap<String, Vec<String>>,
+    /// Label → slots that a job asking for it takes. Names are in lower case.
+    pub weights: BTreeMap<String, u32>,
     pub actions: Actions,
     pub retention: Retention,
     pub notify: Vec<Notify>,
@@ -81,6 +86,10 @@ pub struct Host {
     /// Configured labels, besides those every host has (its name, `self-hosted`, OS, arch).
     pub labels: Vec<String>,
     pub slots: u32,
+    /// When it takes no new jobs.
+    pub quiet: Vec<hours::Hours>,
+    /// Label → how many jobs that ask for it may run here at once.
+    pub label_limits: BTreeMap<String, u32>,
     /// Where everything of ours lives on the host; `~/.towline` when absent.
     pub root: Option<String>,
     /// MAC address for Wake-on-LAN.
@@ -145,6 +154,8 @@ pub struct Source {
     /// Authors whose pull requests from forks run without approval.
     pub trusted: Vec<String>,
     pub report: bool,
+    /// Of its jobs in the queue; 0 is normal, higher goes earlier.
+    pub priority: i32,
 }
 
 /// What kind of place a source is.

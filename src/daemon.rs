@@ -5,6 +5,7 @@
 
 mod follow;
 mod hosts;
+mod housekeeping;
 mod jobs;
 mod outside;
 mod tokens;
@@ -35,11 +36,12 @@ use crate::server::{self, App, CertificateSource, Endpoint, Server};
 use crate::services::{self, Services};
 use crate::store::{Recovery, Store};
 use crate::transport::Hosts;
+use crate::triggers::inventory::full_name;
 use crate::triggers::schedules::Schedules;
 use crate::triggers::{Inventory, Starter, Triggers, Wish, chains, poll, relay, watch, webhook};
 use crate::vault::{Vault, open_keys};
 
-use hosts::Watcher;
+use hosts::Fleet;
 use jobs::Jobs;
 use tokens::JobTokens;
 
@@ -71,6 +73,9 @@ pub struct Daemon {
     jobs: TaskTracker,
     inventory: Inventory,
     recovery: Option<Recovery>,
+    app: App,
+    executor: Executor,
+    fleet: tokio::sync::Mutex<Fleet>,
 }
 
 /// Starts everything.
@@ -88,11 +93,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let tracker = TaskTracker::new();
     let jobs_tracker = TaskTracker::new();
 
-    let settings = Settings {
-        labels: config.labels.iter().map(|(label, wanted)| (label.clone(), wanted.clone())).collect(),
-        ..Settings::github()
-    };
-    let parts = drive::prepare(store.clone(), clock.clone(), settings, stop.clone())?;
+    store.keep_free(config.limits.disk);
+    let parts = drive::prepare(store.clone(), clock.clone(), settings(&config), stop.clone())?;
     let engine = parts.handle.clone();
 
     let inventory = Inventory::new(config.clone(), paths.clone());
@@ -138,6 +140,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             executor.set_host(target.clone());
         }
     }
+    executor.set_log_limit(config.limits.job_log);
 
     let (starter, starts) = Starter::new(STARTS);
     let variables = variables_of(vault.clone());
@@ -194,30 +197,29 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(start_runs(starts, engine.clone()));
 
     let details = hosts::Details::default();
-    for (host, target) in configured {
-        let target = match target {
-            Ok(target) => target,
-            Err(reason) => {
-                log::error!(host:% = host.name; "host {} cannot be used: {reason}", host.name);
-                continue;
-            }
-        };
-        let (shown, app) = (details.clone(), app.clone());
-        let show = Arc::new(move || {
-            app.set_hosts(shown.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect());
-        });
-        let watcher = Watcher {
-            host,
-            target,
-            hosts: pool.clone(),
-            executor: executor.clone(),
-            engine: engine.clone(),
-            details: details.clone(),
-            show,
-            clock: clock.clone(),
-        };
-        tracker.spawn(watcher.run(stop.clone()));
-    }
+    let (shown, shower) = (details.clone(), app.clone());
+    let mut fleet = Fleet::new(hosts::Shared {
+        hosts: pool,
+        executor: executor.clone(),
+        engine: engine.clone(),
+        details,
+        show: Arc::new(move || {
+            shower.set_hosts(shown.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect());
+        }),
+        clock: clock.clone(),
+        tracker: tracker.clone(),
+        stop: stop.clone(),
+        state: paths.state.clone(),
+        pins,
+    });
+    fleet.set(&config).await;
+    tracker.spawn(housekeeping::run(
+        store.clone(),
+        engine.clone(),
+        inventory.clone(),
+        clock.clone(),
+        stop.clone(),
+    ));
 
     let follow = {
         let (store, engine) = (store.clone(), engine.clone());
@@ -258,7 +260,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(outbox.clone().run(stop.clone()));
     let reporter = Reporter { store: store.clone(), outbox, source_of, server_url: inventory.server_url() };
     tracker.spawn(reporter.run(told, stop.clone()));
-    Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery })
+    let fleet = tokio::sync::Mutex::new(fleet);
+    Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery, app, executor, fleet })
 }
 
 impl Daemon {
@@ -292,9 +295,25 @@ impl Daemon {
         self.recovery.as_ref()
     }
 
-    /// Takes a new configuration for sources. Hosts and listeners change with a restart, which loses nothing.
-    pub fn reload(&self, config: Config) {
+    /// Takes a new configuration: hosts, labels, sources, limits, retention. Where it listens and where actions come
+    /// from change with a restart, which loses nothing.
+    pub async fn reload(&self, mut config: Config) {
+        let before = self.inventory.config();
+        // Links name the ports that the system chose.
+        config.server.listen.clone_from(&before.server.listen);
+        self.store.keep_free(config.limits.disk);
+        self.executor.set_log_limit(config.limits.job_log);
+        if let Err(error) = self.engine.send(Input::Configure(settings(&config))).await {
+            log::debug!("{error}");
+        }
+        self.fleet.lock().await.set(&config).await;
         self.inventory.reload(config);
+        self.app.set_fault(None);
+    }
+
+    /// Says on `/readyz` that a new configuration has faults and the old one is in force.
+    pub fn refuse(&self, fault: String) {
+        self.app.set_fault(Some(fault));
     }
 
     /// Ends when the daemon has to: something it cannot do without has failed.
@@ -312,6 +331,19 @@ impl Daemon {
         }
         // Dropping a runner leaves its job untouched on the host.
         self.jobs.close();
+    }
+}
+
+/// What of the configuration is the engine's.
+fn settings(config: &Config) -> Settings {
+    let priorities = config.sources.iter().filter(|source| source.priority != 0);
+    Settings {
+        labels: config.labels.iter().map(|(label, wanted)| (label.clone(), wanted.clone())).collect(),
+        weights: config.weights.clone(),
+        priorities: priorities.map(|source| (full_name(&source.name), source.priority)).collect(),
+        jobs: config.limits.jobs,
+        queue_minutes: u32::try_from(config.limits.queue.as_secs().div_ceil(60)).unwrap_or(u32::MAX),
+        ..Settings::github()
     }
 }
 

@@ -12,6 +12,7 @@ mod journal;
 pub mod logs;
 mod records;
 mod recovery;
+mod retention;
 mod rooms;
 mod runs;
 mod trees;
@@ -150,6 +151,11 @@ impl Store {
     #[must_use]
     pub fn logs(&self) -> &Logs {
         &self.inner.logs
+    }
+
+    /// Free bytes that the disk has to keep: below them nothing new is accepted. At most a twentieth of the disk.
+    pub fn keep_free(&self, bytes: u64) {
+        self.inner.writer.keep_free(bytes);
     }
 
     /// The state directory.

@@ -1,5 +1,6 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
+mod reload;
 mod vault;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -108,14 +109,21 @@ impl Lab {
 
     /// The body of an answer; `None` when nobody answers or the answer is not 200.
     fn body(&self, path: &str) -> Option<String> {
+        let (status, body) = self.ask("GET", path)?;
+        (status == 200).then_some(body)
+    }
+
+    /// The status and the body of an answer; `None` when nobody answers.
+    fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: */*\r\n\r\n", self.address).ok()?;
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: */*\r\n\r\n", self.address).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
     }
 
     /// Adds a repository with one workflow and pushes it; what the pusher's terminal showed.

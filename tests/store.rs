@@ -187,3 +187,38 @@ fn a_packed_log_reads_the_same_from_anywhere() {
     logs.remove_run(RunId(3)).unwrap();
     assert!(logs.read(log, 0, 10).unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_has_outlived_its_time_goes_oldest_first() {
+    use towline::engine::{Input, Settings};
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut engine = towline::engine::Engine::new(Settings::github());
+    let at = |second: i64| Timestamp::from_second(second).unwrap();
+    // A workflow that is refused ends at once; the fourth waits for a host.
+    for number in 1..=4_i64 {
+        let text = if number < 4 { "on: push\njobs: {}\n" } else { crate::engine::WAITS };
+        let input = Input::StartRun { key: None, held: false, spec: Box::new(crate::engine::spec(text)) };
+        for effect in engine.step(at(number * 100), input) {
+            if let towline::engine::Effect::Persist(changes) = effect {
+                store.commit(&changes).await.unwrap();
+            }
+        }
+        let log = LogId { run: RunId(number.unsigned_abs()), attempt: 1, job: JobId(1) };
+        std::fs::create_dir_all(store.logs().path(log).parent().unwrap()).unwrap();
+        std::fs::write(store.logs().path(log), vec![b'x'; 1000]).unwrap();
+    }
+    assert_eq!(store.ended_before(at(100), 10).unwrap(), []);
+    assert_eq!(store.ended_before(at(250), 10).unwrap(), [RunId(1), RunId(2)]);
+    assert_eq!(store.ended_before(at(9999), 10).unwrap(), [RunId(1), RunId(2), RunId(3)], "one that runs never goes");
+    let sizes = || (1..=4).map(|run| store.logs().size(RunId(run))).collect::<Vec<_>>();
+    assert_eq!(store.trim_logs(at(150), u64::MAX).unwrap(), 1);
+    assert_eq!(sizes(), [0, 1000, 1000, 1000]);
+    assert_eq!(store.trim_logs(at(0), 2500).unwrap(), 1);
+    assert_eq!(sizes(), [0, 0, 1000, 1000]);
+    assert_eq!(store.trim_logs(at(0), 0).unwrap(), 1);
+    assert_eq!(sizes(), [0, 0, 0, 1000], "the log of a run that is not over stays");
+    assert_eq!(store.last_backup(), None);
+    store.back_up(at(1_000_000)).unwrap();
+    assert_eq!(store.last_backup(), Some(at(1_000_000)));
+}

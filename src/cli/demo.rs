@@ -133,6 +133,8 @@ fn as_configured(name: &str, host: &ssh::Host) -> Host {
         }),
         labels: Vec::new(),
         slots: 2,
+        quiet: Vec::new(),
+        label_limits: std::collections::BTreeMap::new(),
         root: None,
         wake: None,
         wake_timeout: Duration::from_secs(60),

@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
+use crate::config::changes::Changes;
 use crate::config::{self, Config, Paths};
 use crate::daemon::{self, Daemon, Options};
 use crate::diagnostic;
@@ -116,7 +117,27 @@ async fn serve(mut config: Config, paths: Paths, arguments: &Arguments) -> u8 {
     code
 }
 
-/// Waits for signals: SIGHUP reloads, SIGTERM and SIGINT stop. The watchdog is fed by a look at the engine: when its
+/// Reads the configuration again. One with faults changes nothing and is said so wherever somebody looks.
+async fn reload(daemon: &Daemon, paths: &Paths) {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+    match read(paths) {
+        Ok(config) => {
+            daemon.reload(config).await;
+            log::info!("the configuration was read again");
+            notify(&[NotifyState::Ready, NotifyState::Status("accepting")]);
+        }
+        Err(_) => {
+            let text = "the new configuration has faults; the old one is in force";
+            log::error!("{text}");
+            daemon.refuse(text.to_owned());
+            notify(&[NotifyState::Ready, NotifyState::Status(text)]);
+        }
+    }
+}
+
+/// Waits for signals: SIGHUP reloads, as a changed file does; SIGTERM and SIGINT stop. The watchdog is fed by a look at the engine: when its
 /// loop hangs, systemd starts the daemon anew.
 async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
@@ -124,26 +145,13 @@ async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
     else {
         return ENVIRONMENT;
     };
+    let mut changes = Changes::watch(&paths.config);
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 2);
     loop {
         let pause = watchdog.unwrap_or(std::time::Duration::from_secs(30));
         tokio::select! {
-            _ = hangup.recv() => {
-                if let Ok(now) = NotifyState::monotonic_usec_now() {
-                    notify(&[NotifyState::Reloading, now]);
-                }
-                match read(paths) {
-                    Ok(config) => {
-                        daemon.reload(config);
-                        log::info!("the configuration was read again");
-                        notify(&[NotifyState::Ready, NotifyState::Status("accepting")]);
-                    }
-                    Err(_) => {
-                        log::error!("the configuration has faults; the old one stays in force");
-                        notify(&[NotifyState::Ready, NotifyState::Status("the new configuration has faults; the old one is in force")]);
-                    }
-                }
-            }
+            _ = hangup.recv() => reload(daemon, paths).await,
+            Some(()) = changes.next() => reload(daemon, paths).await,
             _ = terminate.recv() => return SUCCESS,
             _ = interrupt.recv() => return SUCCESS,
             () = daemon.failed() => return ENVIRONMENT,

@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use toml::de::{DeTable, DeValue};
 
 use super::decode::{self, Table};
+use super::hours::Hours;
 use super::{
     Actions, Checkout, Config, File, GitHubApp, GitHubLogin, Host, Limits, Mail, MailTls, Notify, NotifyHow, NotifyOn,
     Reach, Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
@@ -66,6 +67,7 @@ fn empty() -> Config {
         hosts: Vec::new(),
         sources: Vec::new(),
         labels: IndexMap::new(),
+        weights: BTreeMap::new(),
         actions: Actions {
             mirror: None,
             url: None,
@@ -106,6 +108,9 @@ fn root_table(root: &Table<'_>, base: &Path, config: &mut Config, names: &mut Na
             }
         }
     }
+    if let Some(table) = root.table("weights", "[weights]") {
+        config.weights.extend(counts(&table));
+    }
     if let Some(table) = root.table("actions", "[actions]") {
         actions(table, base, &mut config.actions);
     }
@@ -130,6 +135,21 @@ fn root_table(root: &Table<'_>, base: &Path, config: &mut Config, names: &mut Na
     for table in root.tables("notify") {
         config.notify.extend(notify(table, base));
     }
+}
+
+/// A table of labels and numbers from 1.
+fn counts(table: &Table<'_>) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for (label, _, value) in table.pairs() {
+        let number = value.get_ref().as_integer().and_then(|number| {
+            u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| (1..=1000).contains(number))
+        });
+        match number {
+            Some(number) => drop(counts.insert(label.to_lowercase(), number)),
+            None => table.wrong(label, value, "must be a number from 1 to 1000", "write for example `heavy = 2`"),
+        }
+    }
+    counts
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -231,6 +251,8 @@ fn host(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Host> {
         reach: if local { Reach::Local } else { Reach::Ssh(ssh) },
         labels: table.words("labels"),
         slots: table.number("slots", 1..=1000).and_then(|number| u32::try_from(number).ok()).unwrap_or(1),
+        quiet: hours(&table),
+        label_limits: table.table("limits", "[host.limits]").map(|limits| counts(&limits)).unwrap_or_default(),
         root: table.string("root"),
         wake,
         wake_timeout: table.duration("wake_timeout").unwrap_or(Duration::from_secs(180)),
@@ -247,6 +269,22 @@ fn host(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Host> {
     unique(&table, "host", &name, &mut names.hosts);
     table.finish();
     Some(host)
+}
+
+fn hours(table: &Table<'_>) -> Vec<Hours> {
+    let mut quiet = Vec::new();
+    for (text, span) in table.strings("quiet").unwrap_or_default() {
+        match Hours::parse(&text) {
+            Some(hours) => quiet.push(hours),
+            None => table.source.error(
+                codes::CONFIG_VALUE,
+                span,
+                format!("`quiet` cannot hold \"{text}\""),
+                "write hours, after days if not on all: \"22:00-06:00\", \"Mon-Fri 08:00-18:00\", \"Sat,Sun 00:00-24:00\"",
+            ),
+        }
+    }
+    quiet
 }
 
 fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
@@ -330,6 +368,7 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
         follow: table.boolean("follow").unwrap_or(false),
         trusted: table.words("trusted"),
         report: table.boolean("report").unwrap_or(true),
+        priority: priority(&table),
     };
     if source.triggers.contains(&TriggerKind::Webhook) && source.webhook_secrets.is_empty() && kind.is_some() {
         table.source.warning(
@@ -349,6 +388,18 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
     unique(&table, "source", &name, &mut names.sources);
     table.finish();
     Some(source)
+}
+
+fn priority(table: &Table<'_>) -> i32 {
+    let Some(value) = table.value("priority") else { return 0 };
+    let number = value.get_ref().as_integer().and_then(|number| i32::from_str_radix(number.as_str(), number.radix()).ok());
+    match number.filter(|number| (-10..=10).contains(number)) {
+        Some(number) => number,
+        None => {
+            table.wrong("priority", value, "must be a number from -10 to 10", "0 is normal; higher goes earlier");
+            0
+        }
+    }
 }
 
 /// Whether a text can name a repository: one or two path segments without anything a path or address would misread.

@@ -1,14 +1,16 @@
 //! Hosts as the daemon knows them: looked at when it starts and from time to time, announced to the engine.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::config::hours::quiet_until;
 use crate::config::{Config, Host, Reach};
 use crate::drive::Handle;
 use crate::engine::Input;
@@ -35,6 +37,8 @@ pub(super) fn configured(config: &Config, state: &Path, pins: &Path) -> Vec<(Hos
             name: name.clone(),
             reach: Reach::Local,
             labels: Vec::new(),
+            quiet: Vec::new(),
+            label_limits: BTreeMap::new(),
             slots: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
             root: Some(root.clone()),
             wake: None,
@@ -48,29 +52,103 @@ pub(super) fn configured(config: &Config, state: &Path, pins: &Path) -> Vec<(Hos
     config.hosts.iter().map(|host| (host.clone(), target(host))).collect()
 }
 
-/// One host's watcher: probes, announces, and says so when the host goes away or comes back.
-pub(super) struct Watcher {
-    pub(super) host: Host,
-    pub(super) target: Target,
+/// What every watcher needs.
+#[derive(Clone)]
+pub(super) struct Shared {
     pub(super) hosts: Hosts,
     pub(super) executor: Executor,
     pub(super) engine: Handle,
     pub(super) details: Details,
     pub(super) show: Arc<dyn Fn() + Send + Sync>,
     pub(super) clock: Clock,
+    pub(super) tracker: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// The state directory, for the host that this machine is when none is configured.
+    pub(super) state: PathBuf,
+    /// Where accepted host keys are.
+    pub(super) pins: PathBuf,
+}
+
+/// The hosts that are looked at now. A new configuration changes only what differs.
+pub(super) struct Fleet {
+    shared: Shared,
+    watched: BTreeMap<HostName, (Host, CancellationToken)>,
+}
+
+impl Fleet {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared, watched: BTreeMap::new() }
+    }
+
+    /// Looks at the hosts of this configuration from now on. Jobs on a host that is gone from it go on and are followed.
+    pub(super) async fn set(&mut self, config: &Config) {
+        let wanted = configured(config, &self.shared.state, &self.shared.pins);
+        let gone: Vec<HostName> =
+            self.watched.keys().filter(|name| wanted.iter().all(|(host, _)| host.name != **name)).cloned().collect();
+        for name in gone {
+            if let Some((_, stop)) = self.watched.remove(&name) {
+                stop.cancel();
+            }
+            log::info!(host:% = name; "host {name} is no longer configured");
+            self.shared.details.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            (self.shared.show)();
+            self.tell(Input::HostRemoved { host: name }).await;
+        }
+        for (host, target) in wanted {
+            let name = host.name.clone();
+            if self.watched.get(&name).is_some_and(|(known, _)| *known == host) {
+                continue;
+            }
+            let target = match target {
+                Ok(target) => target,
+                Err(reason) => {
+                    // One that was usable before stays as it was.
+                    log::error!(host:% = name; "host {name} cannot be used: {reason}");
+                    continue;
+                }
+            };
+            if let Some((_, stop)) = self.watched.remove(&name) {
+                stop.cancel();
+                log::info!(host:% = name; "host {name} is configured anew");
+            }
+            let stop = self.shared.stop.child_token();
+            let watcher = Watcher { host: host.clone(), target, shared: self.shared.clone() };
+            self.shared.tracker.spawn(watcher.run(stop.clone()));
+            self.watched.insert(name, (host, stop));
+        }
+    }
+
+    async fn tell(&self, input: Input) {
+        if let Err(error) = self.shared.engine.send(input).await {
+            log::debug!("{error}");
+        }
+    }
+}
+
+/// One host's watcher: probes, announces, and says so when the host goes away or comes back.
+struct Watcher {
+    host: Host,
+    target: Target,
+    shared: Shared,
 }
 
 impl Watcher {
-    pub(super) async fn run(self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken) {
         let name = self.host.name.clone();
-        self.executor.set_host(self.target.clone());
+        self.shared.executor.set_host(self.target.clone());
         let mut up: Option<Facts> = None;
+        let mut quiet: Option<Timestamp> = None;
         let mut pause = Duration::from_secs(1);
         loop {
-            let began = self.clock.now();
+            let began = self.shared.clock.now();
+            let until = quiet_until(&self.host.quiet, began);
+            if until != quiet {
+                quiet = until;
+                self.tell(Input::QuietHours { host: name.clone(), until }).await;
+            }
             let probed = tokio::select! {
                 () = stop.cancelled() => return,
-                probed = self.hosts.probe(&self.target) => probed,
+                probed = self.shared.hosts.probe(&self.target) => probed,
             };
             let wait = match probed {
                 Ok(facts) => {
@@ -78,6 +156,10 @@ impl Watcher {
                     if up.as_ref().is_none_or(|known| known.os != facts.os || known.arch != facts.arch) {
                         log::info!(host:% = name; "host {name} is up: {} {}", facts.os, facts.arch);
                         self.tell(Input::HostUp(self.facts(&facts))).await;
+                        // A host is known only now.
+                        if quiet.is_some() {
+                            self.tell(Input::QuietHours { host: name.clone(), until: quiet }).await;
+                        }
                     }
                     up = Some(facts);
                     pause = Duration::from_secs(1);
@@ -109,18 +191,18 @@ impl Watcher {
             os: facts.os.clone(),
             arch: facts.arch.clone(),
             labels: self.host.labels.clone(),
-            label_limits: BTreeMap::new(),
+            label_limits: self.host.label_limits.clone(),
         }
     }
 
     async fn tell(&self, input: Input) {
-        if let Err(error) = self.engine.send(input).await {
+        if let Err(error) = self.shared.engine.send(input).await {
             log::debug!("{error}");
         }
     }
 
     fn detail(&self, facts: &Facts, began: Timestamp, reason: Option<String>) {
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let address = match &self.target.way {
             Way::Local => "this machine".to_owned(),
             Way::Ssh(ssh) => format!("{}@{}:{}", ssh.user, ssh.address, ssh.port),
@@ -139,7 +221,7 @@ impl Watcher {
                 listed.push((what.to_owned(), value));
             }
         }
-        let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut details = self.shared.details.lock().unwrap_or_else(PoisonError::into_inner);
         let before = details.get(&self.host.name).and_then(|detail| detail.last_seen);
         let answered = reason.is_none();
         details.insert(
@@ -155,6 +237,6 @@ impl Watcher {
             },
         );
         drop(details);
-        (self.show)();
+        (self.shared.show)();
     }
 }

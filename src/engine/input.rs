@@ -59,6 +59,11 @@ pub enum Input {
         host: HostName,
         paused: bool,
     },
+    /// A host is in its quiet hours until then: it ends what runs and takes nothing new. `None`: they are over.
+    QuietHours {
+        host: HostName,
+        until: Option<Timestamp>,
+    },
     /// Keeps the waiting jobs of a run from starting; running ones go on.
     PauseRun {
         run: RunId,
@@ -205,6 +210,8 @@ pub struct Settings {
     pub weights: BTreeMap<String, u32>,
     /// Repository → priority of its jobs; 0 when absent.
     pub priorities: BTreeMap<RepositoryName, i32>,
+    /// How many jobs may run at once on all hosts together; 0 for as many as there are slots.
+    pub jobs: u32,
     /// How long a job may wait for a host (S7).
     pub queue_minutes: u32,
     /// How long a job may wait for an approval (G2).
@@ -227,6 +234,7 @@ impl Settings {
             labels: BTreeMap::new(),
             weights: BTreeMap::new(),
             priorities: BTreeMap::new(),
+            jobs: 0,
             queue_minutes: 24 * 60,
             approval_minutes: 30 * 24 * 60,
             run_minutes: 35 * 24 * 60,

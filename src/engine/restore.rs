@@ -17,8 +17,10 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let labels = settings.labels.iter().map(|(label, wanted)| (label.clone(), wanted.clone()));
+        let mut queue = Queue::new(LabelMap::new(labels));
+        queue.set_limit(settings.jobs);
         Self {
-            queue: Queue::new(LabelMap::new(labels)),
+            queue,
             settings,
             last_run: 0,
             last_job: 0,

@@ -106,6 +106,11 @@ impl Engine {
             Input::HostRemoved { host } => self.host_removed(turn, &host),
             Input::Drain { host, draining } => self.change_host(turn, &host, |record| record.draining = draining),
             Input::PauseHost { host, paused } => self.change_host(turn, &host, |record| record.paused = paused),
+            Input::QuietHours { host, until } => {
+                self.queue.set_hours(&host, until);
+                self.timers.extend(until.map(|until| (until, Timer::Wake)));
+                turn.dirty_hosts.insert(host);
+            }
             Input::PauseRun { run, paused } => self.pause_run(turn, run, paused),
             Input::PauseQueue { paused } => {
                 self.queue.set_paused(paused);
@@ -445,6 +450,7 @@ impl Engine {
     fn configure(&mut self, settings: Settings) {
         let labels = settings.labels.iter().map(|(label, wanted)| (label.clone(), wanted.clone()));
         self.queue.set_label_map(LabelMap::new(labels));
+        self.queue.set_limit(settings.jobs);
         self.settings = settings;
     }
 

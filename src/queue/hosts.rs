@@ -64,6 +64,8 @@ pub(super) struct Host {
     pub(super) draining: bool,
     pub(super) paused: bool,
     pub(super) quiet_until: Option<Timestamp>,
+    /// The end of the quiet hours it is in.
+    pub(super) hours_until: Option<Timestamp>,
     /// Job → weight and the limited labels it asked for.
     pub(super) running: BTreeMap<JobId, Load>,
     pub(super) used: u32,
@@ -93,6 +95,7 @@ impl Host {
             draining: false,
             paused: false,
             quiet_until: None,
+            hours_until: None,
             running: BTreeMap::new(),
             used: 0,
             label_load: BTreeMap::new(),
@@ -109,7 +112,7 @@ impl Host {
             HostState::Paused
         } else if self.draining {
             HostState::Draining
-        } else if let Some(until) = self.quiet_until {
+        } else if let Some(until) = self.quiet_until.max(self.hours_until) {
             HostState::Quiet(until)
         } else {
             HostState::Up
@@ -117,7 +120,7 @@ impl Host {
     }
 
     pub(super) fn takes_jobs(&self) -> bool {
-        self.up && !self.draining && !self.paused && self.quiet_until.is_none()
+        self.state() == HostState::Up
     }
 
     pub(super) fn free(&self) -> u32 {

@@ -26,6 +26,7 @@ impl Reason {
     pub fn remedy(&self) -> String {
         match &self.obstacle {
             Obstacle::QueuePaused => "it starts when the queue is resumed: `towline queue resume`".to_owned(),
+            Obstacle::JobLimit { .. } => "it starts when another job ends; `jobs` of [limits] says how many".to_owned(),
             Obstacle::RunPaused => "it starts when the run is resumed: `towline run resume`".to_owned(),
             Obstacle::NoHost { nearest: Some((host, missing)), .. } => {
                 format!("add the label {} to {host}, or a host that has all of them", quoted(missing))
@@ -65,6 +66,10 @@ impl Reason {
 pub enum Obstacle {
     QueuePaused,
     RunPaused,
+    /// As many jobs run on all hosts together as may.
+    JobLimit {
+        jobs: u32,
+    },
     /// No host has the labels; the nearest one and what it lacks.
     NoHost {
         labels: Vec<String>,
@@ -137,6 +142,7 @@ impl fmt::Display for Reason {
         match &self.obstacle {
             Obstacle::QueuePaused => write!(f, "the queue is paused"),
             Obstacle::RunPaused => write!(f, "the run is paused"),
+            Obstacle::JobLimit { jobs } => write!(f, "{jobs} jobs run, and no more may at once"),
             Obstacle::NoHost { labels, nearest: Some((host, missing)) } => {
                 write!(
                     f,

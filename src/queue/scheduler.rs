@@ -83,6 +83,8 @@ struct Running {
 pub struct Queue {
     map: LabelMap,
     paused: bool,
+    /// Jobs that may run at once; 0 for no limit.
+    limit: u32,
     hosts: BTreeMap<HostName, Host>,
     /// Hosts with a free slot that take jobs.
     free: BTreeSet<HostName>,
@@ -201,16 +203,33 @@ impl Queue {
         self.change(name, |host| host.quiet_until = until);
     }
 
+    /// Says until when a host is in its quiet hours; `None` outside of them.
+    pub fn set_hours(&mut self, name: &HostName, until: Option<Timestamp>) {
+        self.change(name, |host| host.hours_until = until);
+    }
+
+    /// Sets how many jobs may run at once on all hosts together; 0 for as many as there are slots.
+    pub fn set_limit(&mut self, jobs: u32) {
+        self.limit = jobs;
+    }
+
+    fn at_limit(&self) -> bool {
+        self.limit > 0 && self.running.len() >= usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
     /// Ends the quiet of hosts whose time has come.
     pub fn wake(&mut self, now: Timestamp) {
         let due: Vec<HostName> = self
             .hosts
             .values()
-            .filter(|host| host.quiet_until.is_some_and(|until| until <= now))
+            .filter(|host| [host.quiet_until, host.hours_until].iter().flatten().any(|until| *until <= now))
             .map(|host| host.facts.name.clone())
             .collect();
         for name in due {
-            self.set_quiet(&name, None);
+            self.change(&name, |host| {
+                host.quiet_until = host.quiet_until.filter(|until| *until > now);
+                host.hours_until = host.hours_until.filter(|until| *until > now);
+            });
         }
     }
 
@@ -379,14 +398,14 @@ impl Queue {
     #[must_use]
     pub fn assign(&mut self) -> Vec<Assignment> {
         let mut assignments = Vec::new();
-        if self.paused || self.free.is_empty() || self.heads.is_empty() {
+        if self.paused || self.at_limit() || self.free.is_empty() || self.heads.is_empty() {
             return assignments;
         }
         // Capacity only shrinks in here, so a shape that found no host is done, until a reservation is given back.
         let mut blocked: HashSet<usize> = HashSet::new();
         let mut from = self.heads.first().copied();
         while let Some((turn, index)) = from {
-            if self.free.is_empty() {
+            if self.free.is_empty() || self.at_limit() {
                 break;
             }
             if blocked.contains(&index) {
@@ -548,6 +567,9 @@ impl Queue {
         let mut reasons = Vec::new();
         if self.paused {
             reasons.push(Obstacle::QueuePaused);
+        }
+        if self.at_limit() {
+            reasons.push(Obstacle::JobLimit { jobs: self.limit });
         }
         if shape.hosts.is_empty() {
             reasons.push(self.no_match(&shape.key));

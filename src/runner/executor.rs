@@ -56,6 +56,8 @@ struct State {
     /// Slots in use by host.
     slots: BTreeMap<HostName, BTreeSet<u32>>,
     services: Option<ServicesAddress>,
+    /// Bytes of one job's log; `None` for any number.
+    log_limit: Option<u64>,
 }
 
 impl Executor {
@@ -108,6 +110,7 @@ impl Executor {
             self.release(host, job, slot);
             format!("cannot open the log of job {job}: {error}")
         })?;
+        let log = log.limited(self.state().log_limit.unwrap_or(u64::MAX));
         let secrets = self.surroundings.secrets(&order);
         if !order.debug && super::secrets::wants_debug(&secrets, &order.vars) {
             Arc::make_mut(&mut order).debug = true;
@@ -150,6 +153,11 @@ impl Executor {
     /// Jobs that start from now on find the services for actions there.
     pub fn set_services(&self, services: ServicesAddress) {
         self.state().services = Some(services);
+    }
+
+    /// Jobs that start from now on keep this many bytes of their log.
+    pub fn set_log_limit(&self, bytes: u64) {
+        self.state().log_limit = Some(bytes);
     }
 
     /// Jobs that run.

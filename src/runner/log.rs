@@ -16,6 +16,7 @@ pub struct LogFile {
     path: PathBuf,
     length: watch::Sender<u64>,
     lines: u64,
+    limit: u64,
 }
 
 impl LogFile {
@@ -29,7 +30,14 @@ impl LogFile {
         }
         let file = File::options().create(true).append(true).open(path)?;
         length.send_replace(file.metadata()?.len());
-        Ok(Self { file, path: path.to_owned(), length, lines: 0 })
+        Ok(Self { file, path: path.to_owned(), length, lines: 0, limit: u64::MAX })
+    }
+
+    /// Drops what comes after this many bytes, and says so once.
+    #[must_use]
+    pub fn limited(mut self, bytes: u64) -> Self {
+        self.limit = bytes;
+        self
     }
 
     /// Length in bytes.
@@ -71,12 +79,39 @@ impl LogFile {
     /// # Errors
     /// The file cannot be written.
     pub fn append(&mut self, bytes: &[u8], lines: u64) -> io::Result<()> {
-        if bytes.is_empty() {
+        // A log that is as long as it may be has said so: what crossed the limit was written before the notice, so the
+        // same bytes make the same log when they come again.
+        if bytes.is_empty() || self.len() >= self.limit {
             return Ok(());
+        }
+        if self.len().saturating_add(bytes.len() as u64) >= self.limit {
+            return self.append_last(bytes);
         }
         self.file.write_all(bytes)?;
         self.lines += lines;
         let length = self.len() + bytes.len() as u64;
+        self.length.send_replace(length);
+        Ok(())
+    }
+
+    /// The last lines there is room for, and the notice.
+    fn append_last(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let room = usize::try_from(self.limit - self.len()).unwrap_or(bytes.len());
+        let rest = bytes.get(room..).unwrap_or_default();
+        let end = rest.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| room + at + 1);
+        let mut last = bytes.get(..end).unwrap_or(bytes).to_vec();
+        // The notice has the time of the line before it.
+        let begin = last[..last.len().saturating_sub(1)].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let line = last[begin..].to_vec();
+        if let Some(stamp) = line.split(|byte| *byte == b' ').next() {
+            last.extend_from_slice(stamp);
+            last.push(b' ');
+        }
+        let notice = format!("##[warning]The log is longer than {} bytes; the rest is not kept.\n", self.limit);
+        last.extend_from_slice(notice.as_bytes());
+        self.file.write_all(&last)?;
+        self.lines += last.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let length = self.len() + last.len() as u64;
         self.length.send_replace(length);
         Ok(())
     }
@@ -99,6 +134,9 @@ impl LogFile {
     /// # Errors
     /// A file cannot be read or written.
     pub(super) fn take_over(&mut self, other: &mut Self) -> io::Result<()> {
+        if self.len() >= self.limit {
+            return std::fs::remove_file(&other.path);
+        }
         let mut reader = File::open(&other.path)?;
         let copied = io::copy(&mut reader, &mut self.file)?;
         self.lines += other.lines;

@@ -1,6 +1,6 @@
 //! What every request can reach, who sent it, and how a request is refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Json;
 use axum::extract::FromRequestParts;
@@ -64,6 +64,8 @@ pub struct Shared {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
+    /// What is wrong with the configuration that was to be taken.
+    pub(super) fault: RwLock<Option<String>>,
     /// Streams end when the server stops.
     pub(super) stop: CancellationToken,
     /// What clients seal secrets for; read or made when first asked for.
@@ -91,6 +93,7 @@ impl App {
             clock,
             settings,
             metrics: Metrics::default(),
+            fault: RwLock::default(),
             stop,
             box_key: OnceCell::new(),
         }))
@@ -141,6 +144,11 @@ impl App {
             }
         }
         Ok(all)
+    }
+
+    /// Says that a new configuration could not be taken; `None` when the one in force is the newest.
+    pub fn set_fault(&self, fault: Option<String>) {
+        *self.0.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// Writes a line of the audit log. What cannot be recorded must not happen.
@@ -284,6 +292,8 @@ pub(super) enum Fault {
     Invalid(String),
     Conflict(String),
     TooLarge,
+    /// The disk is full.
+    NoSpace(String),
     /// Nothing can be accepted now.
     Unavailable(String),
     Broken(String),
@@ -291,7 +301,10 @@ pub(super) enum Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        Self::Broken(error.to_string())
+        match error {
+            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
+            other => Self::Broken(other.to_string()),
+        }
     }
 }
 
@@ -299,6 +312,7 @@ impl From<DriveError> for Fault {
     fn from(error: DriveError) -> Self {
         match error {
             DriveError::Store(error) => error.into(),
+            DriveError::NoSpace(reason) => Self::NoSpace(reason),
             other => Self::Unavailable(other.to_string()),
         }
     }
@@ -315,6 +329,7 @@ impl Fault {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -332,9 +347,11 @@ impl Fault {
                 "This server is open on loopback only, under its own name.".to_owned()
             }
             Self::TooLarge => "The body is too large.".to_owned(),
-            Self::Forbidden(text) | Self::Invalid(text) | Self::Conflict(text) | Self::Unavailable(text) => {
-                text.clone()
-            }
+            Self::Forbidden(text)
+            | Self::Invalid(text)
+            | Self::Conflict(text)
+            | Self::NoSpace(text)
+            | Self::Unavailable(text) => text.clone(),
             Self::Broken(text) => {
                 log::error!(error = text.as_str(); "a request failed");
                 "Server Error".to_owned()
@@ -356,7 +373,7 @@ impl IntoResponse for Fault {
             let challenge = HeaderValue::from_static("Bearer realm=\"towline\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
         response

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
 
+use std::sync::PoisonError;
+
 use super::app::{App, Caller, Fault};
 use super::auth::Role;
 
@@ -21,7 +23,11 @@ async fn ready(State(app): State<App>) -> Response {
     if app.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
-    match app.source.engine.trouble() {
+    // A full disk is seen before the first write meets it.
+    let trouble = app.source.engine.trouble();
+    let trouble = trouble.or_else(|| app.source.store.check_space().err().map(|error| error.to_string()));
+    let fault = || app.fault.read().unwrap_or_else(PoisonError::into_inner).clone();
+    match trouble.or_else(fault) {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }

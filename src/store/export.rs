@@ -66,6 +66,16 @@ impl Store {
         Ok(path)
     }
 
+    /// When the newest backup was made.
+    #[must_use]
+    pub fn last_backup(&self) -> Option<Timestamp> {
+        let newest = newest_first(self.directory()).into_iter().next()?;
+        let name = newest.file_name()?.to_str()?;
+        let time = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+        let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    }
+
     /// Whether nothing was ever kept here.
     ///
     /// # Errors

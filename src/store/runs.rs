@@ -296,7 +296,7 @@ impl Store {
     }
 }
 
-fn run_record(trees: &Trees, run: RunId) -> Result<Option<RunRecord>, StoreError> {
+pub(super) fn run_record(trees: &Trees, run: RunId) -> Result<Option<RunRecord>, StoreError> {
     let value = trees.get(Name::Runs, &Key::new().u64(run.0).bytes())?;
     value.map(|value| decode("run", &value)).transpose()
 }

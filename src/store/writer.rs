@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -30,6 +31,8 @@ struct State {
     wake: Condvar,
     directory: PathBuf,
     durable: bool,
+    /// Free bytes that the disk has to keep.
+    reserve: AtomicU64,
 }
 
 /// Its length is bounded by the number of callers: each waits for its own commit.
@@ -61,6 +64,7 @@ impl Writer {
             wake: Condvar::new(),
             directory: directory.to_owned(),
             durable,
+            reserve: AtomicU64::new(RESERVE),
         });
         let state = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || state.run()).ok();
@@ -91,6 +95,11 @@ impl Writer {
             queue.jobs.push(Commit { writes, done });
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Sets how much has to stay free.
+    pub(super) fn keep_free(&self, bytes: u64) {
+        self.shared.reserve.store(bytes.max(RESERVE), Ordering::Relaxed);
     }
 
     /// Whether a commit would be refused for want of space.
@@ -198,7 +207,7 @@ impl State {
         let Ok(status) = rustix::fs::statvfs(&self.directory) else { return Ok(()) };
         let free = status.f_bavail.saturating_mul(status.f_frsize);
         let total = status.f_blocks.saturating_mul(status.f_frsize);
-        if free < RESERVE.min(total / 20) {
+        if free < self.reserve.load(Ordering::Relaxed).min(total / 20) {
             return Err(StoreError::Full { directory: self.directory.clone(), free });
         }
         Ok(())

@@ -200,6 +200,7 @@ pub fn local(name: RepositoryName, path: PathBuf) -> Source {
         relay: None,
         follow: false,
         trusted: Vec::new(),
+        priority: 0,
         report: true,
     }
 }
