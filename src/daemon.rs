@@ -213,13 +213,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         pins,
     });
     fleet.set(&config).await;
-    tracker.spawn(housekeeping::run(
-        store.clone(),
-        engine.clone(),
-        inventory.clone(),
-        clock.clone(),
-        stop.clone(),
-    ));
+    tracker.spawn(housekeeping::run(store.clone(), engine.clone(), inventory.clone(), clock.clone(), stop.clone()));
 
     let follow = {
         let (store, engine) = (store.clone(), engine.clone());
@@ -261,7 +255,19 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let reporter = Reporter { store: store.clone(), outbox, source_of, server_url: inventory.server_url() };
     tracker.spawn(reporter.run(told, stop.clone()));
     let fleet = tokio::sync::Mutex::new(fleet);
-    Ok(Daemon { addresses, engine, store, stop, tracker, jobs: jobs_tracker, inventory, recovery, app, executor, fleet })
+    Ok(Daemon {
+        addresses,
+        engine,
+        store,
+        stop,
+        tracker,
+        jobs: jobs_tracker,
+        inventory,
+        recovery,
+        app,
+        executor,
+        fleet,
+    })
 }
 
 impl Daemon {

@@ -15,7 +15,7 @@ use source::{Planned, Refusal, prepare};
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// A workflow file, or the name of one in .towline/workflows or .github/workflows.
+    /// A workflow file, or the name of one in .towline/workflows or .github/workflows; for `why` also the number of a run.
     #[arg(value_name = "WORKFLOW")]
     workflow: PathBuf,
 
@@ -46,6 +46,14 @@ pub(super) struct Arguments {
     /// Prints one JSON object.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Arguments {
+    /// The number of a run of the daemon, when it is given in place of a workflow.
+    pub(super) fn run_number(&self) -> Option<u64> {
+        let number = self.workflow.to_str()?.parse().ok()?;
+        (!self.workflow.exists()).then_some(number)
+    }
 }
 
 /// Runs the command and says the exit code.

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 
+use http::Method;
 use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
 use super::plan::source::{Planned, prepare};
 use super::plan::{self, refused};
+use super::remote::{Target, block, say, text};
 use super::{ENVIRONMENT, INVALID, SUCCESS};
 use crate::plan::forecast::{Forecast, Verdict, forecast};
 
@@ -16,13 +18,19 @@ pub(super) struct Arguments {
     #[command(flatten)]
     plan: plan::Arguments,
 
-    /// Only this job, by its id.
+    /// Only this job, by its id; of a run also by its name or number.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
+
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Runs the command and says the exit code.
 pub(super) fn run(arguments: &Arguments) -> u8 {
+    if let Some(run) = arguments.plan.run_number() {
+        return block(of_run(arguments, run));
+    }
     let planned = match prepare(&arguments.plan) {
         Ok(planned) => planned,
         Err(refusal) => return refused(refusal, arguments.plan.json),
@@ -42,6 +50,67 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     forecasts.retain(|id, _| arguments.job.as_ref().is_none_or(|wanted| id.eq_ignore_ascii_case(wanted)));
     let printed = if arguments.plan.json { print_json(&planned, &forecasts) } else { print(&planned, &forecasts) };
     printed.map_or(ENVIRONMENT, |()| SUCCESS)
+}
+
+/// Why each job of a run of the daemon is where it is.
+async fn of_run(arguments: &Arguments, run: u64) -> anyhow::Result<u8> {
+    let body = arguments.target.json(Method::GET, &format!("/api/v3/towline/runs/{run}"), None).await?;
+    let jobs = body["jobs"].as_array().cloned().unwrap_or_default();
+    let wanted = |job: &&Json| match &arguments.job {
+        Some(wanted) => {
+            job["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+                || job["id"].to_string() == *wanted
+        }
+        None => true,
+    };
+    let found: Vec<&Json> = jobs.iter().filter(wanted).collect();
+    if let (true, Some(wanted)) = (found.is_empty(), &arguments.job) {
+        let names: Vec<String> = jobs.iter().map(|job| text(&job["name"])).collect();
+        anyhow::bail!("run {run} has no job {wanted:?}; there are {}", names.join(", "));
+    }
+    if arguments.plan.json {
+        let listed: Vec<Json> = found
+            .iter()
+            .map(|job| json!({"id": job["id"], "name": job["name"], "state": job["state"], "why": because(job)}))
+            .collect();
+        say(&format!("{}\n", json!({"run": run, "state": body["state"], "jobs": listed})))?;
+        return Ok(SUCCESS);
+    }
+    let title = format!("Run {run}, {}: {}.\n", text(&body["name"]), text(&body["state"]));
+    say(&title)?;
+    for message in body["messages"].as_array().into_iter().flatten() {
+        say(&format!("  {}\n", text(message)))?;
+    }
+    for job in found {
+        say(&format!("\n{} (ID {}): {}\n", text(&job["name"]), job["id"], text(&job["state"])))?;
+        let why = because(job);
+        if !why.is_empty() {
+            say(&format!("  {why}\n"))?;
+        }
+    }
+    Ok(SUCCESS)
+}
+
+/// The sentence about a job: what it waits for, where it runs, which step failed.
+fn because(job: &Json) -> String {
+    let reason = text(&job["reason"]);
+    if !reason.is_empty() {
+        return reason;
+    }
+    let steps = || job["steps"].as_array().into_iter().flatten();
+    let host = text(&job["runner_name"]);
+    if job["status"] == "in_progress" {
+        let step = steps().rfind(|step| step["status"] == "in_progress").or_else(|| steps().next_back());
+        let step = step
+            .map_or_else(String::new, |step| format!("; step {} is {}", text(&step["number"]), text(&step["name"])));
+        return format!("it runs on {host} since {}{step}", text(&job["started_at"]));
+    }
+    let failed = steps().find(|step| step["conclusion"] == "failure");
+    match (failed, job["conclusion"].as_str()) {
+        (Some(step), _) => format!("step {} failed on {host}: {}", text(&step["number"]), text(&step["name"])),
+        (None, Some("success")) => format!("it ran on {host} until {}", text(&job["completed_at"])),
+        _ => String::new(),
+    }
 }
 
 fn print_json(planned: &Planned, forecasts: &IndexMap<String, Forecast>) -> io::Result<()> {

@@ -107,7 +107,10 @@ mod tests {
         ];
         for (text, now, expected) in cases {
             let zoned = |text: &str| {
-                text.parse::<jiff::civil::DateTime>().unwrap().to_zoned(TimeZone::get("Europe/Zurich").unwrap()).unwrap()
+                text.parse::<jiff::civil::DateTime>()
+                    .unwrap()
+                    .to_zoned(TimeZone::get("Europe/Zurich").unwrap())
+                    .unwrap()
             };
             let until = Hours::parse(text).unwrap().until(&zoned(now));
             assert_eq!(until, expected.map(|text| zoned(text).timestamp()), "{text} at {now}");

@@ -392,7 +392,8 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
 
 fn priority(table: &Table<'_>) -> i32 {
     let Some(value) = table.value("priority") else { return 0 };
-    let number = value.get_ref().as_integer().and_then(|number| i32::from_str_radix(number.as_str(), number.radix()).ok());
+    let number =
+        value.get_ref().as_integer().and_then(|number| i32::from_str_radix(number.as_str(), number.radix()).ok());
     match number.filter(|number| (-10..=10).contains(number)) {
         Some(number) => number,
         None => {

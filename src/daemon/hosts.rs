@@ -137,13 +137,14 @@ impl Watcher {
         let name = self.host.name.clone();
         self.shared.executor.set_host(self.target.clone());
         let mut up: Option<Facts> = None;
-        let mut quiet: Option<Timestamp> = None;
+        // What was said of a host that is configured anew is not known here.
+        let mut quiet: Option<Option<Timestamp>> = None;
         let mut pause = Duration::from_secs(1);
         loop {
             let began = self.shared.clock.now();
             let until = quiet_until(&self.host.quiet, began);
-            if until != quiet {
-                quiet = until;
+            if quiet != Some(until) {
+                quiet = Some(until);
                 self.tell(Input::QuietHours { host: name.clone(), until }).await;
             }
             let probed = tokio::select! {
@@ -157,8 +158,8 @@ impl Watcher {
                         log::info!(host:% = name; "host {name} is up: {} {}", facts.os, facts.arch);
                         self.tell(Input::HostUp(self.facts(&facts))).await;
                         // A host is known only now.
-                        if quiet.is_some() {
-                            self.tell(Input::QuietHours { host: name.clone(), until: quiet }).await;
+                        if until.is_some() {
+                            self.tell(Input::QuietHours { host: name.clone(), until }).await;
                         }
                     }
                     up = Some(facts);

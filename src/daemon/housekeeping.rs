@@ -22,13 +22,7 @@ const BACKUP: SignedDuration = SignedDuration::from_mins(24 * 60 - 30);
 const DELETED: usize = 5000;
 
 /// Looks every hour.
-pub(super) async fn run(
-    store: Store,
-    engine: Handle,
-    inventory: Inventory,
-    clock: Clock,
-    stop: CancellationToken,
-) {
+pub(super) async fn run(store: Store, engine: Handle, inventory: Inventory, clock: Clock, stop: CancellationToken) {
     let mut pause = FIRST;
     loop {
         tokio::select! {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
@@ -23,6 +24,9 @@ const WAITING: usize = 4096;
 
 /// The name every job knows its own token by.
 const GITHUB_TOKEN: &str = "GITHUB_TOKEN";
+
+/// How long to wait before writing again after the disk was full.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The surroundings of all jobs of a daemon.
 pub(super) struct Jobs {
@@ -136,9 +140,7 @@ impl Journal {
                     (Message::Entry(..), Some(_)) => {}
                     (Message::Entry(number, entry), None) => {
                         let written = match vault.seal(&seal_name(job, number), &entry) {
-                            Ok(sealed) => {
-                                store.append_journal(job, number, &sealed).await.map_err(|error| error.to_string())
-                            }
+                            Ok(sealed) => append(&store, job, number, &sealed).await,
                             Err(error) => Err(error.to_string()),
                         };
                         if let Err(error) = written {
@@ -149,6 +151,17 @@ impl Journal {
             }
         });
         Self { messages, fault }
+    }
+}
+
+/// Writes until it is written: while the disk is full the job's step goes on, and the job waits for its record.
+async fn append(store: &Store, job: JobId, number: u64, sealed: &[u8]) -> Result<(), String> {
+    loop {
+        match store.append_journal(job, number, sealed).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_transient() => tokio::time::sleep(RETRY).await,
+            Err(error) => return Err(error.to_string()),
+        }
     }
 }
 

@@ -160,6 +160,7 @@ impl Drive {
             .iter()
             .filter_map(|change| match change {
                 Change::Job(record) if record.state.phase == JobPhase::Completed => Some(record.state.id),
+                Change::Stopped { job } => Some(*job),
                 _ => None,
             })
             .collect();

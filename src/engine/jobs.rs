@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::input::{Answer, Effect};
 use super::protection::{self, Verdict};
-use super::record::{GroupClaim, Review};
+use super::record::{Change, GroupClaim, Review, StoppingRecord};
 use super::state::{ActiveJob, Engine, Stage, Timer, environment_key};
 use super::step::Turn;
 use crate::id::{HostName, JobId, RunId};
@@ -64,6 +64,10 @@ impl Engine {
         if let Stage::Assigned { host } = &active.stage {
             if active.cancel == Cancel::Forced && !turn.confirmed.contains(&job) {
                 self.stopping.insert(job, host.clone());
+                let order = self.runs.get(&run).and_then(|active| active.run.as_ref()).and_then(|run| run.order(job));
+                let weight = self.weight(active.pending.as_ref());
+                let record = order.map(|order| StoppingRecord { host: host.clone(), order, weight });
+                turn.changes.extend(record.map(|record| Change::Stopping(Box::new(record))));
             } else {
                 self.queue.release(job);
                 turn.dirty_hosts.insert(host.clone());
@@ -386,18 +390,44 @@ impl Engine {
         let active = self.jobs.get(&job)?;
         let pending = active.pending.as_ref()?;
         let repository = self.runs.get(&active.run)?.record.repository.clone();
-        let weight = |label: &String| self.settings.weights.get(&label.to_lowercase()).copied();
         let group = pending.concurrency.as_ref().map(|concurrency| concurrency.group.to_lowercase());
         Some(Request {
             job,
             labels: pending.labels.clone(),
-            weight: pending.labels.iter().filter_map(weight).max().unwrap_or(1),
+            weight: self.weight(Some(pending)),
             priority: self.settings.priorities.get(&repository).copied().unwrap_or(0),
             repository,
             avoid: active.lost_on.clone(),
             only: group.as_deref().and_then(device_host),
             since: active.queued_at,
         })
+    }
+
+    /// The slots that a job takes.
+    fn weight(&self, pending: Option<&PendingJob>) -> u32 {
+        let labels = pending.map(|pending| pending.labels.as_slice()).unwrap_or_default();
+        labels.iter().filter_map(|label| self.settings.weights.get(&label.to_lowercase())).max().copied().unwrap_or(1)
+    }
+
+    /// A job that was being stopped when the daemon went: its runner is told to go on with that.
+    pub(super) fn restore_stopping(&mut self, turn: &mut Turn, record: StoppingRecord) {
+        let StoppingRecord { host, order, weight } = record;
+        let job = order.job;
+        let request = Request {
+            job,
+            repository: order.repository.clone(),
+            labels: order.runs_on.clone(),
+            weight,
+            priority: 0,
+            avoid: Vec::new(),
+            only: None,
+            since: turn.now,
+        };
+        self.queue.occupy(&host, &request);
+        self.stopping.insert(job, host.clone());
+        self.at(turn.now, CANCEL_SLACK_SECONDS, Timer::ForceLimit(job));
+        turn.effects.push(Effect::Attach { job, host: host.clone(), order: Box::new(order) });
+        turn.effects.push(Effect::CancelJob { job, host, force: true });
     }
 
     /// The queue chose a host: the run is told, and the host gets the order.
@@ -499,6 +529,7 @@ impl Engine {
             && let Some(at) = self.stopping.remove(&job)
         {
             self.queue.release(job);
+            turn.changes.push(Change::Stopped { job });
             turn.dirty_hosts.insert(at);
         }
     }

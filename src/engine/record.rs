@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{HostName, JobId, RepositoryName, RunId};
 use crate::queue::{GroupKey, Holder};
+use crate::run::order::Order;
 use crate::run::{Conclusion, JobState, RunSpec, RunState, RunStatus};
 
 /// One run as listed. The fields are those of its latest attempt where attempts differ.
@@ -107,6 +108,15 @@ pub struct Review {
     pub at: Timestamp,
 }
 
+/// A job that was ended by force while its runner still stops it. Its run may be over; a restart follows it all the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoppingRecord {
+    pub host: HostName,
+    pub order: Order,
+    /// Slots it holds until it has stopped.
+    pub weight: u32,
+}
+
 /// One change of what is remembered. All changes of one step of the engine are one transaction.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -148,6 +158,11 @@ pub enum Change {
         name: HostName,
     },
     QueuePaused(bool),
+    Stopping(Box<StoppingRecord>),
+    /// It has stopped, or was given up.
+    Stopped {
+        job: JobId,
+    },
     Environment {
         repository: RepositoryName,
         name: String,
@@ -187,6 +202,7 @@ pub struct Records {
     pub deliveries: Vec<(String, RunId, Timestamp)>,
     pub hosts: Vec<HostRecord>,
     pub queue_paused: bool,
+    pub stopping: Vec<StoppingRecord>,
     pub environments: Vec<(RepositoryName, String, EnvironmentRules)>,
 }
 

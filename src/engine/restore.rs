@@ -62,6 +62,9 @@ impl Engine {
         let before = engine.before();
         let mut turn = Turn::new(now);
         engine.forget_deliveries(&mut turn);
+        for record in records.stopping {
+            engine.restore_stopping(&mut turn, record);
+        }
         let mut runs = records.runs;
         runs.sort_by_key(|run| run.record.id);
         engine.restore_claims(&runs);

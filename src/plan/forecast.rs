@@ -120,7 +120,7 @@ fn one(jobs: &IndexMap<String, Job>, job: &Job, contexts: &Object, known: &BTree
 }
 
 /// The values an expression reads, by the path it reads them at.
-fn values_read(expression: &Expression, contexts: &Object) -> Vec<(String, Json)> {
+pub(crate) fn values_read(expression: &Expression, contexts: &Object) -> Vec<(String, Json)> {
     let mut seen: Vec<(String, Json)> = Vec::new();
     for reference in expression.references() {
         let mut name = reference.context.clone();

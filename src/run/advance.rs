@@ -12,6 +12,7 @@ use super::{Cancel, Conclusion, JobPhase, JobState, Run, RunEffect, RunStatus};
 use crate::expr::{NoFunctions, Object, Scope, Value};
 use crate::id::JobId;
 use crate::plan::fields::{self, JobFunctions};
+use crate::plan::forecast::values_read;
 use crate::plan::matrix::{self, Combination};
 use crate::plan::{Plan, calls};
 use crate::workflow::model::{Job, JobBody};
@@ -106,8 +107,16 @@ impl Run {
                 let name = fields::unexpanded_name(job, &contexts);
                 // What would have run but for the cancel was cancelled; the rest is skipped as always (N3, N9).
                 let stopped = cancelled && self.condition(plan, place, &contexts, false) == Ok(true);
-                let conclusion = if stopped { Conclusion::Cancelled } else { Conclusion::Skipped };
-                return self.lone_leg(now, place, name, conclusion, None, ids, effects);
+                if stopped {
+                    return self.lone_leg(now, place, name, Conclusion::Cancelled, None, ids, effects);
+                }
+                let reason = self.why_skipped(place, job, &contexts);
+                self.lone_leg(now, place, name, Conclusion::Skipped, None, ids, effects);
+                let leg = self.node(place).legs.first().map(|leg| leg.job);
+                if let Some(state) = leg.and_then(|leg| self.state.jobs.get_mut(&leg)) {
+                    state.reason = Some(reason);
+                }
+                return;
             }
             Ok(true) => {}
         }
@@ -476,6 +485,28 @@ impl Run {
         let functions = JobFunctions { ancestors: &ancestors, cancelled };
         let value = job.condition.evaluate(&Scope { contexts, functions: &functions });
         value.map(|value| value.is_truthy()).map_err(|error| error.to_string())
+    }
+
+    /// Why a condition was false, with what it read.
+    fn why_skipped(&self, place: Place, job: &Job, contexts: &Object) -> String {
+        const MOST: usize = 100;
+        let nodes = &self.state.scopes[place.0].nodes;
+        let needs = job.needs.iter().filter_map(|need| {
+            let result = nodes.get(need)?.result?.as_result();
+            (result != "success").then(|| format!("{need} ended as {result}"))
+        });
+        let values = values_read(&job.condition, contexts).into_iter().map(|(name, value)| {
+            let text = value.to_string();
+            let cut: String = text.chars().take(MOST).collect();
+            format!("{name} is {cut}{}", if cut.len() < text.len() { "…" } else { "" })
+        });
+        let why: Vec<String> = needs.chain(values).collect();
+        let source = job.condition.source().trim();
+        if why.is_empty() {
+            format!("its condition `{source}` is false")
+        } else {
+            format!("its condition `{source}` is false: {}", why.join(", "))
+        }
     }
 
     /// Results of all jobs that this one needs, directly or not (N5).

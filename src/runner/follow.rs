@@ -321,7 +321,7 @@ impl Job<'_> {
             let before = follower.effects.len();
             let taken = follower.output.feed(rest, &mut self.masks, &mut follower.lines, &mut follower.effects);
             rest = &rest[taken..];
-            self.write_lines(follower)?;
+            self.write_lines(follower).await?;
             self.perform(follower, before).await?;
         }
         Ok(())
@@ -331,12 +331,12 @@ impl Job<'_> {
         follower.lines.at(self.runner.clock.now());
         let before = follower.effects.len();
         follower.output.finish(&mut self.masks, &mut follower.lines, &mut follower.effects);
-        self.write_lines(follower)?;
+        self.write_lines(follower).await?;
         self.perform(follower, before).await
     }
 
-    fn write_lines(&mut self, follower: &mut Follower) -> Result<(), JobError> {
-        self.log.append(follower.lines.bytes(), follower.lines.count())?;
+    async fn write_lines(&mut self, follower: &mut Follower) -> Result<(), JobError> {
+        self.log.append_when_there_is_room(follower.lines.bytes(), follower.lines.count()).await?;
         follower.lines.clear();
         Ok(())
     }
@@ -353,7 +353,7 @@ impl Job<'_> {
                     }
                     let Follower { output, lines, effects, .. } = follower;
                     output.add_matchers(&file, content, &self.masks, lines, effects);
-                    self.write_lines(follower)?;
+                    self.write_lines(follower).await?;
                 }
                 Effect::RemoveMatchersOf { file } => {
                     if let Ok(content) = self.matchers_file(&file).await? {

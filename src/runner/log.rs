@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::toolkit::mask::Masks;
 use crate::toolkit::stamp;
+
+/// How long to wait before writing again after the disk was full.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An append-only log file with the number of bytes that readers may see.
 pub struct LogFile {
@@ -87,11 +91,32 @@ impl LogFile {
         if self.len().saturating_add(bytes.len() as u64) >= self.limit {
             return self.append_last(bytes);
         }
-        self.file.write_all(bytes)?;
+        self.write(bytes)?;
         self.lines += lines;
         let length = self.len() + bytes.len() as u64;
         self.length.send_replace(length);
         Ok(())
+    }
+
+    /// The same, and waits while the disk is full: the step goes on, its output is kept where it runs.
+    ///
+    /// # Errors
+    /// The file cannot be written for another reason.
+    pub async fn append_when_there_is_room(&mut self, bytes: &[u8], lines: u64) -> io::Result<()> {
+        loop {
+            match self.append(bytes, lines) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => tokio::time::sleep(RETRY).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// All of it or nothing.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes).inspect_err(|_| {
+            // What was written in part would be there twice when it is written again.
+            let _ = self.file.set_len(self.length.borrow().to_owned());
+        })
     }
 
     /// The last lines there is room for, and the notice.
@@ -109,7 +134,7 @@ impl LogFile {
         }
         let notice = format!("##[warning]The log is longer than {} bytes; the rest is not kept.\n", self.limit);
         last.extend_from_slice(notice.as_bytes());
-        self.file.write_all(&last)?;
+        self.write(&last)?;
         self.lines += last.iter().filter(|byte| **byte == b'\n').count() as u64;
         let length = self.len() + last.len() as u64;
         self.length.send_replace(length);

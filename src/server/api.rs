@@ -145,7 +145,12 @@ fn towline() -> Router<App> {
 async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let held = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let mut response = next.run(request).await;
+    // Refused before anything of it was done; what only reads goes on.
+    let full = if reads { None } else { app.source.store.check_space().err() };
+    let mut response = match full {
+        Some(error) => Fault::from(error).into_response(),
+        None => next.run(request).await,
+    };
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
         response = Fault::TooLarge.into_response();
     }

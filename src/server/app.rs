@@ -373,7 +373,10 @@ impl IntoResponse for Fault {
             let challenge = HeaderValue::from_static("Bearer realm=\"towline\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS) {
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
         response

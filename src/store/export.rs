@@ -212,4 +212,4 @@ fn value(line: Line, at: impl Fn(String) -> StoreError) -> Result<Vec<u8>, Store
 }
 
 /// Every tree is exported: a name missing from the list would be lost.
-const _: () = assert!(NAMES.len() == Name::Secrets as usize + 1);
+const _: () = assert!(NAMES.len() == Name::Stopping as usize + 1);

@@ -1,5 +1,6 @@
 //! The engine's records: writing its changes, and reading them all back.
 
+use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
@@ -51,8 +52,12 @@ impl Store {
     /// The disk is full or cannot be written; nothing was changed, or all of it will be: try the same again.
     pub async fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut writes = Vec::with_capacity(changes.len() * 2);
+        let mut stopping = HashSet::new();
         for change in changes {
-            encode_change(self.trees(), &mut writes, change)?;
+            if let Change::Stopping(record) = change {
+                stopping.insert(record.order.job);
+            }
+            encode_change(self.trees(), &mut writes, change, &stopping)?;
         }
         self.inner.writer.commit(writes).await?;
         if changes.iter().any(|change| matches!(change, Change::DeleteRun { .. })) {
@@ -98,7 +103,12 @@ pub(super) fn repository_key(repository: &RepositoryName) -> Key {
     Key::new().name(&repository.0.to_lowercase())
 }
 
-fn encode_change(trees: &Trees, writes: &mut Vec<Write>, change: &Change) -> Result<(), StoreError> {
+fn encode_change(
+    trees: &Trees,
+    writes: &mut Vec<Write>,
+    change: &Change,
+    stopping: &HashSet<JobId>,
+) -> Result<(), StoreError> {
     match change {
         Change::Counters { run, job } => {
             writes.push(Write::put(Name::Meta, COUNTERS.to_vec(), encode(&Counters { run: *run, job: *job })));
@@ -135,7 +145,12 @@ fn encode_change(trees: &Trees, writes: &mut Vec<Write>, change: &Change) -> Res
             let index = attempt_key(record.run, record.attempt);
             writes.push(Write::put(Name::JobIndex, Key::new().u64(job.0).bytes(), index));
             put_pieces(writes, Name::Jobs, &job_key(record.run, record.attempt, job), &encode(record));
-            if record.state.phase == JobPhase::Completed {
+            // Whoever stops it after a restart has to know how far it had come.
+            let stops = || {
+                let key = Key::new().u64(job.0).bytes();
+                Ok::<_, StoreError>(stopping.contains(&job) || get_pieces(trees, Name::Stopping, &key)?.is_some())
+            };
+            if record.state.phase == JobPhase::Completed && !stops()? {
                 delete_prefix(trees, writes, Name::Journal, &Key::new().u64(job.0).bytes())?;
             }
         }
@@ -146,6 +161,14 @@ fn encode_change(trees: &Trees, writes: &mut Vec<Write>, change: &Change) -> Res
         Change::ForgetHost { name } => writes.push(Write::delete(Name::Hosts, name.0.clone().into_bytes())),
         Change::QueuePaused(paused) => {
             writes.push(Write::put(Name::Meta, QUEUE_PAUSED.to_vec(), encode(paused)));
+        }
+        Change::Stopping(record) => {
+            put_pieces(writes, Name::Stopping, &Key::new().u64(record.order.job.0).bytes(), &encode(record));
+        }
+        Change::Stopped { job } => {
+            let key = Key::new().u64(job.0).bytes();
+            delete_prefix(trees, writes, Name::Stopping, &key)?;
+            delete_prefix(trees, writes, Name::Journal, &key)?;
         }
         Change::Environment { repository, name, rules } => {
             let key = repository_key(repository).name(&name.to_lowercase()).bytes();
@@ -206,6 +229,10 @@ fn load(trees: &Trees) -> Result<Records, StoreError> {
         let environment: Environment = decode("environment", &item?.1)?;
         records.environments.push((environment.repository, environment.name, environment.rules));
     }
+    scan_pieces(trees, Name::Stopping, &[], |_, value| {
+        records.stopping.push(decode("job that is being stopped", value)?);
+        Ok(true)
+    })?;
     for key in trees.tree(Name::Active).iter().keys() {
         let run = RunId(number_at(&key?, 0));
         match stored_run(trees, run) {

@@ -40,9 +40,11 @@ pub(super) enum Name {
     Keys,
     Tokens,
     Secrets,
+    /// Job → what a runner still stops; in pieces.
+    Stopping,
 }
 
-pub(super) const NAMES: [(Name, &str); 18] = [
+pub(super) const NAMES: [(Name, &str); 19] = [
     (Name::Meta, "meta"),
     (Name::Runs, "runs"),
     (Name::Active, "active"),
@@ -61,6 +63,7 @@ pub(super) const NAMES: [(Name, &str); 18] = [
     (Name::Keys, "keys"),
     (Name::Tokens, "tokens"),
     (Name::Secrets, "secrets"),
+    (Name::Stopping, "stopping"),
 ];
 
 /// The open database.

@@ -3,23 +3,24 @@
 use super::{Lab, PATIENCE, pause};
 use std::time::Instant;
 
-const WORKFLOW: &str = "on: push\njobs:\n  a:\n    runs-on: kitchen\n    steps:\n      - run: echo \"on $RUNNER_NAME\"\n";
+const WORKFLOW: &str =
+    "on: push\njobs:\n  a:\n    runs-on: kitchen\n    steps:\n      - run: echo \"on $RUNNER_NAME\"\n";
 
 impl Lab {
-    fn configure(&self, rest: &str) {
+    pub(super) fn configure(&self, rest: &str) {
         let config = format!("[server]\nlisten = [\"{}\"]\ntls = false\n\n{rest}", self.address);
         let unfinished = self.path("towline.toml.new");
         std::fs::write(&unfinished, config).unwrap();
         std::fs::rename(unfinished, self.path("towline.toml")).unwrap();
     }
 
-    fn why(&self, name: &str, run: u64) -> String {
+    pub(super) fn why(&self, name: &str, run: u64) -> String {
         let jobs = self.get(&format!("/api/v3/repos/{name}/actions/runs/{run}/jobs")).unwrap();
         let job = &jobs["jobs"][0]["id"];
         self.get(&format!("/api/v3/towline/jobs/{job}/why")).unwrap().to_string()
     }
 
-    fn eventually(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
+    pub(super) fn eventually(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
         while !is(self) {
             assert!(start.elapsed() < PATIENCE, "{what} does not come");
@@ -71,7 +72,8 @@ fn hosts_and_labels_change_without_a_restart_and_faults_change_nothing() {
 #[test]
 fn a_log_stops_growing_where_the_configuration_says() {
     let lab = Lab::new("[limits]\njob_log = \"20k\"\n");
-    let workflow = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: seq -f 'line %g' 100000\n";
+    let workflow =
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: seq -f 'line %g' 100000\n";
     lab.push("local/long", workflow);
     assert_eq!(lab.conclusion("local/long", 1), "success");
     let log = lab.log("local/long", 1);

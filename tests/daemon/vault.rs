@@ -25,17 +25,17 @@ jobs:
 "#;
 
 impl Lab {
-    fn job(&self, name: &str, run: u64, job: &str) -> serde_json::Value {
+    pub(super) fn job(&self, name: &str, run: u64, job: &str) -> serde_json::Value {
         let jobs = self.get(&format!("/api/v3/repos/{name}/actions/runs/{run}/jobs")).unwrap();
         jobs["jobs"].as_array().unwrap().iter().find(|one| one["name"] == job).unwrap().clone()
     }
 
-    fn log_of(&self, name: &str, run: u64, job: &str) -> String {
+    pub(super) fn log_of(&self, name: &str, run: u64, job: &str) -> String {
         let id = &self.job(name, run, job)["id"];
         self.body(&format!("/api/v3/repos/{name}/actions/jobs/{id}/logs?follow=1")).unwrap()
     }
 
-    fn until(&self, name: &str, run: u64, job: &str, state: &str) {
+    pub(super) fn until(&self, name: &str, run: u64, job: &str, state: &str) {
         let start = std::time::Instant::now();
         loop {
             let now = self.job(name, run, job);

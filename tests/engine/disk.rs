@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use towline::engine::record::{Change, HostRecord, JobRecord, Records, RunRecord, StoredRun};
+use towline::engine::record::{Change, HostRecord, JobRecord, Records, RunRecord, StoppingRecord, StoredRun};
 use towline::id::{JobId, RepositoryName, RunId};
 use towline::queue::{GroupKey, PENDING_LIMIT};
 use towline::run::{RunSpec, RunState, RunStatus};
@@ -21,6 +21,7 @@ pub struct Disk {
     pub starts: HashMap<String, (RunId, Timestamp)>,
     hosts: BTreeMap<String, HostRecord>,
     paused: bool,
+    pub stopping: BTreeMap<JobId, StoppingRecord>,
     environments: BTreeMap<(RepositoryName, String), towline::engine::record::EnvironmentRules>,
 }
 
@@ -78,6 +79,8 @@ impl Disk {
                 Change::Host(record) => drop(self.hosts.insert(record.name.0.clone(), record)),
                 Change::ForgetHost { name } => drop(self.hosts.remove(&name.0)),
                 Change::QueuePaused(paused) => self.paused = paused,
+                Change::Stopping(record) => drop(self.stopping.insert(record.order.job, *record)),
+                Change::Stopped { job } => drop(self.stopping.remove(&job)),
                 Change::Environment { repository, name, rules } => {
                     match rules {
                         Some(rules) => drop(self.environments.insert((repository, name), rules)),
@@ -136,6 +139,7 @@ impl Disk {
             deliveries: self.starts.iter().map(|(key, (run, at))| (key.clone(), *run, *at)).collect(),
             hosts: self.hosts.values().cloned().collect(),
             queue_paused: self.paused,
+            stopping: self.stopping.values().cloned().collect(),
             environments: self
                 .environments
                 .iter()

@@ -446,9 +446,12 @@ impl World {
         let (engine, effects) = Engine::restore(self.now, settings(), self.disk.records());
         self.engine = Some(engine);
         self.perform(None, effects);
-        // Processes that nobody attached to were given up before the crash.
-        for (job, process) in &mut self.processes {
-            process.orphan |= self.engine.is_some() && !self.followed.contains_key(job);
+        // Only processes that were given up before have nobody who follows or stops them.
+        if self.engine.is_some() {
+            for (job, process) in &self.processes {
+                let left = process.ended.is_none() && !process.orphan && !self.followed.contains_key(job);
+                assert!(!left, "job {job} runs on {} and nobody knows of it", HOSTS[process.host].0);
+            }
         }
         if self.totals.steps == 0 {
             let rules = EnvironmentRules {
