@@ -1,6 +1,5 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
-mod bad_days;
 mod reload;
 mod vault;
 mod why;
@@ -24,18 +23,11 @@ struct Lab {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
     address: String,
-    /// Whether the state is on a small disk of the daemon's own.
-    small: bool,
 }
 
 impl Lab {
     fn new(hosts: &str) -> Self {
         Self::on(hosts, false)
-    }
-
-    /// A daemon whose state is on a disk of 24 MB that only it sees; needs to be root.
-    fn on_small_disk(hosts: &str) -> Self {
-        Self::on(hosts, true)
     }
 
     fn on(hosts: &str, small: bool) -> Self {
@@ -44,7 +36,7 @@ impl Lab {
         let address = format!("127.0.0.1:{port}");
         let config = format!("[server]\nlisten = [\"{address}\"]\ntls = false\n\n{hosts}");
         std::fs::write(directory.path().join("towline.toml"), config).unwrap();
-        let mut lab = Self { directory, daemon: None, address, small };
+        let mut lab = Self { directory, daemon: None, address };
         lab.start();
         lab
     }
