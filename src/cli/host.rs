@@ -1,4 +1,4 @@
-//! `towline host`: lists, adds, checks and removes hosts.
+//! `towline host`: lists, adds, checks, drains and removes hosts.
 
 mod inventory;
 
@@ -6,13 +6,18 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use http::Method;
 use serde_json::{Value as Json, json};
 
+use super::remote::{block, encode};
 use super::{ENVIRONMENT, FAILED, INVALID, SUCCESS};
 use crate::config::{self, Config, Host, Paths, Reach};
 use crate::diagnostic::Diagnostic;
 use crate::id::HostName;
 use crate::transport::{Destination, Facts, Hosts, SshOptions, SshTarget, Target, TransportError, UnknownKey, Way};
+
+/// How often a drained host is looked at while its jobs end.
+const WAITING: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Arguments of `towline host`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +45,23 @@ enum Command {
     },
     /// Accepts a host's key, checks it and adds it to the configuration.
     Add(Box<Add>),
+    /// Gives a host no new jobs; what runs there comes to its end. Asks the daemon, which remembers it.
+    Drain {
+        /// The configured name.
+        name: String,
+        /// Return when nothing runs there any more.
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        daemon: super::remote::Target,
+    },
+    /// Gives a drained host jobs again.
+    Resume {
+        /// The configured name.
+        name: String,
+        #[command(flatten)]
+        daemon: super::remote::Target,
+    },
     /// Removes a host that `host add` added.
     Remove {
         /// The configured name.
@@ -86,6 +108,8 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Command::List { json } => list(&paths, json),
         Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, json)),
         Command::Add(add) => on_runtime(self::add(&paths, &add)),
+        Command::Drain { name, wait, daemon } => return block(drain(daemon, name, wait)),
+        Command::Resume { name, daemon } => return block(resume(daemon, name)),
         Command::Remove { name } => inventory::remove(&paths, &name).map(|removed| {
             if removed {
                 say(&format!("Removed {name}. Its key stays known; a running daemon must be reloaded."));
@@ -212,6 +236,38 @@ async fn check(paths: &Paths, wanted: &[String], as_json: bool) -> anyhow::Resul
         say(&serde_json::to_string_pretty(&objects)?);
     }
     Ok(code)
+}
+
+async fn drain(daemon: super::remote::Target, name: String, wait: bool) -> anyhow::Result<u8> {
+    daemon.json(Method::PUT, &format!("/api/v3/towline/hosts/{}/drain", encode(&name)), None).await?;
+    let mut running = running(&daemon, &name).await?;
+    if wait && running > 0 {
+        say(&format!("{name} takes no new jobs; waiting for the {running} that run there."));
+        while running > 0 {
+            tokio::time::sleep(WAITING).await;
+            running = self::running(&daemon, &name).await?;
+        }
+    }
+    let rest = match running {
+        0 => "nothing runs there".to_owned(),
+        1 => "1 job runs there to its end".to_owned(),
+        some => format!("{some} jobs run there to their end"),
+    };
+    say(&format!("{name} takes no new jobs; {rest}. Give it jobs again: towline host resume {name}"));
+    Ok(SUCCESS)
+}
+
+async fn resume(daemon: super::remote::Target, name: String) -> anyhow::Result<u8> {
+    daemon.json(Method::DELETE, &format!("/api/v3/towline/hosts/{}/drain", encode(&name)), None).await?;
+    say(&format!("{name} takes jobs again."));
+    Ok(SUCCESS)
+}
+
+/// How many jobs run on a host of the daemon's.
+async fn running(daemon: &super::remote::Target, name: &str) -> anyhow::Result<u64> {
+    let hosts = daemon.json(Method::GET, "/api/v3/towline/hosts", None).await?;
+    let host = hosts["hosts"].as_array().into_iter().flatten().find(|host| host["name"] == name);
+    Ok(host.and_then(|host| host["slots_used"].as_u64()).unwrap_or_default())
 }
 
 fn target(destination: &Destination, name: &str, root: &str, options: &SshOptions) -> Result<Target, TransportError> {

@@ -18,10 +18,12 @@ use crate::id::HostName;
 use crate::queue::HostFacts;
 use crate::runner::Executor;
 use crate::server::HostDetail;
-use crate::transport::{Facts, Hosts, Target, Way};
+use crate::transport::{Facts, Hosts, Target, TransportError, Way};
 
 /// How often a host that answers is looked at.
 const LOOK: Duration = Duration::from_secs(60);
+/// How often a host that was woken is looked at.
+const WAKING: Duration = Duration::from_secs(2);
 /// The longest pause between two looks at a host that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -140,6 +142,8 @@ impl Watcher {
         // What was said of a host that is configured anew is not known here.
         let mut quiet: Option<Option<Timestamp>> = None;
         let mut pause = Duration::from_secs(1);
+        // A host that can be woken is woken once to be known, and later when a job waits.
+        let mut waking = self.wake(None);
         loop {
             let began = self.shared.clock.now();
             let until = quiet_until(&self.host.quiet, began);
@@ -164,8 +168,11 @@ impl Watcher {
                     }
                     up = Some(facts);
                     pause = Duration::from_secs(1);
+                    waking = None;
                     LOOK
                 }
+                // It may be starting: not a word is said before its time is over.
+                Err(TransportError::Unreachable { .. }) if waking.is_some_and(|until| began < until) => WAKING,
                 Err(error) => {
                     self.detail(&Facts::default(), began, Some(error.to_string()));
                     if up.take().is_some() {
@@ -175,7 +182,11 @@ impl Watcher {
                         log::warn!(host:% = name; "host {name} cannot be used: {error}");
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    pause
+                    if matches!(error, TransportError::Unreachable { .. }) && self.engine.summary().borrow().waiting > 0
+                    {
+                        waking = self.wake(waking);
+                    }
+                    if waking.is_some() { WAKING.max(pause / 4) } else { pause }
                 }
             };
             tokio::select! {
@@ -183,6 +194,24 @@ impl Watcher {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Sends the packet that wakes the host, if it has an address for that; until when it may take to answer. Not again before
+    /// the last one has had its time.
+    fn wake(&self, before: Option<Timestamp>) -> Option<Timestamp> {
+        let address = self.host.wake?;
+        let now = self.clock.now();
+        if before.is_some_and(|until| now < until) {
+            return before;
+        }
+        let name = &self.host.name;
+        match crate::transport::wake(address) {
+            Ok(()) => {
+                log::info!(host:% = name; "woke {name}; it may take {} s to answer", self.host.wake_timeout.as_secs())
+            }
+            Err(error) => log::warn!(host:% = name; "cannot wake {name}: {error}"),
+        }
+        Some(now + self.host.wake_timeout)
     }
 
     fn facts(&self, facts: &Facts) -> HostFacts {

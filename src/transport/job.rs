@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::pool::Hosts;
 use super::shell::{Mode, OpenError, Shell};
 use super::spool::derive;
-use super::step::{fits_inline, start_file};
+use super::step::{fits_inline, start_file, temporaries};
 use super::{
     CommandFile, Facts, Grace, HostEvent, JobSpec, Orphan, Output, Spool, StepRequest, Target, TransportError,
 };
@@ -223,7 +223,7 @@ impl HostJob {
             |limit| format!("{:.1}", limit.as_secs_f64().max(0.1)),
         );
         let nonce = super::spool::step_nonce(&inner.spec.nonce, number);
-        let line = format!("start {number} {lane} {limit} {nonce}");
+        let line = format!("{}start {number} {lane} {limit} {nonce}", temporaries(&request));
         let outstanding = Outstanding { lane, line, start_file };
         locked(&inner.outstanding).insert(number, outstanding.clone());
         inner.request_start(&outstanding).await?;

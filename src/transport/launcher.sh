@@ -4,7 +4,7 @@
 #                            sourced by the shell that reads the channel: defines what its next lines ask for
 #   follow MARK JOB LANE AT  sends a spool from an offset on, and what is appended, until standard input ends
 #   lane JOB LANE            supervises steps one after the other, detached from every connection
-#   next JOB LANE PID START  waits for the lane's next step and becomes it; the lane waits for its end
+#   next JOB LANE STEP       waits for the lane's next step, probably that one, and becomes it
 #   alarm JOB LANE           ends the steps of a lane whose time is over
 #   watch JOB STEP SECONDS   the same for one step with little time
 #   ladder JOB STEP INT TERM ends a step's whole tree, with so many tenths of a second between the signals
@@ -15,67 +15,6 @@
 # only this supervisor and the daemon know.
 
 umask 077
-
-# The process that becomes the lane's next step is there before the step is asked for: a session of its own and a shell are
-# what starting takes longest. Nothing else of this file is read by it, so that none of its functions are in the step's way.
-if [ "$1" = next ]; then
-	J=$2
-	lane=$3
-	mother=$4
-	{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
-	start=
-	if { read -r start <"/proc/$$/stat"; } 2>/dev/null; then
-		set -- ${start##*) }
-		start=?
-		[ $# -lt 20 ] || { shift 19 && start=$1; }
-	fi
-	echo "$$ $start" >"$lane.next"
-	number=
-	while read -r verb number from limit nonce <&3; do
-		case $verb in
-		step) [ -n "$nonce" ] || continue ;;
-		quit)
-			echo quit >&6
-			exit 0
-			;;
-		*) continue ;;
-		esac
-		# A lane that was killed cannot tell the step's end: its successor takes the request when it is made again.
-		kill -0 "$mother" 2>/dev/null || exit 0
-		# The nonce goes from memory to memory: no file of this host has it before the step's end.
-		echo "try $number $nonce $from" >&6
-		set -C
-		if { echo "$$" >"steps/$number.begun"; } 2>/dev/null; then
-			set +C
-			break
-		elif [ -e "steps/$number.begun" ]; then
-			set +C
-			echo skip >&6
-			rm -f "steps/$number.start.$from"
-		else
-			# Nowhere to write: the step is not started, and its end says so.
-			echo unwritable >&6
-			exit 254
-		fi
-	done
-	p=$J/steps/$number.
-	exec >>"$lane.spool" 2>&1
-	{
-		echo "$$ $start" >"${p}pid"
-		: >"$lane.next"
-		for verb in env output path state summary; do : >"$p$verb"; done
-		if [ "$limit" != 0 ] && read -r verb nonce </proc/uptime; then
-			echo "$number $((${verb%.*} + ${limit%.*} + 1))" >"$lane.deadline"
-		fi
-		unset verb nonce limit mother
-		exec 3<&- 5>&- 6>&-
-		if [ -e "${p}cancelled" ]; then exit 130; fi
-	} 2>/dev/null
-	if [ -r "${p}start.$from" ]; then . "${p}start.$from"; fi
-	echo "The start file of step $number is gone."
-	echo >"${p}unstarted"
-	exit 126
-fi
 
 case $0 in
 *launcher-*) here=$0 ;;
@@ -188,7 +127,7 @@ tagged() {
 # ---------------------------------------------------------------------------------------------------------------- control
 
 # The requests are lines of shell themselves, each in braces so that one that was cut off is not run. A text that comes with a
-# request is in `p`; one that is too long for that, or no text, is in the file that `fetch` left.
+# request is in `p`, the names of a step's temporary files in `t`; a text that is too long for that, or is none, is in the file that `fetch` left.
 
 # fetch LENGTH: bytes from standard input into a file. The other side sends nothing before it is told to, so this shell has not
 # read ahead, and nothing after them.
@@ -261,6 +200,8 @@ open_job() {
 
 # open_lane LANE: the supervisor that takes this lane's steps runs, and file descriptor 7 is its mouth.
 open_lane() {
+	if [ "$1" = "$opened" ] && kill -0 "$supervisor" 2>/dev/null; then return 0; fi
+	opened=
 	[ -e "$1.spool" ] || : >>"$1.spool"
 	[ -p "$1.fifo" ] || mkfifo "$1.fifo" 2>/dev/null || [ -p "$1.fifo" ] || return 1
 	exec 7<>"$1.fifo"
@@ -272,7 +213,13 @@ open_lane() {
 	esac
 	if [ -z "$pid" ] || ! alive "$pid" "$began"; then
 		launched="$launched $1 "
-		detach env -i PATH="$PATH" HOME="$HOME" /bin/sh "$here" lane "$J" "$1" 3<&7 7<&- </dev/null >/dev/null 2>>"$1.trouble"
+		with=/bin/sh
+		[ "$1" != main ] || ! command -v bash >/dev/null 2>&1 || with=bash
+		detach env -i PATH="$PATH" HOME="$HOME" "$with" "$here" lane "$J" "$1" 3<&7 7<&- </dev/null >/dev/null 2>>"$1.trouble"
+	else
+		# Known to be the one that is meant; a look asks again.
+		opened=$1
+		supervisor=$pid
 	fi
 }
 
@@ -281,6 +228,7 @@ look() {
 	begun=no
 	ended=no
 	supervised=no
+	opened=
 	[ ! -e "steps/$2.begun" ] || begun=yes
 	[ ! -e "steps/$2.ended" ] || ended=yes
 	pid=
@@ -293,8 +241,11 @@ look() {
 control() {
 	mark=$1
 	launched=
+	opened=
+	guarded=
 	attempt=0
 	p=
+	t=
 	J=$R/jobs/$2
 	# Shells that read their program byte by byte are spared long texts.
 	pace=quick
@@ -333,22 +284,30 @@ start() {
 		return
 	}
 	limit=$3
-	guard=
 	case $3 in
 	0) ;;
-	*) if [ "${3%.*}" -ge 60 ] && [ -r /proc/uptime ]; then guard=alarm; else guard=watch limit=0; fi ;;
+	*) if [ "${3%.*}" -lt 60 ] || [ ! -r /proc/uptime ]; then limit=watch; fi ;;
 	esac
 	echo "step $1 $$.$attempt $limit $4" >&7
 	[ "$2" = main ] || echo quit >&7
 	say queued
-	case $guard in
-	alarm)
-		pid=
-		began=
-		[ ! -r "$2.alarm" ] || read -r pid began <"$2.alarm"
-		if [ -z "$pid" ] || ! alive "$pid" "$began"; then apart alarm "$J" "$2"; fi
-		;;
+	[ -z "$t" ] || w "$t" >"steps/$1.temporary"
+	case $limit in
+	0) ;;
 	watch) apart watch "$J" "$1" "$3" ;;
+	*)
+		if [ "$2" != "$guarded" ] || ! kill -0 "$guardian" 2>/dev/null; then
+			pid=
+			began=
+			[ ! -r "$2.alarm" ] || read -r pid began <"$2.alarm"
+			if [ -n "$pid" ] && alive "$pid" "$began"; then
+				guarded=$2
+				guardian=$pid
+			else
+				apart alarm "$J" "$2"
+			fi
+		fi
+		;;
 	esac
 }
 
@@ -396,7 +355,9 @@ run() {
 }
 
 finish() {
-	echo quit >&7
+	for one in *.fifo; do
+		[ ! -p "$one" ] || echo quit 1<>"$one"
+	done
 	for one in *.follower.* *.alarm steps/*.watch.*; do
 		[ -r "$one" ] || continue
 		pid=
@@ -516,12 +477,106 @@ end_mark() {
 		fi
 	fi
 	true >"steps/$step.ended"
-	step=
+	busy=
 }
 
-# conclude FROM: the end of the step that was this lane's child.
-conclude() {
+# next JOB LANE STEP: waits for its words and becomes the step. With the lane its input ends, and so does it.
+next() {
+	J=$1
+	lane=$2
+	expected=$3
+	me=${BASHPID-$$}
+	{
+		echo 500 >/proc/self/oom_score_adj
+		set -C
+		# Never emptied: what is there may be another lane's.
+		for s in env output path state summary; do true >"steps/$expected.$s"; done
+		set +C
+	} 2>/dev/null
+	while read -r who number from; do
+		case $who in
+		"$me") break ;;
+		any) [ "$number" != "$expected" ] || break ;;
+		esac
+	done <&4
+	[ -n "$from" ] || exit 0
+	p=$J/steps/$number.
+	exec >>"$lane.spool" 2>&1 </dev/null 4<&-
+	if [ "$who" = any ]; then
+		# Nobody else knows who this is.
+		started "$me"
+		echo "$me $start" >"${p}pid"
+	fi
+	[ "$number" = "$expected" ] || for s in env output path state summary; do true >"$p$s"; done
+	if [ -r "${p}start.$from" ]; then . "./steps/$number.start.$from"; fi
+	echo "The start file of step $number is gone."
+	echo >"${p}unstarted"
+	exit 126
+}
+
+# prepare: the process of the next step is there before the step is asked for. Only a shell that knows process groups can have
+# it beside itself: elsewhere it would have SIGINT ignored, and so would all that a step starts. There it starts with the step.
+prepare() {
+	child=
+	if [ -n "$ahead" ]; then
+		# Two pipes by turns: the one before may not have heard its words yet.
+		if [ "$side" = a ]; then side=b; else side=a; fi
+		(next "$J" "$lane" "$((step + 1))") 3<&- 4<"$lane.words.$side" 5>&- 6>&- &
+		child=$!
+		started "$child"
+		child_start=$start
+	fi
+}
+
+# last_words: a shell that cannot fork exits. A step that runs is waited for even so, and its end is told without any help.
+last_words() {
+	[ -n "$busy" ] || return
+	kind=n
+	code=254
+	if [ -n "$running" ]; then
+		kind=c
+		wait "$running"
+		code=$?
+	fi
+	line="$nonce $step $kind $code apart"
+	for one in env output path state summary; do
+		if [ -s "steps/$step.$one" ]; then line="$line 1"; else line="$line 0"; fi
+	done
+	printf '\036%s\n' "$line" >>"$lane.spool" && true >"steps/$step.ended"
+}
+
+# perform FROM LIMIT: the step, from its start to its end.
+perform() {
 	kind=c
+	code=130
+	running=
+	if [ -e "steps/$step.cancelled" ]; then
+		kind=x
+		end_mark
+		return
+	fi
+	if [ -n "$child" ]; then
+		echo "$child $step $1" 1<>"$lane.words.$side"
+		running=$child
+		prepare
+	else
+		echo "any $step $1" 1<>"$lane.words.$side"
+	fi
+	case $2 in
+	0 | watch) ;;
+	*)
+		read -r now rest </proc/uptime
+		echo "$step $((${now%.*} + ${2%.*} + 1))" >"$lane.deadline"
+		;;
+	esac
+	if [ -n "$running" ]; then
+		wait "$running"
+		code=$?
+	else
+		# In the foreground its signals are as they should be.
+		run_apart /bin/sh "$here" next "$J" "$lane" "$step" 3<&- 4<"$lane.words.$side" 5>&- 6>&-
+		code=$?
+	fi
 	if [ -e "steps/$step.unstarted" ]; then kind=n; fi
 	if [ -e "steps/$step.timedout" ]; then
 		kind=t
@@ -537,18 +592,17 @@ conclude() {
 		done
 		;;
 	esac
-	number=$step
 	end_mark
 	# Emptied rather than removed: that starts no process, and the next step waits for it.
-	for one in "steps/$number.start.$1" "steps/$number.mark" "steps/$number.clean"; do
+	for one in "steps/$step.start.$1" "steps/$step.mark" "steps/$step.clean"; do
 		[ ! -e "$one" ] || true >"$one"
 	done
-	if [ -e "steps/$number.temporary" ]; then
+	if [ -e "steps/$step.temporary" ]; then
 		while read -r one; do
 			[ ! -f "$one" ] || [ -L "$one" ] || true >"$one"
-		done <"steps/$number.temporary" 2>/dev/null
+		done <"steps/$step.temporary" 2>/dev/null
 	fi
-	for one in "steps/$number.watch."*; do
+	[ "$2" != watch ] || for one in "steps/$step.watch."*; do
 		[ -r "$one" ] || continue
 		pid=
 		began=
@@ -576,60 +630,47 @@ lane() {
 			[ -d "$lane.lock" ] && [ "$turns" -lt 30 ] || exit 0
 			nap
 		done
-		# Who waited for that one's next step must not share our requests.
-		if [ -r "$lane.next" ] && read -r pid began <"$lane.next" && alive "$pid" "$began"; then kill -KILL "$pid"; fi
 	fi
+	# What is said to the processes of steps; one that is left from a dead lane has another pipe.
+	rm -f "$lane.words.a" "$lane.words.b"
+	mkfifo "$lane.words.a" "$lane.words.b" && exec 5<>"$lane.words.a" 6<>"$lane.words.b" || exit 1
+	side=a
 	started $$
-	mine=$start
-	# What a child tells us of its step passes through a pipe without a name.
-	mkfifo "$lane.words" && exec 5<>"$lane.words" || exit 1
-	rm -f "$lane.words"
-	echo "$$ $mine" >"$lane.sup"
-	step=
-	turns=0
-	# A shell that cannot fork exits: the step is still told to have ended.
-	trap 'if [ -n "$step" ]; then kind=n; code=254; end_mark; fi' EXIT
-	while [ -e owner ] && [ "$turns" -lt 600 ]; do
-		# In the foreground: a step that starts with SIGINT ignored could not trap it.
-		run_apart /bin/sh "$here" next "$J" "$lane" $$ 6>&5
-		code=$?
-		echo over >&5
-		said=
-		while read -r verb number word from <&5; do
-			case $verb in
-			try)
-				said=try
-				step=$number
-				nonce=$word
-				origin=$from
-				;;
-			over) break ;;
-			*) said=$verb ;;
-			esac
-		done
-		case $said in
-		try)
-			# Killed before it had the right to start: whoever asks again starts the step.
-			if [ ! -e "steps/$step.begun" ] || [ -e "steps/$step.ended" ]; then
-				step=
-				continue
-			fi
-			conclude "$origin"
-			turns=0
-			;;
-		unwritable)
-			kind=n
-			end_mark
-			nap
-			;;
-		quit) break ;;
-		*)
-			step=
-			nap
-			;;
+	echo "$$ $start" >"$lane.sup"
+	ahead=
+	if [ -n "${BASH_VERSION-}" ] && [ "$lane" = main ] && set -m 2>/dev/null; then ahead=yes; fi
+	step=0
+	prepare
+	busy=
+	running=
+	trap 'last_words' EXIT
+	while read -r verb number from limit nonce <&3; do
+		case $verb in
+		step) ;;
+		*) break ;;
 		esac
+		[ -n "$nonce" ] || continue
+		set -C
+		if { echo "$child ${child:+$child_start}" >"steps/$number.begun"; } 2>/dev/null; then
+			set +C
+			step=$number
+			busy=yes
+			perform "$from" "$limit"
+			busy=
+		elif [ -e "steps/$number.begun" ]; then
+			set +C
+			rm -f "steps/$number.start.$from"
+		else
+			# Nowhere to write: the step was not started, and its end says so.
+			set +C
+			step=$number
+			kind=n
+			code=254
+			end_mark
+		fi
 	done
 	trap - EXIT
+	[ -z "$child" ] || kill "$child" 2>/dev/null
 	pid=
 	began=
 	[ ! -r "$lane.alarm" ] || read -r pid began <"$lane.alarm"
@@ -643,7 +684,7 @@ lane() {
 # doze SECONDS: ends with this process when it is told to go.
 sleeper=
 doze() {
-	sleep "$1" 2>/dev/null &
+	sleep "$1" 2>/dev/null || sleep 1 &
 	sleeper=$!
 	wait "$sleeper"
 	sleeper=
@@ -651,7 +692,7 @@ doze() {
 
 # ring: the step's time is over.
 ring() {
-	if [ ! -e "steps/$step.ended" ]; then
+	if [ ! -e "steps/$step.ended" ] && [ -e owner ]; then
 		echo >"steps/$step.timedout"
 		/bin/sh "$here" ladder "$J" "$step" 75 25
 	fi
@@ -689,18 +730,27 @@ watch() {
 	trap '[ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null; exit 0' TERM
 	started $$
 	echo "$$ $start" >"steps/$step.watch.$$"
+	# Its time counts from its start, or the start that is asked for again.
+	until [ -e "steps/$step.begun" ] || [ ! -e owner ]; do doze 0.1; done
 	[ -e "steps/$step.ended" ] || doze "$3"
-	[ ! -e "steps/$step.begun" ] || ring
+	ring
 	rm -f "steps/$step.watch.$$"
 }
 
 # ----------------------------------------------------------------------------------------------------------------- ladder
 
+# find_leader: who the step's process is: its supervisor knew before it began, or it said so itself.
+find_leader() {
+	leader=
+	begun_at=
+	[ ! -r "$J/steps/$n.begun" ] || read -r leader begun_at <"$J/steps/$n.begun"
+	[ ! -r "$J/steps/$n.pid" ] || read -r leader begun_at <"$J/steps/$n.pid"
+}
+
 # tree: the living processes of the step: its group, and what carries the name of its command files.
 tree() {
-	leader=
-	if [ -r "$J/steps/$n.pid" ]; then
-		read -r leader begun_at <"$J/steps/$n.pid"
+	find_leader
+	if [ -n "$leader" ]; then
 		if [ -d "/proc/$leader" ]; then
 			started "$leader"
 			[ "$start" = "$begun_at" ] || leader=
@@ -741,8 +791,10 @@ ladder() {
 	cd / || exit 1
 	# A step that was begun this moment tells its process soon.
 	turns=0
-	while [ -e "$J/steps/$n.begun" ] && [ ! -e "$J/steps/$n.pid" ] && [ ! -e "$J/steps/$n.ended" ] && [ "$turns" -lt 20 ]; do
+	find_leader
+	while [ -e "$J/steps/$n.begun" ] && [ -z "$leader" ] && [ ! -e "$J/steps/$n.ended" ] && [ "$turns" -lt 20 ]; do
 		nap
+		find_leader
 	done
 	if tree; then
 		signal_tree INT
@@ -803,6 +855,7 @@ case $mode in
 control) control "$@" ;;
 follow) follow "$@" ;;
 lane) lane "$@" ;;
+next) next "$@" ;;
 alarm) alarm "$@" ;;
 watch) watch "$@" ;;
 ladder) ladder "$@" ;;

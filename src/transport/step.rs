@@ -42,7 +42,8 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         }
     }
     let mut text = String::from("{\n{\n");
-    let _ = writeln!(text, "p={prefix}");
+    // Read as a whole before the first command of it runs: the environment is on no disk while the step is.
+    let _ = writeln!(text, "p={prefix}\n[ -z \"${{from-}}\" ] || true >\"${{p}}start.$from\"");
     text.push_str(
         "case ${KSH_VERSION-} in *MIRBSD*) w() { print -rn -- \"$1\"; } ;; *) w() { printf %s \"$1\"; } ;; esac\n",
     );
@@ -60,9 +61,6 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         if file.executable {
             let _ = writeln!(text, "chmod 700 {path}");
         }
-        if file.temporary {
-            let _ = writeln!(text, "echo {path} >>\"${{p}}temporary\"");
-        }
     }
     let missing = quoted(&format!("The working directory {} does not exist or cannot be entered.", request.cwd));
     let _ = writeln!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}", quoted(&request.cwd));
@@ -78,6 +76,10 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         let _ = writeln!(text, "export RUNNER_TRACKING_ID={}", quoted(tracking_id));
     }
     let not_found = quoted(&format!("{program}: command not found"));
+    // A function of the launcher's is no program.
+    if is_identifier(program) {
+        let _ = writeln!(text, "unset -f {program} 2>/dev/null");
+    }
     let _ = writeln!(
         text,
         "command -v {} >/dev/null 2>&1 || {{ echo {not_found}; echo >\"${{p}}unstarted\"; exit 127; }}",
@@ -92,6 +94,13 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     }
     text.push_str("}\n");
     Ok(text.into_bytes())
+}
+
+/// The names of the files that go when the step has ended, as the assignment that comes with its request.
+pub(super) fn temporaries(request: &StepRequest) -> String {
+    let names: String =
+        request.files.iter().filter(|file| file.temporary).map(|file| format!("{}\n", file.path)).collect();
+    format!("t={}\n", quoted(&names))
 }
 
 /// Variables that no shell can export, `INPUT_WHO-TO-GREET` among them, set by an interpreter from a file. Where there is none,
