@@ -27,10 +27,6 @@ struct Lab {
 
 impl Lab {
     fn new(hosts: &str) -> Self {
-        Self::on(hosts, false)
-    }
-
-    fn on(hosts: &str, small: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = sshd::free_port();
         let address = format!("127.0.0.1:{port}");
@@ -57,20 +53,13 @@ impl Lab {
 
     /// Starts the daemon and waits until it says that it listens.
     fn start(&mut self) {
-        let mut command = self.command();
-        if self.small {
-            let state = self.path("state");
-            std::fs::create_dir_all(&state).unwrap();
-            let mount = format!("mount -t tmpfs -o size=24m none {} && exec \"$0\" \"$@\"", state.display());
-            let program = command.get_program().to_owned();
-            let environment: Vec<_> =
-                command.get_envs().map(|(key, value)| (key.to_owned(), value.map(ToOwned::to_owned))).collect();
-            command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "sh", "-c", &mount]).arg(program);
-            command.envs(environment.into_iter().filter_map(|(key, value)| Some((key, value?))));
-        }
-        let mut child =
-            command.args(["serve", "--open-on-loopback"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command()
+            .args(["serve", "--open-on-loopback"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains(&format!("listening on http://{}", self.address)) {
