@@ -5,6 +5,7 @@
 //! This room does not know how an action runs, nor where.
 
 mod lock;
+mod runtime;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use crate::git::{self, Credentials, Repository, is_object_id};
 use crate::workflow::model::ActionReference;
 
 pub use lock::{LockFile, Pin};
+pub use runtime::{Platform, Runtime, RuntimeError, Runtimes};
 
 /// What to look for in an action's directory, in GitHub's order (A5).
 const MANIFESTS: [&str; 3] = ["action.yml", "action.yaml", "Dockerfile"];
@@ -125,6 +127,14 @@ impl Manifest {
     #[must_use]
     pub fn is_dockerfile(&self) -> bool {
         self.path == "Dockerfile" || self.path.ends_with("/Dockerfile")
+    }
+}
+
+impl ResolvedAction {
+    /// The repository on this machine that has it.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 success, 1 the run failed (or errors were found), 2 invalid input, 3 environment.
 
+mod actions;
 mod check;
 mod delivery;
 mod demo;
@@ -17,6 +18,7 @@ mod queue;
 mod remote;
 mod repo;
 mod run;
+mod runtime;
 mod screen;
 mod serve;
 mod token;
@@ -68,6 +70,10 @@ enum Command {
     Variable(vault::Variables),
     /// Lists and sets the protection rules of environments.
     Environment(environment::Arguments),
+    /// Pins, verifies and copies the actions a repository uses.
+    Actions(actions::Arguments),
+    /// Adds, lists and removes node for hosts that have none.
+    Runtime(runtime::Arguments),
     /// Makes, lists and revokes API tokens.
     Token(token::Arguments),
     /// Writes the whole state as lines of JSON.
@@ -110,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Secret(arguments) => vault::secret(arguments),
         Command::Variable(arguments) => vault::variable(arguments),
         Command::Environment(arguments) => environment::run(arguments),
+        Command::Actions(arguments) => actions::run(arguments),
+        Command::Runtime(arguments) => runtime::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),

@@ -106,6 +106,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             paths.state.join("actions"),
             Credentials::None,
         ))?),
+        runtimes: Some(actions::Runtimes::at(paths.runtimes())),
     };
     let pool = Hosts::new();
     let runner = Runner {

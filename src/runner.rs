@@ -16,6 +16,7 @@ mod javascript;
 mod job;
 mod journal;
 mod log;
+mod pre;
 mod script;
 mod secrets;
 mod services;
@@ -64,6 +65,8 @@ pub struct Sources {
     pub find: Option<FindRepository>,
     /// Actions of other repositories.
     pub actions: Option<crate::actions::Sources>,
+    /// Node for hosts without one.
+    pub runtimes: Option<crate::actions::Runtimes>,
 }
 
 /// From the name of a repository to its git directory on this machine.

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod actions;
 mod daemon;
 mod engine;
 mod exec;

@@ -1,7 +1,7 @@
 //! What actions expect on the wire, over loopback: with plain requests, and with GitHub's own packages from npm.
 
 mod client;
-mod npm;
+pub(crate) mod npm;
 mod protocol;
 
 use std::path::Path;

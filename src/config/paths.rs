@@ -71,6 +71,12 @@ impl Paths {
         self.runtime.join("towline.sock")
     }
 
+    /// Node for hosts that have none.
+    #[must_use]
+    pub fn runtimes(&self) -> PathBuf {
+        self.state.join("runtimes")
+    }
+
     /// Bare mirrors of repositories that live elsewhere.
     #[must_use]
     pub fn mirrors(&self) -> PathBuf {

@@ -77,6 +77,27 @@ impl Summary {
     }
 }
 
+impl StepState {
+    /// A step that has not begun.
+    #[must_use]
+    pub fn new(number: u32, name: String, kind: StepKind) -> Self {
+        Self {
+            number,
+            id: String::new(),
+            name,
+            kind,
+            started_at: None,
+            completed_at: None,
+            outcome: None,
+            conclusion: None,
+            log_start: None,
+            log_end: None,
+            first_line: None,
+            exit_code: None,
+        }
+    }
+}
+
 /// Why a step is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

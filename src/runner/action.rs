@@ -11,13 +11,14 @@ use crate::workflow::token::Token;
 
 use super::JobError;
 use super::contexts::{Frame, Variables};
+use super::javascript::Scripts;
 use super::job::Job;
 use super::script::{StepRun, join};
 use super::step::{StepEnd, StepError, variables};
 use super::workspace::{quote, run};
 
 /// Composite actions inside composite actions inside … (A3).
-const DEEPEST: usize = 9;
+pub(super) const DEEPEST: usize = 9;
 
 /// The repository and commit a file came from: where its `$/path` leads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,10 +63,7 @@ impl Job<'_> {
         env: &Variables,
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
-        let with = match with {
-            Some(token) => variables(&self.value(token, frame, env, run.key).await?).map_err(StepError::Failed)?,
-            None => Variables::new(),
-        };
+        let with = self.with_of(frame, with, env, run.key).await?;
         let shown = self.shown_env(frame, env);
         self.say(&header::uses(
             &reference_text(uses),
@@ -75,13 +73,16 @@ impl Job<'_> {
         if is_checkout(uses) && !self.runner.stock_checkout {
             return self.check_out(frame, step, &with, run).await;
         }
-        let found = self.find_action(frame, uses, run.key).await?;
+        let found = match self.found_before(run.key) {
+            Some(found) => found,
+            None => self.find_action(self.origin_of(frame).as_ref(), uses, run.key).await?,
+        };
         let (action, diagnostics) = workflow::parse_action(&found.manifest, &found.text);
         let Some(action) = action else {
             let reasons: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
             return Err(StepError::Failed(format!("Failed to load {}: {}", found.manifest, reasons.join("; "))));
         };
-        let inputs = self.action_inputs(frame, &action, &with, env, run).await?;
+        let inputs = self.action_inputs(frame, &action, &with, env, run, false).await?;
         let own_env = match &step.env {
             Some(token) => {
                 variables(&self.value(token, frame, env, &format!("{}/env", run.key)).await?).unwrap_or_default()
@@ -99,7 +100,8 @@ impl Job<'_> {
                 self.run_composite(frame, use_, &steps, &action.outputs, run).await
             }
             ActionRuns::JavaScript { using, main, post, post_if, .. } => {
-                self.run_javascript(frame, use_, &using, &main, post.map(|post| (post, post_if)), run).await
+                let post = post.as_deref().map(|post| (post, &post_if));
+                self.run_javascript(frame, use_, &Scripts { using: &using, main: &main, post }, run).await
             }
             ActionRuns::Docker { .. } => Err(StepError::Failed(format!(
                 "'{}' is a container action, and containers are not supported yet",
@@ -109,12 +111,18 @@ impl Job<'_> {
     }
 
     /// Finds an action and brings it to the host. What was found stays found over a restart.
-    async fn find_action(&mut self, frame: &Frame, uses: &ActionReference, key: &str) -> Result<Found, StepError> {
+    /// `origin` is the repository and commit of the file that says `uses`; `None` for a file of the workspace.
+    pub(super) async fn find_action(
+        &mut self,
+        origin: Option<&Origin>,
+        uses: &ActionReference,
+        key: &str,
+    ) -> Result<Found, StepError> {
         let key = format!("{key}/action");
         if let Some(found) = self.journal.recall::<Result<Found, String>>(&key)? {
             return found.map_err(StepError::Failed);
         }
-        let found = match self.look_for_action(frame, uses).await {
+        let found = match self.look_for_action(origin, uses).await {
             Ok(found) => Ok(found),
             Err(StepError::Failed(message)) => Err(message),
             Err(error) => return Err(error),
@@ -123,7 +131,18 @@ impl Job<'_> {
         found.map_err(StepError::Failed)
     }
 
-    async fn look_for_action(&mut self, frame: &Frame, uses: &ActionReference) -> Result<Found, StepError> {
+    /// Where `$/path` leads for the steps of a frame.
+    fn origin_of(&self, frame: &Frame) -> Option<Origin> {
+        match &frame.action {
+            Some(action) => action.origin.clone(),
+            None => Some(Origin {
+                repository: self.order.workflow_repository.clone(),
+                commit: self.order.workflow_sha.clone(),
+            }),
+        }
+    }
+
+    async fn look_for_action(&mut self, origin: Option<&Origin>, uses: &ActionReference) -> Result<Found, StepError> {
         match uses {
             ActionReference::Workspace(path) => {
                 let directory = join(&self.workspace.path, path);
@@ -139,18 +158,10 @@ impl Job<'_> {
                 })
             }
             ActionReference::SameRepository(path) => {
-                let origin = match &frame.action {
-                    Some(action) => action.origin.clone().ok_or_else(|| {
-                        StepError::Failed(format!(
-                            "$/{path}: the file that says this is in the workspace; say ./{path}"
-                        ))
-                    })?,
-                    None => Origin {
-                        repository: self.order.workflow_repository.clone(),
-                        commit: self.order.workflow_sha.clone(),
-                    },
-                };
-                self.action_of_repository(&origin, path, "").await
+                let origin = origin.ok_or_else(|| {
+                    StepError::Failed(format!("$/{path}: the file that says this is in the workspace; say ./{path}"))
+                })?;
+                self.action_of_repository(origin, path, "").await
             }
             ActionReference::Repository { owner, name, path, reference } => {
                 let Some(sources) = &self.runner.sources.actions else {
@@ -175,8 +186,8 @@ impl Job<'_> {
                 if present.is_empty() {
                     let archive =
                         sources.archive(&resolved).await.map_err(|error| StepError::Failed(error.to_string()))?;
-                    let mut file = tokio::fs::File::open(&archive).await.map_err(JobError::Log)?;
-                    self.push_tree(&mut file, &root).await?;
+                    let archive = tokio::fs::read(&archive).await.map_err(JobError::Log)?;
+                    self.push_tree(&archive, &root).await?;
                 }
                 let directory = if path.is_empty() { root } else { format!("{root}/{path}") };
                 let (manifest, text) = self.manifest(&directory, &reference_text(uses)).await?;
@@ -202,7 +213,7 @@ impl Job<'_> {
         let archive = crate::git::archive(&crate::git::Repository::at(&source.git_dir), &origin.commit, Vec::new())
             .await
             .map_err(|error| StepError::Failed(error.to_string()))?;
-        self.push_tree(&mut archive.as_slice(), &root).await?;
+        self.push_tree(&archive, &root).await?;
         let directory = join(&root, path);
         let (manifest, text) = self.manifest(&directory, &format!("$/{path}")).await?;
         Ok(Found {
@@ -216,19 +227,28 @@ impl Job<'_> {
     }
 
     /// Unpacks a tree on the host under a name that appears only when it is complete.
-    async fn push_tree(
-        &mut self,
-        archive: &mut (dyn tokio::io::AsyncRead + Send + Unpin),
-        directory: &str,
-    ) -> Result<(), JobError> {
+    pub(super) async fn push_tree(&mut self, archive: &[u8], directory: &str) -> Result<(), JobError> {
         let partial = format!("{directory}.partial-{}", self.order.job);
-        self.host.put_tar(archive, &partial).await?;
+        self.put_tar(archive, &partial).await?;
         let script = format!(
             "if [ -d {to} ]; then rm -rf {from}; else mv {from} {to}; fi\n",
             from = quote(&partial),
             to = quote(directory)
         );
         run(&self.host, "storing the action", &script, b"").await.map(drop)
+    }
+
+    /// Unpacks an archive on the host; a link that breaks meanwhile is waited for, and all of it is sent again.
+    pub(super) async fn put_tar(&mut self, archive: &[u8], directory: &str) -> Result<(), JobError> {
+        loop {
+            match self.host.put_tar(&mut &*archive, directory).await {
+                Err(error) if error.is_transient() => {
+                    // The next small command waits until the host is there again, or the job is over.
+                    run(&self.host, "sending files again", ":\n", b"").await?;
+                }
+                result => return result.map_err(JobError::from),
+            }
+        }
     }
 
     /// Reads `action.yml`, else `action.yaml`, else takes a `Dockerfile` (A5).
@@ -246,13 +266,14 @@ impl Job<'_> {
         )))
     }
 
-    async fn action_inputs(
+    pub(super) async fn action_inputs(
         &mut self,
         frame: &Frame,
         action: &Action,
         with: &Variables,
         env: &Variables,
         run: &StepRun<'_>,
+        quiet: bool,
     ) -> Result<Map<String, Json>, StepError> {
         let mut inputs = Map::new();
         let mut unknown = Vec::new();
@@ -263,7 +284,7 @@ impl Job<'_> {
             }
             inputs.insert(known.cloned().unwrap_or_else(|| name.clone()), Json::from(value.as_str()));
         }
-        if !unknown.is_empty() {
+        if !unknown.is_empty() && !quiet {
             let valid: Vec<_> = action.inputs.keys().map(|name| format!("'{name}'")).collect();
             self.warning(
                 frame.number,
@@ -272,7 +293,7 @@ impl Job<'_> {
         }
         for (name, input) in &action.inputs {
             if inputs.contains_key(name) {
-                if let Some(message) = &input.deprecation_message {
+                if let Some(message) = input.deprecation_message.as_ref().filter(|_| !quiet) {
                     self.warning(frame.number, &format!("Input '{name}' has been deprecated with message: {message}"))?;
                 }
                 continue;
@@ -291,7 +312,7 @@ fn pairs(variables: &Variables) -> impl Iterator<Item = (&str, &str)> {
     variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-fn is_checkout(uses: &ActionReference) -> bool {
+pub(super) fn is_checkout(uses: &ActionReference) -> bool {
     matches!(uses, ActionReference::Repository { owner, name, path, .. }
         if owner.eq_ignore_ascii_case("actions") && name.eq_ignore_ascii_case("checkout") && path.is_empty())
 }

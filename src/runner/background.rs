@@ -28,6 +28,8 @@ pub(super) struct Background {
     ended: Option<StepEnded>,
     /// `cancel:` was said: its end is no failure of the job.
     cancelled: bool,
+    /// A JavaScript action: it keeps state for its post step, and says itself what went wrong.
+    is_action: bool,
 }
 
 impl Job<'_> {
@@ -38,6 +40,7 @@ impl Job<'_> {
         step: &Step,
         request: StepRequest,
         run: &StepRun<'_>,
+        is_action: bool,
     ) -> Result<(), StepError> {
         let env: Variables = request.env.iter().cloned().collect();
         let settings = self.settings(step, frame.number, &env);
@@ -56,6 +59,7 @@ impl Job<'_> {
             log,
             ended: None,
             cancelled: false,
+            is_action,
         });
         if self.journal.knows(&format!("{}/end", run.key)) {
             return Ok(());
@@ -201,8 +205,13 @@ impl Job<'_> {
                 ended
             }
         };
+        if background.is_action {
+            self.keep_state(&key, &ended);
+        }
         let end = if background.cancelled {
             Ok(StepEnd::of(Conclusion::Cancelled))
+        } else if background.is_action {
+            self.conclude_action(frame, &background.step, &ended)
         } else {
             self.conclude_process(frame, &background.step, &ended)
         };

@@ -23,6 +23,25 @@ impl Job<'_> {
         outputs: &IndexMap<String, Option<Token>>,
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
+        let step = use_.step;
+        let mut inner = self.composite_frame(frame, use_, run.key);
+        // The whole action is bounded by the time-out of its step.
+        let outer = self.narrow_deadline(run.timeout);
+        self.run_steps(&mut inner, steps).await?;
+        self.step_deadline = outer;
+        let env = self.env_of(&inner);
+        for (name, token) in outputs {
+            if let Some(token) = token {
+                let value = self.text(token, &inner, &env, &format!("{}/output/{name}", run.key)).await?;
+                frame.steps.set_output(&step.id, name, &value);
+            }
+        }
+        let status = inner.action.map(|action| action.status).unwrap_or_default();
+        Ok(StepEnd::of(status.conclusion()))
+    }
+
+    /// What the steps of a composite action see around them.
+    pub(super) fn composite_frame(&self, frame: &Frame, use_: Use<'_>, key: &str) -> Frame {
         // `env` of the step that uses the action is seen by all steps inside, never by those after it.
         let mut env = frame.action.as_ref().map(|action| action.env.clone()).unwrap_or_default();
         env.extend(use_.own_env.clone());
@@ -36,27 +55,14 @@ impl Job<'_> {
         for (key, value) in known {
             github.insert(key.to_owned(), Json::from(value));
         }
-        let mut inner = Frame {
-            key: format!("{}.", run.key),
+        Frame {
+            key: format!("{key}."),
             number: frame.number,
             steps: StepsContext::default(),
             inputs: use_.inputs,
             github,
             action: Some(ActionFrame { status: JobStatus::default(), env, origin: use_.found.origin.clone() }),
             depth: frame.depth + 1,
-        };
-        // The whole action is bounded by the time-out of its step.
-        let outer = self.narrow_deadline(run.timeout);
-        self.run_steps(&mut inner, steps).await?;
-        self.step_deadline = outer;
-        let env = self.env_of(&inner);
-        for (name, token) in outputs {
-            if let Some(token) = token {
-                let value = self.text(token, &inner, &env, &format!("{}/output/{name}", run.key)).await?;
-                frame.steps.set_output(&use_.step.id, name, &value);
-            }
         }
-        let status = inner.action.map(|action| action.status).unwrap_or_default();
-        Ok(StepEnd::of(status.conclusion()))
     }
 }

@@ -1,5 +1,6 @@
 //! A job from its first line to its last: set up, main steps, post steps, completion.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ use crate::toolkit::matcher::Matchers;
 use crate::transport::{HostEvents, HostJob, JobSpec, Resume};
 use crate::workflow::model::{Step, StepBody};
 
+use super::action::Found;
 use super::background::Background;
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
@@ -59,6 +61,13 @@ pub(super) struct Job<'a> {
     pub(super) paths: Vec<String>,
     pub(super) status: JobStatus,
     pub(super) posts: Vec<Post>,
+    /// Actions that were found before the steps began, by the keys of their uses; those of them with a `pre`.
+    pub(super) found: HashMap<String, Found>,
+    pub(super) pres: BTreeSet<String>,
+    /// What stages of actions saved, by the keys of their uses.
+    pub(super) states: HashMap<String, Variables>,
+    /// Programs that run JavaScript, by version.
+    pub(super) nodes: BTreeMap<u32, String>,
     pub(super) background: Vec<Background>,
     /// The host's number of the last step.
     number: u32,
@@ -71,12 +80,14 @@ pub(super) struct Job<'a> {
     pub(super) cancel_deadline: Option<Instant>,
     /// The time limit of the step that uses the composite action being run.
     pub(super) step_deadline: Option<Instant>,
-    steps: Vec<StepState>,
+    pub(super) steps: Vec<StepState>,
 }
 
 /// A post step that is due at the end of the job.
 pub(super) struct Post {
     pub(super) key: String,
+    /// The key of the action, under which its state is kept.
+    pub(super) of: String,
     pub(super) name: String,
     pub(super) condition: Expression,
     pub(super) step: Step,
@@ -84,7 +95,6 @@ pub(super) struct Post {
     pub(super) inputs: Map<String, Json>,
     pub(super) env: Variables,
     pub(super) github: Map<String, Json>,
-    pub(super) state: Variables,
 }
 
 /// Runs the order to its end.
@@ -225,6 +235,10 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         paths: Vec::new(),
         status: JobStatus::default(),
         posts: Vec::new(),
+        found: HashMap::new(),
+        pres: BTreeSet::new(),
+        states: HashMap::new(),
+        nodes: BTreeMap::new(),
         background: Vec::new(),
         number: 0,
         resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
@@ -259,6 +273,7 @@ impl Job<'_> {
         self.step_finished(1, outcome, outcome, None, "setup").await?;
         frame.number = 1;
         if ready {
+            self.run_pres(&mut frame).await?;
             self.run_steps(&mut frame, &order.steps).await?;
             self.wait_for_rest(&mut frame).await?;
             self.run_posts(&mut frame).await?;
@@ -275,10 +290,10 @@ impl Job<'_> {
                 _ => shown.push(step),
             }
         }
-        self.steps = vec![state(1, "Set up job".to_owned(), StepKind::SetUp)];
+        self.steps = vec![StepState::new(1, "Set up job".to_owned(), StepKind::SetUp)];
         self.steps.extend(shown.into_iter().zip(2..).map(|(step, number)| StepState {
             id: step.id.clone(),
-            ..state(number, step.default_name(None), StepKind::Main)
+            ..StepState::new(number, step.default_name(None), StepKind::Main)
         }));
         self.report(Report::Steps { steps: self.steps.clone() }).await;
     }
@@ -307,6 +322,7 @@ impl Job<'_> {
             self.workspace.prepare(&self.host, fresh, &event).await?;
             self.record("prepared", &())?;
         }
+        self.find_actions().await?;
         self.say_line(&format!("Complete job name: {}", self.order.name))?;
         let order = self.order;
         for (level, token) in order.env.iter().enumerate() {
@@ -323,7 +339,7 @@ impl Job<'_> {
         frame.number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
         while let Some(post) = self.posts.pop() {
             frame.number += 1;
-            self.steps.push(state(frame.number, post.name.clone(), StepKind::Post));
+            self.steps.push(StepState::new(frame.number, post.name.clone(), StepKind::Post));
             self.report(Report::Steps { steps: self.steps.clone() }).await;
             self.run_post(frame, post).await?;
         }
@@ -333,7 +349,7 @@ impl Job<'_> {
     /// The last step: outputs, the environment's address, what was left running (N6, G1, H10).
     async fn complete(&mut self, frame: &mut Frame, ready: bool) -> Result<JobResult, JobError> {
         let number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.steps.push(state(number, "Complete job".to_owned(), StepKind::Complete));
+        self.steps.push(StepState::new(number, "Complete job".to_owned(), StepKind::Complete));
         self.report(Report::Steps { steps: self.steps.clone() }).await;
         frame.number = number;
         self.step_started(number, "Complete job", StepKind::Complete, "complete").await?;
@@ -665,7 +681,7 @@ impl Job<'_> {
 
     fn state_of(&self, number: u32) -> StepState {
         let found = self.steps.iter().find(|step| step.number == number).cloned();
-        found.unwrap_or_else(|| state(number, String::new(), StepKind::Main))
+        found.unwrap_or_else(|| StepState::new(number, String::new(), StepKind::Main))
     }
 
     async fn report_step(&mut self, step: StepState) {
@@ -692,7 +708,8 @@ impl Job<'_> {
         self.step_started(frame.number, &post.name, StepKind::Post, &post.key).await?;
         self.say_line(header::POST)?;
         let number = self.next_number();
-        let env = self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &post.state)));
+        let saved = self.states.get(&post.of).cloned().unwrap_or_default();
+        let env = self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &saved)));
         let request = StepRequest {
             number,
             argv: post.argv,
@@ -706,7 +723,7 @@ impl Job<'_> {
         let end = match decided {
             Err(message) => Err(StepError::Failed(message)),
             Ok(_) => match self.follow(frame, &step, request, &run).await {
-                Ok(ended) => self.conclude_process(frame, &step, &ended),
+                Ok(ended) => self.conclude_action(frame, &step, &ended),
                 Err(error) => Err(error),
             },
         };
@@ -732,22 +749,5 @@ impl Job<'_> {
         ended: &Ended,
     ) -> Result<Option<String>, JobError> {
         ended.apply(self, frame, step)
-    }
-}
-
-fn state(number: u32, name: String, kind: StepKind) -> StepState {
-    StepState {
-        number,
-        id: String::new(),
-        name,
-        kind,
-        started_at: None,
-        completed_at: None,
-        outcome: None,
-        conclusion: None,
-        log_start: None,
-        log_end: None,
-        first_line: None,
-        exit_code: None,
     }
 }

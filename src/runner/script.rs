@@ -62,7 +62,7 @@ impl Job<'_> {
             spool: if run.background { Spool::Own(0) } else { Spool::Main },
         };
         if run.background {
-            self.start_background(frame, step, request, run).await?;
+            self.start_background(frame, step, request, run, false).await?;
             return Ok(StepEnd::running());
         }
         let ended = self.follow(frame, step, request, run).await?;
@@ -75,6 +75,26 @@ impl Job<'_> {
         frame: &mut Frame,
         step: &Step,
         ended: &Ended,
+    ) -> Result<StepEnd, StepError> {
+        self.conclude_ended(frame, step, ended, true)
+    }
+
+    /// The same for a JavaScript action, which says itself what went wrong.
+    pub(super) fn conclude_action(
+        &mut self,
+        frame: &mut Frame,
+        step: &Step,
+        ended: &Ended,
+    ) -> Result<StepEnd, StepError> {
+        self.conclude_ended(frame, step, ended, false)
+    }
+
+    fn conclude_ended(
+        &mut self,
+        frame: &mut Frame,
+        step: &Step,
+        ended: &Ended,
+        says_code: bool,
     ) -> Result<StepEnd, StepError> {
         use crate::transport::Exit;
         let failed = self.apply_files(frame, step, ended)?;
@@ -90,6 +110,7 @@ impl Job<'_> {
             }
             Exit::Code(0) if failed.is_none() => Conclusion::Success,
             Exit::Code(0) => Conclusion::Failure,
+            Exit::Code(_) if !says_code => Conclusion::Failure,
             Exit::Code(code) | Exit::NotStarted(code) => {
                 self.error(frame.number, &format!("Process completed with exit code {code}."))?;
                 Conclusion::Failure

@@ -227,7 +227,12 @@ impl Job<'_> {
     }
 
     /// The variables a step's expressions see as `env`: the job's, those of the actions around it, its own.
-    async fn step_env(&mut self, frame: &Frame, step: &Step, key: &str) -> Result<Result<Variables, String>, JobError> {
+    pub(super) async fn step_env(
+        &mut self,
+        frame: &Frame,
+        step: &Step,
+        key: &str,
+    ) -> Result<Result<Variables, String>, JobError> {
         let mut env = self.env_of(frame);
         let Some(token) = &step.env else { return Ok(Ok(env)) };
         match self.value(token, frame, &env, &format!("{key}/env")).await {
@@ -286,7 +291,7 @@ impl Job<'_> {
         Ok(self.value(token, frame, env, key).await?.to_display_string())
     }
 
-    async fn step_name(&mut self, frame: &Frame, step: &Step, key: &str) -> Result<String, JobError> {
+    pub(super) async fn step_name(&mut self, frame: &Frame, step: &Step, key: &str) -> Result<String, JobError> {
         let env = self.env_of(frame);
         if let Some(token) = &step.name {
             match self.text(token, frame, &env, &format!("{key}/name")).await {

@@ -18,6 +18,8 @@ pub(crate) struct Workspace {
     pub(crate) tools: String,
     /// Sources of actions, by commit.
     pub(crate) actions: String,
+    /// Node, where the host has none of its own.
+    pub(crate) runtimes: String,
     /// The payload of the event, `GITHUB_EVENT_PATH`.
     pub(crate) event: String,
     slot: String,
@@ -33,6 +35,7 @@ impl Workspace {
             event: format!("{temp}/_github_workflow/event.json"),
             tools: format!("{root}/tools"),
             actions: format!("{root}/actions"),
+            runtimes: format!("{root}/runtimes"),
             parent,
             temp,
             slot,

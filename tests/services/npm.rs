@@ -10,7 +10,10 @@ use super::serve;
 const PACKAGES: [&str; 3] = ["@actions/artifact@6.2.1", "@actions/cache@6.3.0", "@actions/core@3.0.1"];
 
 /// A directory with the packages: installed once per target directory. Nothing where there is no node or no registry.
-fn packages() -> Option<PathBuf> {
+pub(crate) fn packages() -> Option<PathBuf> {
+    // One installs, the others wait for it.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
     if directory.join("complete").exists() {
         return Some(directory);

@@ -65,6 +65,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         repositories: BTreeMap::from([(prepared.spec.event.repository.clone(), repository)]),
         find: None,
         actions: actions(arguments, &prepared)?,
+        runtimes: Some(crate::actions::Runtimes::at(crate::config::Paths::from_environment().runtimes())),
     };
     let (services, served) = serve_actions(clock, &prepared).await?;
     let runner = Runner {
@@ -478,17 +479,39 @@ fn secrets(arguments: &Arguments) -> Result<BTreeMap<String, SecretString>, Refu
     Ok(secrets)
 }
 
-/// Actions of other repositories come from a directory, when one is given.
+/// Actions of other repositories come from the directory that is given, else from where the configuration says. What
+/// `towline.lock` of the repository pins stays pinned.
 fn actions(arguments: &Arguments, prepared: &Prepared) -> Result<Option<crate::actions::Sources>, Refusal> {
-    let Some(mirror) = &arguments.actions else { return Ok(None) };
-    let settings = crate::actions::Settings {
-        mirror: Some(mirror.clone()),
-        url: None,
-        credentials: crate::git::Credentials::None,
-        cache: prepared.scratch.path.join("actions"),
-        allow: Vec::new(),
-        lock_file: None,
+    let paths = crate::config::Paths::from_environment();
+    let cache = prepared.scratch.path.join("actions");
+    let mut settings = match &arguments.actions {
+        Some(mirror) => crate::actions::Settings {
+            mirror: Some(mirror.clone()),
+            url: None,
+            credentials: crate::git::Credentials::None,
+            cache,
+            allow: Vec::new(),
+            lock_file: None,
+        },
+        None => {
+            let files = crate::config::read(&paths.config).unwrap_or_default();
+            let actions = crate::config::parse(&files).0.unwrap_or_default().actions;
+            if actions.mirror.is_none() && actions.url.is_none() {
+                return Ok(None);
+            }
+            // What was fetched before serves here too.
+            let cache = if std::fs::create_dir_all(paths.state.join("actions")).is_ok() {
+                paths.state.join("actions")
+            } else {
+                cache
+            };
+            crate::actions::Settings::new(&actions, cache, crate::git::Credentials::None)
+        }
     };
+    let own = prepared.snapshot.top.join("towline.lock");
+    if own.is_file() {
+        settings.lock_file = Some(own);
+    }
     let sources = crate::actions::Sources::new(settings).map_err(|error| Refusal::Environment(error.to_string()))?;
     Ok(Some(sources))
 }
