@@ -182,7 +182,8 @@ impl Watcher {
                         log::warn!(host:% = name; "host {name} cannot be used: {error}");
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    if matches!(error, TransportError::Unreachable { .. }) && self.engine.summary().borrow().waiting > 0
+                    if matches!(error, TransportError::Unreachable { .. })
+                        && self.shared.engine.summary().borrow().waiting > 0
                     {
                         waking = self.wake(waking);
                     }
