@@ -5,6 +5,7 @@
 mod actions;
 mod check;
 mod delivery;
+mod completion;
 mod demo;
 mod environment;
 mod eval;
@@ -13,6 +14,7 @@ mod export;
 mod hook;
 mod host;
 mod logger;
+mod man;
 mod plan;
 mod queue;
 mod remote;
@@ -82,6 +84,10 @@ enum Command {
     Import(export::Import),
     /// Lists, shows and repeats what came from outside.
     Delivery(delivery::Arguments),
+    /// Prints completions for a shell.
+    Completion(completion::Arguments),
+    /// Writes manual pages and the reference.
+    Man(man::Arguments),
     /// What git runs in a repository that was added.
     #[command(hide = true)]
     Hook(hook::Arguments),
@@ -122,6 +128,8 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),
         Command::Delivery(arguments) => delivery::run(arguments),
+        Command::Completion(arguments) => completion::run(&arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Hook(arguments) => hook::run(arguments),
     })
 }

@@ -7,6 +7,7 @@ pub mod changes;
 mod decode;
 pub mod hours;
 mod paths;
+pub mod reference;
 mod sections;
 #[cfg(test)]
 mod tests;

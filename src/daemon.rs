@@ -3,6 +3,7 @@
 //! Start: state, keys, engine, executor, hosts, triggers, server; ready when the sockets accept. Stop: triggers and
 //! server first, then the engine; jobs are left running on their hosts and are picked up by the next start.
 
+mod chronicle;
 mod follow;
 mod hosts;
 mod housekeeping;
@@ -59,8 +60,8 @@ pub struct Options {
     pub clock: Clock,
     /// Clients on loopback need no token: for a demo, or a machine with one user.
     pub open_on_loopback: bool,
-    /// Sockets that systemd passes are served too.
-    pub systemd: bool,
+    /// Sockets that systemd passed; they are served too.
+    pub passed: server::Passed,
 }
 
 /// A daemon that accepts.
@@ -83,7 +84,7 @@ pub struct Daemon {
 /// # Errors
 /// A sentence about what is missing, and its causes.
 pub async fn start(options: Options) -> anyhow::Result<Daemon> {
-    let Options { config, paths, clock, open_on_loopback, systemd } = options;
+    let Options { config, paths, clock, open_on_loopback, passed } = options;
     make_private(&paths.state)?;
     make_private(&paths.runtime)?;
     let (store, recovery) = Store::open(&paths.state)?;
@@ -149,7 +150,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
 
     let schedules = Schedules::new(triggers.clone());
 
-    let bound = bind(&config, &paths, &clock, systemd)?;
+    let bound = bind(&config, &paths, &clock, passed)?;
     let addresses = bound.addresses();
     // Links name the ports that the system chose.
     let tcp = addresses.iter().filter_map(|address| match address {
@@ -236,6 +237,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     if taken_up > 0 {
         log::info!("{taken_up} deliveries of before are taken up");
     }
+    tracker.spawn(chronicle::write(engine.updates(), stop.clone()));
     tracker.spawn(triggers.clone().watch_spools(stop.clone()));
     tracker.spawn(schedules.clone().run(stop.clone()));
     tracker.spawn(watch::run(triggers.clone(), schedules, stop.clone()));
@@ -368,16 +370,13 @@ fn own_names(config: &Config) -> Vec<String> {
     config.server.url.as_deref().and_then(host).into_iter().collect()
 }
 
-fn bind(config: &Config, paths: &Paths, clock: &Clock, systemd: bool) -> anyhow::Result<server::Bound> {
+fn bind(config: &Config, paths: &Paths, clock: &Clock, passed: server::Passed) -> anyhow::Result<server::Bound> {
     let mut endpoints = vec![Endpoint::Unix { path: paths.socket(), mode: SOCKET_MODE }];
     let tcp = |address: &SocketAddr| match config.server.tls {
         Tls::Off => Endpoint::Http(*address),
         Tls::Own | Tls::Files { .. } => Endpoint::Https(*address),
     };
     endpoints.extend(config.server.listen.iter().map(tcp));
-    if systemd {
-        endpoints.push(Endpoint::Systemd);
-    }
     let certificate = match &config.server.tls {
         Tls::Off => None,
         Tls::Own => Some(CertificateSource::Own { folder: paths.state.join("tls"), names: own_names(config) }),
@@ -385,7 +384,7 @@ fn bind(config: &Config, paths: &Paths, clock: &Clock, systemd: bool) -> anyhow:
             Some(CertificateSource::Files { certificate: certificate.clone(), key: key.clone() })
         }
     };
-    let config = server::Config { endpoints, certificate, limits: server::Limits::STANDARD };
+    let config = server::Config { endpoints, passed, certificate, limits: server::Limits::STANDARD };
     Ok(Server::bind(clock.now(), config)?)
 }
 
@@ -539,11 +538,14 @@ async fn hand_out(
 async fn give(assignment: drive::Assignment, executor: &Executor, engine: &Handle, vault: &Vault) {
     let drive::Assignment { job, host, order, start, cancel } = assignment;
     let order = jobs::let_through(vault, order);
+    let (run, repository) = (order.run, order.repository.clone());
     let word = if start == StartKind::Attach { "picked up" } else { "started" };
     match executor.start(&host, order, cancel) {
-        Ok(()) => log::info!(job = job.0, host:% = host; "job {job} {word} on {host}"),
+        Ok(()) => {
+            log::info!(run = run.0, job = job.0, host:% = host, repository:% = repository; "job {job} {word} on {host}");
+        }
         Err(reason) => {
-            log::error!(job = job.0, host:% = host; "job {job} cannot be {word} on {host}: {reason}");
+            log::error!(run = run.0, job = job.0, host:% = host, repository:% = repository; "job {job} cannot be {word} on {host}: {reason}");
             drop(engine.send(Input::DispatchFailed { job, host, reason }).await);
         }
     }

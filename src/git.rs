@@ -272,6 +272,23 @@ const KEPT: &[&str] = &[
     "LD_LIBRARY_PATH",
 ];
 
+/// Adds a repository to the system's `safe.directory` list, once: users other than its owner may then use it.
+///
+/// # Errors
+/// The system's configuration cannot be written.
+pub async fn trust_system_wide(git_dir: &Path) -> Result<(), Error> {
+    let place = git_dir.to_string_lossy().into_owned();
+    let mut known = Git::new("config");
+    known.args(["--system", "--get-all", "safe.directory"]);
+    let known = known.maybe().await?.unwrap_or_default();
+    if known.lines().any(|line| line == place) {
+        return Ok(());
+    }
+    let mut git = Git::new("config");
+    git.args(["--system", "--add", "safe.directory", &place]);
+    git.text().await.map(drop)
+}
+
 impl Git {
     fn new(action: &'static str) -> Self {
         Self::with_settings(action, &[])
@@ -291,6 +308,8 @@ impl Git {
             .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"])
             .args(["-c", "protocol.ext.allow=never", "-c", "advice.detachedHead=false"])
             .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            // Repositories are named by the administrator, and most belong to another user than the daemon's.
+            .args(["-c", "safe.directory=*"])
             .arg(action)
             .kill_on_drop(true);
         Self { action, command, input: Vec::new(), timeout: LOCAL_TIMEOUT, settings: Vec::new() }

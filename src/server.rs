@@ -44,7 +44,7 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 pub use app::{App, AppParts, Settings};
 pub use format::size;
-pub use listen::{Address, Endpoint, Limits};
+pub use listen::{Address, Endpoint, Limits, Passed};
 pub use peer::{Network, Origin, Peer};
 pub use source::{DispatchRequest, HostDetail, Outside, WorkflowFile};
 pub use tls::{CertificateSource, Certificates};
@@ -79,10 +79,12 @@ pub fn router(app: &App) -> Router {
 }
 
 /// What to listen on and how.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     pub endpoints: Vec<Endpoint>,
-    /// Needed when an endpoint speaks HTTPS.
+    /// Served besides the endpoints. An endpoint that one of these serves already is left out.
+    pub passed: Passed,
+    /// Needed when an endpoint speaks HTTPS; passed TCP sockets do when there is one.
     pub certificate: Option<CertificateSource>,
     pub limits: Limits,
 }
@@ -98,9 +100,12 @@ impl Server {
     /// # Errors
     /// An address in use or not ours, a certificate that cannot be had.
     pub fn bind(now: Timestamp, config: Config) -> Result<Bound, Error> {
-        let mut sockets = Vec::new();
+        // What systemd holds comes first: the same address cannot be bound twice.
+        let mut sockets = listen::adopt(config.passed, config.certificate.is_some())?;
         for endpoint in &config.endpoints {
-            sockets.extend(listen::bind(endpoint)?);
+            if !sockets.iter().any(|(address, _)| endpoint.is_served_by(address)) {
+                sockets.push(listen::bind(endpoint)?);
+            }
         }
         let tls = sockets.iter().any(|(address, _)| matches!(address, Address::Https(_)));
         let ips: Vec<IpAddr> = sockets.iter().filter_map(|(address, _)| ip_of(address)).collect();
@@ -134,7 +139,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The addresses in the order of the endpoints, with the ports the kernel chose.
+    /// The addresses, those of systemd first, else in the order of the endpoints, with the ports the kernel chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<Address> {
         self.sockets.iter().map(|(address, _)| address.clone()).collect()
@@ -157,7 +162,9 @@ impl Bound {
         let mut files = Vec::new();
         for (address, socket) in self.sockets {
             log::info!(address:% = address; "listening");
-            if let Address::Unix(path) = address {
+            if let Address::Unix(path) = address
+                && socket.is_made()
+            {
                 files.push(path);
             }
             let accept = listen::Loop {

@@ -20,6 +20,7 @@ mod plans;
 mod server;
 mod services;
 mod store;
+mod systemd;
 mod toolkit;
 mod triggers;
 mod workflows;

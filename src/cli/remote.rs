@@ -39,7 +39,7 @@ impl Target {
     /// Sends one request and gives the answer, its body still open.
     pub(super) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Response<Incoming>> {
         let Some(url) = &self.url else {
-            let socket = self.socket.clone().unwrap_or_else(|| Paths::from_environment().socket());
+            let socket = self.socket.clone().unwrap_or_else(usual_socket);
             let stream = UnixStream::connect(&socket).await.with_context(|| {
                 format!(
                     "no daemon answers at {}; start it with `towline serve`, or name one with --url",
@@ -164,6 +164,13 @@ impl Target {
             _ => bail!("name a repository with --repo; there are {}", names.join(", ")),
         }
     }
+}
+
+/// The socket of the user's own daemon, else of the system's: members of its group may open that one.
+pub(super) fn usual_socket() -> PathBuf {
+    let own = Paths::from_environment().socket();
+    let system = PathBuf::from("/run/towline/towline.sock");
+    if !own.exists() && system.exists() { system } else { own }
 }
 
 /// Runs a command on a small runtime and turns its end into an exit code; errors go to standard error.

@@ -117,13 +117,72 @@ async fn add(paths: &Paths, name: &str, path: Option<&Path>, default_branch: &st
             format!("hook installed; the one that was there is {} and runs first", local.display())
         }
     };
+    let shared = if place.starts_with(paths.repositories().canonicalize().unwrap_or_else(|_| paths.repositories())) {
+        hand_over(paths, &Repository::at(&place), &entry).await?
+    } else {
+        None
+    };
     println!("{name}: {} ({said})", place.display());
+    if let Some(group) = shared {
+        println!("It belongs to the daemon; members of the group {group} may push to it.");
+    }
     println!();
     println!("Push to it from this machine, or over SSH with USER@HOST: in front of the path:");
     println!("  git remote add towline {}", place.display());
     println!("  git push towline {default_branch}");
     println!("With `git push -o follow` the live log comes back into your terminal.");
     Ok(SUCCESS)
+}
+
+/// A repository that root made for a daemon of another user becomes that user's, and his group may push to it. Gives the
+/// group's number or name when that was done.
+async fn hand_over(paths: &Paths, repository: &Repository, entry: &Path) -> anyhow::Result<Option<String>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(state) = std::fs::metadata(&paths.state) else { return Ok(None) };
+    if !rustix::process::geteuid().is_root() || state.uid() == 0 {
+        return Ok(None);
+    }
+    repository.configure("core.sharedRepository", "group").await?;
+    let place = repository.git_dir();
+    let owner = entry.parent().into_iter().chain([place]);
+    for path in owner {
+        if path != paths.repositories() {
+            give(path, path == place, state.uid(), state.gid()).with_context(|| format!("cannot hand over {}", path.display()))?;
+        }
+    }
+    // Without it git refuses a repository of another user, also to members of its group.
+    git::trust_system_wide(place).await?;
+    Ok(Some(group_name(state.gid())))
+}
+
+/// Changes the owner, and lets the group write; below a directory too if wanted.
+fn give(path: &Path, deep: bool, uid: u32, gid: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = path.symlink_metadata()?;
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let mode = metadata.permissions().mode();
+    // What is made in a directory later has its group.
+    let more = if metadata.is_dir() { 0o2070 } else { (mode & 0o700) >> 3 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode((mode | more) & 0o7770))?;
+    if metadata.is_dir() && deep {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), true, uid, gid)?;
+        }
+    }
+    Ok(())
+}
+
+fn group_name(gid: u32) -> String {
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let named = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == gid.to_string()).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| gid.to_string())
 }
 
 #[expect(clippy::print_stdout, reason = "the command line prints")]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,7 +11,8 @@ use crate::clock::Clock;
 use crate::config::changes::Changes;
 use crate::config::{self, Config, Paths};
 use crate::daemon::{self, Daemon, Options};
-use crate::diagnostic;
+use crate::diagnostic::{self, Diagnostic};
+use crate::server;
 
 use super::{ENVIRONMENT, INVALID, SUCCESS, logger, screen};
 
@@ -38,6 +40,13 @@ pub(super) struct Arguments {
 #[expect(clippy::print_stderr, reason = "the command line prints")]
 pub(super) fn run(arguments: &Arguments) -> u8 {
     logger::install();
+    let passed = match server::Passed::from_environment() {
+        Ok(passed) => passed,
+        Err(error) => {
+            eprintln!("error: systemd passed a socket that cannot be used: {error}");
+            return ENVIRONMENT;
+        }
+    };
     let paths = paths(arguments);
     let config = match read(&paths) {
         Ok(config) => config,
@@ -50,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
             return ENVIRONMENT;
         }
     };
-    let code = runtime.block_on(serve(config, paths, arguments));
+    let code = runtime.block_on(serve(config, paths, passed, arguments));
     // Jobs go on on their hosts; nothing here has to be waited for any more.
     runtime.shutdown_background();
     code
@@ -85,8 +94,23 @@ pub(super) fn read(paths: &Paths) -> Result<Config, u8> {
     config.ok_or(INVALID)
 }
 
+/// Reads the configuration; each fault is one line with its place and its mend.
+fn load(paths: &Paths) -> Result<Config, Vec<String>> {
+    let files = config::read(&paths.config)
+        .map_err(|error| vec![format!("{:#}", anyhow::Error::from(error))])?;
+    let (config, diagnostics) = config::parse(&files);
+    config.ok_or_else(|| diagnostics.iter().filter(|fault| fault.is_error()).map(one_line).collect())
+}
+
+/// A diagnostic as one line.
+pub(super) fn one_line(fault: &Diagnostic) -> String {
+    let place = fault.span.map_or_else(|| fault.path.clone(), |span| format!("{}:{}", fault.path, span.start.line));
+    let help = fault.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+    format!("{place}: {}{help}", fault.message)
+}
+
 #[expect(clippy::print_stderr, reason = "the command line prints")]
-async fn serve(mut config: Config, paths: Paths, arguments: &Arguments) -> u8 {
+async fn serve(mut config: Config, paths: Paths, passed: server::Passed, arguments: &Arguments) -> u8 {
     if !arguments.listen.is_empty() {
         config.server.listen.clone_from(&arguments.listen);
     }
@@ -95,7 +119,7 @@ async fn serve(mut config: Config, paths: Paths, arguments: &Arguments) -> u8 {
         paths: paths.clone(),
         clock: Clock::System,
         open_on_loopback: arguments.open_on_loopback,
-        systemd: std::env::var_os("LISTEN_FDS").is_some(),
+        passed,
     };
     let daemon = match daemon::start(options).await {
         Ok(daemon) => daemon,
@@ -110,35 +134,42 @@ async fn serve(mut config: Config, paths: Paths, arguments: &Arguments) -> u8 {
     for address in daemon.addresses() {
         log::info!("listening on {address}");
     }
-    notify(&[NotifyState::Ready, NotifyState::Status("accepting")]);
+    notify(&[NotifyState::Ready]);
     let code = wait(&daemon, &paths).await;
     notify(&[NotifyState::Stopping]);
     daemon.stop().await;
     code
 }
 
-/// Reads the configuration again. One with faults changes nothing and is said so wherever somebody looks.
-async fn reload(daemon: &Daemon, paths: &Paths) {
+/// Reads the configuration again. One with faults changes nothing and is said so wherever somebody looks; its first fault
+/// is given.
+async fn reload(daemon: &Daemon, paths: &Paths) -> Option<String> {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
     }
-    match read(paths) {
+    let fault = match load(paths) {
         Ok(config) => {
             daemon.reload(config).await;
             log::info!("the configuration was read again");
-            notify(&[NotifyState::Ready, NotifyState::Status("accepting")]);
+            None
         }
-        Err(_) => {
-            let text = "the new configuration has faults; the old one is in force";
+        Err(faults) => {
+            for fault in &faults {
+                log::error!("{fault}");
+            }
+            let first = faults.into_iter().next().unwrap_or_default();
+            let text = format!("the new configuration has faults, the old one is in force: {first}");
             log::error!("{text}");
-            daemon.refuse(text.to_owned());
-            notify(&[NotifyState::Ready, NotifyState::Status(text)]);
+            daemon.refuse(text.clone());
+            Some(text)
         }
-    }
+    };
+    notify(&[NotifyState::Ready]);
+    fault
 }
 
-/// Waits for signals: SIGHUP reloads, as a changed file does; SIGTERM and SIGINT stop. The watchdog is fed by a look at the engine: when its
-/// loop hangs, systemd starts the daemon anew.
+/// Waits for signals: SIGHUP reloads, as a changed file does; SIGTERM and SIGINT stop. Meanwhile it tells systemd what is
+/// going on.
 async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -146,22 +177,68 @@ async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
         return ENVIRONMENT;
     };
     let mut changes = Changes::watch(&paths.config);
-    let watchdog = sd_notify::watchdog_enabled().map(|period| period / 2);
+    let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
+    let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(30)));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut summary = daemon.engine().summary();
+    let mut fault = None;
+    status(daemon, fault.as_deref());
     loop {
-        let pause = watchdog.unwrap_or(std::time::Duration::from_secs(30));
         tokio::select! {
-            _ = hangup.recv() => reload(daemon, paths).await,
-            Some(()) = changes.next() => reload(daemon, paths).await,
+            _ = hangup.recv() => {
+                fault = reload(daemon, paths).await;
+                status(daemon, fault.as_deref());
+            }
+            Some(()) = changes.next() => {
+                fault = reload(daemon, paths).await;
+                status(daemon, fault.as_deref());
+            }
             _ = terminate.recv() => return SUCCESS,
             _ = interrupt.recv() => return SUCCESS,
             () = daemon.failed() => return ENVIRONMENT,
-            () = tokio::time::sleep(pause) => {
-                if daemon.engine().read(|_| ()).await.is_ok() {
-                    notify(&[NotifyState::Watchdog]);
+            changed = summary.changed() => {
+                if changed.is_err() {
+                    return ENVIRONMENT;
                 }
+                status(daemon, fault.as_deref());
+            }
+            _ = beat.tick() => {
+                feed(daemon, beat.period()).await;
+                status(daemon, fault.as_deref());
             }
         }
     }
+}
+
+/// Feeds the watchdog when the engine's loop answers: when it hangs, systemd starts the daemon anew. A loop that waits
+/// for a full disk does not hang, and a new start would not help it.
+async fn feed(daemon: &Daemon, patience: Duration) {
+    let answered = tokio::time::timeout(patience, daemon.engine().read(|_| ())).await.is_ok_and(|answer| answer.is_ok());
+    if answered || daemon.engine().trouble().is_some() {
+        notify(&[NotifyState::Watchdog]);
+    } else {
+        log::error!("the engine does not answer; the watchdog is not fed");
+    }
+}
+
+/// The line that `systemctl status` shows.
+fn status(daemon: &Daemon, fault: Option<&str>) {
+    let (running, waiting, paused) = {
+        let summary = daemon.engine().summary();
+        let summary = summary.borrow();
+        (summary.running, summary.waiting, summary.paused)
+    };
+    let mut line = format!("{running} jobs running, {waiting} waiting");
+    if paused {
+        line.push_str("; the queue is paused");
+    }
+    if let Some(trouble) = daemon.engine().trouble() {
+        line.push_str(&format!("; nothing new is accepted: {trouble}"));
+    }
+    if let Some(fault) = fault {
+        line.push_str(&format!("; {fault}"));
+    }
+    notify(&[NotifyState::Status(&line)]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {

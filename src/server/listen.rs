@@ -1,7 +1,6 @@
 //! Sockets: TCP with and without TLS, unix sockets, sockets passed by systemd; the accept loops and their end.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -35,8 +34,6 @@ pub enum Endpoint {
     Https(SocketAddr),
     /// A unix socket with its file mode. Who may open it is a local administrator.
     Unix { path: PathBuf, mode: u32 },
-    /// Every socket that systemd passes: TCP sockets speak HTTPS unless named `http`, unix sockets as above.
-    Systemd,
 }
 
 /// Limits of one listener; the same for all.
@@ -82,16 +79,37 @@ impl std::fmt::Display for Address {
 
 pub(super) enum Socket {
     Tcp { listener: TcpListener, tls: bool },
-    Unix { listener: UnixListener },
+    /// `made` is false for a socket of systemd's, whose file outlives us.
+    Unix { listener: UnixListener, made: bool },
 }
 
-/// Binds one endpoint; `systemd` may give several sockets.
-pub(super) fn bind(endpoint: &Endpoint) -> Result<Vec<(Address, Socket)>, Error> {
+impl Socket {
+    /// Whether the file of this socket goes when we go.
+    pub(super) fn is_made(&self) -> bool {
+        matches!(self, Self::Unix { made: true, .. })
+    }
+}
+
+impl Endpoint {
+    /// Whether a socket that is bound already serves this endpoint.
+    pub(super) fn is_served_by(&self, bound: &Address) -> bool {
+        match (self, bound) {
+            (Self::Unix { path, .. }, Address::Unix(bound)) => path == bound,
+            (Self::Http(wanted) | Self::Https(wanted), Address::Http(bound) | Address::Https(bound)) => {
+                let everywhere = bound.ip().is_unspecified() && (bound.is_ipv6() || wanted.is_ipv4());
+                wanted.port() != 0 && wanted.port() == bound.port() && (wanted.ip() == bound.ip() || everywhere)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Binds one endpoint.
+pub(super) fn bind(endpoint: &Endpoint) -> Result<(Address, Socket), Error> {
     match endpoint {
-        Endpoint::Http(address) => tcp(*address, false).map(|one| vec![one]),
-        Endpoint::Https(address) => tcp(*address, true).map(|one| vec![one]),
-        Endpoint::Unix { path, mode } => unix(path, *mode).map(|one| vec![one]),
-        Endpoint::Systemd => passed(),
+        Endpoint::Http(address) => tcp(*address, false),
+        Endpoint::Https(address) => tcp(*address, true),
+        Endpoint::Unix { path, mode } => unix(path, *mode),
     }
 }
 
@@ -127,37 +145,65 @@ fn unix(path: &Path, mode: u32) -> Result<(Address, Socket), Error> {
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-    Ok((Address::Unix(path.to_owned()), Socket::Unix { listener }))
+    Ok((Address::Unix(path.to_owned()), Socket::Unix { listener, made: true }))
 }
 
-/// Sockets passed by the service manager. They are duplicated out of this process's own table, which needs no unsafe
-/// code; systemd's originals stay open for as long as the process lives.
-fn passed() -> Result<Vec<(Address, Socket)>, Error> {
-    let failed = |source: std::io::Error| Error::Bind { address: "systemd".to_owned(), source };
-    let me = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
-        .map_err(|error| failed(error.into()))?;
+/// Sockets that the service manager opened for us and holds across our restarts.
+#[derive(Debug, Default)]
+pub struct Passed(Vec<(String, PassedSocket)>);
+
+#[derive(Debug)]
+enum PassedSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Passed {
+    /// Takes what `$LISTEN_FDS` says out of the environment. To be called before there are other threads, since they may
+    /// read it.
+    ///
+    /// # Errors
+    /// A descriptor that is no listening stream socket.
+    pub fn from_environment() -> std::io::Result<Self> {
+        // The names first: the other call forgets everything.
+        let names: Vec<String> =
+            sd_notify::listen_fds_with_names().map(|sockets| sockets.map(|(_, name)| name).collect()).unwrap_or_default();
+        let mut descriptors = listenfd::ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..descriptors.len() {
+            let name = names.get(index).cloned().unwrap_or_default();
+            // Whose family does not fit stays there to be taken again.
+            let socket = match descriptors.take_unix_listener(index) {
+                Ok(unix) => unix.map(PassedSocket::Unix),
+                Err(_) => descriptors.take_tcp_listener(index)?.map(PassedSocket::Tcp),
+            };
+            sockets.extend(socket.map(|socket| (name, socket)));
+        }
+        Ok(Self(sockets))
+    }
+}
+
+/// Takes sockets over. TCP sockets speak HTTPS unless `tls` is off or they are named `http`.
+pub(super) fn adopt(passed: Passed, tls: bool) -> Result<Vec<(Address, Socket)>, Error> {
+    let failed = |source: std::io::Error| Error::Bind { address: "a socket of systemd".to_owned(), source };
     let mut sockets = Vec::new();
-    for (number, name) in sd_notify::listen_fds_with_names().map_err(failed)? {
-        let fd: OwnedFd = rustix::process::pidfd_getfd(&me, number, rustix::process::PidfdGetfdFlags::empty())
-            .map_err(|error| failed(error.into()))?;
-        sockets.push(adopt(fd, name != "http").map_err(failed)?);
+    for (name, socket) in passed.0 {
+        sockets.push(adopt_one(socket, tls && name != "http").map_err(failed)?);
     }
     Ok(sockets)
 }
 
-fn adopt(fd: OwnedFd, tls: bool) -> std::io::Result<(Address, Socket)> {
-    let listener = std::net::TcpListener::from(fd);
-    // The kind of a passed socket is only known by asking it for its address.
-    match listener.local_addr() {
-        Ok(bound) => {
+fn adopt_one(socket: PassedSocket, tls: bool) -> std::io::Result<(Address, Socket)> {
+    match socket {
+        PassedSocket::Tcp(listener) => {
             listener.set_nonblocking(true)?;
+            let bound = listener.local_addr()?;
             Ok((named(bound, tls), Socket::Tcp { listener: TcpListener::from_std(listener)?, tls }))
         }
-        Err(_) => {
-            let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(listener));
-            let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+        PassedSocket::Unix(listener) => {
             listener.set_nonblocking(true)?;
-            Ok((Address::Unix(path), Socket::Unix { listener: UnixListener::from_std(listener)? }))
+            let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+            Ok((Address::Unix(path), Socket::Unix { listener: UnixListener::from_std(listener)?, made: false }))
         }
     }
 }
@@ -316,6 +362,6 @@ async fn accept_one(socket: &Socket) -> std::io::Result<Accepted> {
             let (stream, address) = listener.accept().await?;
             Ok(Accepted::Tcp { stream, address, tls: *tls })
         }
-        Socket::Unix { listener } => Ok(Accepted::Unix(listener.accept().await?.0)),
+        Socket::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
     }
 }

@@ -13,6 +13,8 @@ const USUAL_KEYS: [&str; 4] = ["id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_rs
 const MOST_HOPS: usize = 8;
 /// A systemd credential that opens encrypted keys.
 const PASSPHRASE: &str = "ssh-passphrase";
+/// A systemd credential that is a private key, tried before the usual ones.
+const IDENTITY: &str = "towline-ssh-identity";
 
 /// What is said of a server before any file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +160,8 @@ fn resolve(destination: &Destination, options: &SshOptions, hops: usize) -> Resu
     } else if !settings.identity_files.is_empty() {
         settings.identity_files.iter().map(expand).collect()
     } else {
-        USUAL_KEYS.iter().map(|name| home.join(".ssh").join(name)).collect()
+        let usual = USUAL_KEYS.iter().map(|name| home.join(".ssh").join(name));
+        credential(IDENTITY).into_iter().chain(usual).collect()
     };
     let mut known_hosts = vec![options.pins.clone()];
     if !options.known_hosts.is_empty() {
@@ -186,8 +189,7 @@ fn resolve(destination: &Destination, options: &SshOptions, hops: usize) -> Resu
             Some(Box::new(resolve(&Destination::parse(last)?, &hop, hops - 1)?))
         }
     };
-    let passphrase_file = std::env::var_os("CREDENTIALS_DIRECTORY").map(|place| Path::new(&place).join(PASSPHRASE));
-    let passphrase_file = passphrase_file.filter(|file| file.exists());
+    let passphrase_file = credential(PASSPHRASE);
     Ok(SshTarget {
         address,
         port,
@@ -203,6 +205,12 @@ fn resolve(destination: &Destination, options: &SshOptions, hops: usize) -> Resu
         jump,
         connect_timeout: options.connect_timeout,
     })
+}
+
+/// The file of a credential that systemd passed to us.
+fn credential(name: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    Some(Path::new(&directory).join(name)).filter(|file| file.exists())
 }
 
 fn expand(text: &str, home: &Path, address: &str, user: &str, port: u16) -> PathBuf {

@@ -163,6 +163,7 @@ impl Daemon {
                 Endpoint::Https("127.0.0.1:0".parse().unwrap()),
             ],
             certificate: Some(CertificateSource::Own { folder: folder.path().join("tls"), names: Vec::new() }),
+            passed: towline::server::Passed::default(),
             limits: Limits::STANDARD,
         };
         let bound = Server::bind(clock.now(), config).unwrap();

@@ -29,6 +29,7 @@ fn config(folder: &Path) -> Config {
             Endpoint::Unix { path: folder.join("run/towline.sock"), mode: 0o660 },
         ],
         certificate: Some(CertificateSource::Own { folder: folder.join("tls"), names: vec!["towline.test".into()] }),
+        passed: towline::server::Passed::default(),
         limits: Limits { header: Duration::from_millis(300), ..Limits::STANDARD },
     }
 }
@@ -124,6 +125,7 @@ async fn a_socket_file_is_taken_over_only_from_the_dead() {
     let config = |path: &Path| Config {
         endpoints: vec![Endpoint::Unix { path: path.to_owned(), mode: 0o600 }],
         certificate: None,
+        passed: towline::server::Passed::default(),
         limits: Limits::STANDARD,
     };
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

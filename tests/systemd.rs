@@ -1,0 +1,5 @@
+//! The packages under a real systemd, and what can be said of them without one.
+
+mod machine;
+mod packages;
+mod service;
