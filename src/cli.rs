@@ -7,12 +7,15 @@ mod check;
 mod delivery;
 mod completion;
 mod demo;
+mod doctor;
+mod drain;
 mod environment;
 mod eval;
 mod exec;
 mod export;
 mod hook;
 mod host;
+mod init;
 mod logger;
 mod man;
 mod plan;
@@ -23,6 +26,7 @@ mod run;
 mod runtime;
 mod screen;
 mod serve;
+mod support_bundle;
 mod token;
 mod vault;
 mod why;
@@ -54,6 +58,14 @@ enum Command {
     Exec(exec::Arguments),
     /// Runs the daemon.
     Serve(serve::Arguments),
+    /// Sets up this machine, or puts a sample workflow into a project.
+    Init(init::Arguments),
+    /// Finds what commonly goes wrong, and says how to mend it.
+    Doctor(doctor::Arguments),
+    /// Waits politely until no job runs; none starts meanwhile.
+    Drain(drain::Arguments),
+    /// Packs what a helper from afar needs; no secrets.
+    SupportBundle(support_bundle::Arguments),
     /// Shows the main job on two hosts inside this process.
     Demo(demo::Arguments),
     /// Lists, adds, checks, drains and removes hosts.
@@ -113,6 +125,10 @@ pub fn main() -> ExitCode {
         Command::Why(arguments) => why::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Init(arguments) => init::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Drain(arguments) => drain::run(arguments),
+        Command::SupportBundle(arguments) => support_bundle::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Host(arguments) => host::run(arguments),
         Command::Repo(arguments) => repo::run(arguments),

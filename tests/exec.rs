@@ -177,7 +177,7 @@ fn strings(json: &Json) -> Vec<String> {
     json.as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -191,7 +191,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Makes a directory a repository with one commit.
-fn init(directory: &Path) {
+pub(crate) fn init(directory: &Path) {
     let git = |arguments: &[&str]| {
         let status = Command::new("git")
             .current_dir(directory)
@@ -207,7 +207,7 @@ fn init(directory: &Path) {
 }
 
 /// A copy of the sample project with the samples as its workflows, as `init --sample` would lay them out.
-fn sample_project() -> tempfile::TempDir {
+pub(crate) fn sample_project() -> tempfile::TempDir {
     let work = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     copy(&root.join("tests/samples/todo-app"), &work.path().join("repo"));
@@ -216,7 +216,7 @@ fn sample_project() -> tempfile::TempDir {
     work
 }
 
-fn run_sample(work: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn run_sample(work: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = towline();
     command.current_dir(work.join("repo")).env("HOME", work).arg("exec").args(arguments);
     let output = command.output().unwrap();

@@ -17,6 +17,7 @@ mod exec;
 mod expressions;
 mod hosts;
 mod plans;
+mod samples;
 mod server;
 mod services;
 mod store;

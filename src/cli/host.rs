@@ -101,15 +101,27 @@ pub(super) fn pins() -> PathBuf {
     inventory::pins(&Paths::from_environment())
 }
 
+/// The same, of these places.
+pub(super) fn pins_of(paths: &Paths) -> PathBuf {
+    inventory::pins(paths)
+}
+
 /// Runs the command and says the exit code.
 pub(super) fn run(arguments: Arguments) -> u8 {
     let paths = Paths::from_environment();
     let result = match arguments.command {
         Command::List { json } => list(&paths, json),
         Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, json)),
-        Command::Add(add) => on_runtime(self::add(&paths, &add)),
         Command::Drain { name, wait, daemon } => return block(drain(daemon, name, wait)),
         Command::Resume { name, daemon } => return block(resume(daemon, name)),
+        Command::Add(mut add) => {
+            // Root adds hosts for the daemon's user, whose key it is that has to open them.
+            let daemons = super::init::identity(&paths);
+            if add.identity.is_empty() && rustix::process::geteuid().is_root() && daemons.exists() {
+                add.identity.push(daemons);
+            }
+            on_runtime(self::add(&paths, &add))
+        }
         Command::Remove { name } => inventory::remove(&paths, &name).map(|removed| {
             if removed {
                 say(&format!("Removed {name}. Its key stays known; a running daemon must be reloaded."));

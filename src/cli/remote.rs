@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::Paths;
 
 /// Where the daemon is.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Target {
     /// Address of a daemon elsewhere; without it the socket of this machine's.
     #[arg(long, env = "TOWLINE_URL", value_name = "URL", global = true)]

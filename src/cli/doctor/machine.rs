@@ -1,0 +1,138 @@
+//! This machine and the hosts: programs, limits, connections.
+
+use std::process::Command;
+
+use crate::config::{Config, Paths};
+use crate::transport::{Facts, Hosts, Target, TransportError};
+
+use super::super::host;
+use super::Finding;
+
+/// The oldest git that knows what we ask of it.
+const GIT: (u32, u32) = (2, 30);
+/// Clocks that differ by more confuse people and certificates.
+const CLOCK_OFFSET: i64 = 30;
+
+/// Programs the daemon calls.
+pub(super) fn programs() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match said(&["git", "--version"]) {
+        None => findings.push(Finding::error("git", "it is not installed, or not in PATH", "apt install git, or dnf install git-core")),
+        Some(text) => {
+            let numbers: Vec<u32> = text
+                .split(|character: char| !character.is_ascii_digit())
+                .filter_map(|number| number.parse().ok())
+                .take(2)
+                .collect();
+            if let [major, minor] = numbers[..]
+                && (major, minor) < GIT
+            {
+                let mend = format!("install git {}.{} or newer", GIT.0, GIT.1);
+                findings.push(Finding::error("git", format!("{} is too old", text.trim()), mend));
+            } else {
+                findings.push(Finding::fine("git", text.trim()));
+            }
+        }
+    }
+    findings
+}
+
+fn said(words: &[&str]) -> Option<String> {
+    let output = Command::new(words[0]).args(&words[1..]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Limits of the system that are met when it grows.
+pub(super) fn limits() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let watches = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
+    if let Some(watches) = watches.ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|watches| *watches < 8192) {
+        findings.push(Finding::warning(
+            "inotify",
+            format!("only {watches} files can be watched; changed directories may be noticed late"),
+            "echo fs.inotify.max_user_watches=65536 > /etc/sysctl.d/60-towline.conf && sysctl --system",
+        ));
+    }
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if let Some(files) = files.filter(|files| *files < 1024) {
+        let mend = "raise it: `ulimit -n 16384`, or LimitNOFILE= in the unit";
+        findings.push(Finding::warning("open files", format!("only {files} may be open at once"), mend));
+    }
+    findings
+}
+
+/// Connects to every configured host at once.
+pub(super) async fn hosts(paths: &Paths, config: &Config) -> Vec<Finding> {
+    if config.hosts.is_empty() {
+        return vec![Finding::note(
+            "hosts",
+            "none is configured: jobs run on this machine, as the daemon's user",
+            "towline host add USER@ADDRESS adds one",
+        )];
+    }
+    let pool = Hosts::new();
+    let mut probes = Vec::new();
+    for one in &config.hosts {
+        let target = Target::from_config(one, &host::pins_of(paths));
+        let pool = pool.clone();
+        let probe = tokio::spawn(async move {
+            match target {
+                Ok(target) => pool.probe(&target).await,
+                Err(error) => Err(error),
+            }
+        });
+        probes.push((format!("host {}", one.name), one.wake.is_some(), probe));
+    }
+    let mut findings = Vec::new();
+    for (subject, wakes, probe) in probes {
+        match probe.await {
+            Ok(Ok(facts)) => findings.extend(facts_of(&subject, &facts)),
+            Ok(Err(TransportError::Unreachable { reason, .. })) if wakes => {
+                findings.push(Finding::note(subject, format!("it sleeps, or cannot be reached: {reason}"), "a job that wants it wakes it"));
+            }
+            Ok(Err(error)) => {
+                let mend = mend(&error);
+                findings.push(Finding::error(subject, error.to_string(), mend));
+            }
+            Err(error) => findings.push(Finding::error(subject, format!("the check broke off: {error}"), "")),
+        }
+    }
+    findings
+}
+
+fn mend(error: &TransportError) -> &'static str {
+    match error {
+        TransportError::Unreachable { .. } => "is it switched on, is the address right, does its sshd listen there (`port`), does a firewall drop it?",
+        TransportError::HostKey { unknown: true, .. } => "compare the fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then `towline host add` it",
+        TransportError::HostKey { .. } => "if the machine was really installed anew, remove its old line from known_hosts beside towline.toml and add it again; otherwise somebody is in between",
+        TransportError::Refused { .. } => "put the daemon's public key into ~/.ssh/authorized_keys there (`towline init` shows it), with mode 600 in a directory of mode 700",
+        TransportError::Unusable { .. } => "give the user a POSIX shell (not nologin) and a home that it may write",
+        TransportError::Interrupted { .. } => "try again; if it stays so, look at the network between",
+        _ => "`towline host check` says more",
+    }
+}
+
+fn facts_of(subject: &str, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for obstacle in &facts.obstacles {
+        findings.push(Finding::warning(subject, obstacle.to_string(), ""));
+    }
+    if facts.clock_offset_seconds.abs() > CLOCK_OFFSET {
+        findings.push(Finding::warning(
+            subject,
+            format!("its clock is {} s off", facts.clock_offset_seconds),
+            "switch on time synchronisation there: timedatectl set-ntp true",
+        ));
+    }
+    if facts.disk_free_bytes > 0 && facts.disk_free_bytes < 1 << 30 {
+        let text = format!("only {} are free under {}", crate::server::size(facts.disk_free_bytes), facts.root);
+        findings.push(Finding::warning(subject, text, "make room, or set `root` of the host to another disk"));
+    }
+    if facts.node.is_empty() {
+        findings.push(Finding::note(subject, "there is no node: JavaScript actions cannot run there", "install node 20 or newer, or set `node` of [actions]"));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine(subject, format!("{} {}, {}", facts.os, facts.arch, facts.system)));
+    }
+    findings
+}
