@@ -194,9 +194,10 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             failed.cancel();
         }
     });
-    tracker.spawn(hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens));
-    tracker.spawn(take_reports(reports, engine.clone()));
-    tracker.spawn(start_runs(starts, engine.clone()));
+    let given = hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens);
+    tracker.spawn(until(&stop, given));
+    tracker.spawn(until(&stop, take_reports(reports, engine.clone())));
+    tracker.spawn(until(&stop, start_runs(starts, engine.clone())));
 
     let details = hosts::Details::default();
     let (shown, shower) = (details.clone(), app.clone());
@@ -443,7 +444,13 @@ fn bind_inner(paths: &Paths, clock: &Clock) -> anyhow::Result<(SocketAddr, serve
     let known = std::fs::read_to_string(&remembered).ok().and_then(|text| text.trim().parse::<u16>().ok());
     let bind = |port: u16| {
         let endpoints = vec![Endpoint::Http(SocketAddr::from(([127, 0, 0, 1], port)))];
-        Server::bind(clock.now(), server::Config { endpoints, certificate: None, limits: server::Limits::STANDARD })
+        let config = server::Config {
+            endpoints,
+            passed: server::Passed::default(),
+            certificate: None,
+            limits: server::Limits::STANDARD,
+        };
+        Server::bind(clock.now(), config)
     };
     let bound = match known.map(bind) {
         Some(Ok(bound)) => bound,
@@ -511,6 +518,17 @@ fn find_repository(inventory: Inventory) -> crate::runner::FindRepository {
         let own = source.path.map(|path| if path.join(".git").is_dir() { path.join(".git") } else { path });
         own.into_iter().chain([mirror]).find(|path| path.join("objects").is_dir())
     })
+}
+
+/// Work that the stop ends wherever it is: the engine takes nothing any more, and the next start begins with what is durable.
+fn until(stop: &CancellationToken, work: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    let stop = stop.clone();
+    async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
 }
 
 /// Gives the engine's assignments to the executor.

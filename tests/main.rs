@@ -16,6 +16,7 @@ mod engine;
 mod exec;
 mod expressions;
 mod hosts;
+mod operations;
 mod plans;
 mod samples;
 mod server;

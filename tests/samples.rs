@@ -235,7 +235,7 @@ fn model() -> (u16, std::thread::JoinHandle<String>) {
         }
         let findings = serde_json::json!({"findings": [
             {"file": "src/new.js", "line": 2, "severity": "warning", "text": "divides by zero: 100%\nalways"},
-            {"file": "src/other.js", "line": 7, "severity": "error", "text": "made up"},
+            {"file": "src/other.js", "line": 7, "severity": "error", "text": "invented"},
         ]});
         let answer = serde_json::json!({"response": findings.to_string()}).to_string();
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len()).unwrap();
@@ -255,7 +255,7 @@ fn llm_review_annotates_lines_of_the_change_and_nothing_else() {
     let said = shelf.passes();
     let question = serving.join().unwrap();
     assert!(question.contains("/api/generate") && question.contains("module.exports = a / 0;"), "{question}");
-    assert!(said.contains("divides by zero") && !said.contains("made up"), "{said}");
+    assert!(said.contains("divides by zero") && !said.contains("invented"), "{said}");
     // A model that is away is no reason to fail.
     let said = shelf.passes();
     assert!(said.contains("no usable answer"), "{said}");

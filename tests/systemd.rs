@@ -2,4 +2,5 @@
 
 mod machine;
 mod packages;
+mod readme;
 mod service;

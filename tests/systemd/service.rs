@@ -144,7 +144,7 @@ fn finds_its_way_back(machine: &Machine) {
     printing(machine, "hang");
     machine.run(
         "mkdir -p /run/systemd/system/towline.service.d\n\
-         printf '[Service]\\nWatchdogSec=3\\nMemoryMax=300M\\n' > /run/systemd/system/towline.service.d/test.conf\n\
+         printf '[Service]\\nWatchdogSec=3\\nTimeoutAbortSec=1\\nMemoryMax=300M\\n' > /run/systemd/system/towline.service.d/test.conf\n\
          systemctl daemon-reload; systemctl restart towline",
     );
     let hung = property(machine, "MainPID");
@@ -184,7 +184,7 @@ fn credentials(machine: &Machine) {
          cp /usr/share/doc/towline/examples/systemd/credentials-encrypted.conf /etc/systemd/system/towline.service.d/\n\
          systemctl daemon-reload; systemctl restart towline; test ! -e /var/lib/towline/master.key\n\
          pid=$(systemctl show --value -p MainPID towline)\n\
-         nsenter -t $pid -m cmp /root/identity /run/credentials/towline.service/towline-ssh-identity",
+         cmp /root/identity /proc/$pid/root/run/credentials/towline.service/towline-ssh-identity",
     );
     // The identity opens a host: a machine of its own, as far as the daemon can tell.
     machine.run(
