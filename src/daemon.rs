@@ -195,9 +195,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         }
     });
     let given = hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens);
-    tracker.spawn(until(&stop, given));
-    tracker.spawn(until(&stop, take_reports(reports, engine.clone())));
-    tracker.spawn(until(&stop, start_runs(starts, engine.clone())));
+    tracker.spawn(until(stop.clone(), given));
+    tracker.spawn(until(stop.clone(), take_reports(reports, engine.clone())));
+    tracker.spawn(until(stop.clone(), start_runs(starts, engine.clone())));
 
     let details = hosts::Details::default();
     let (shown, shower) = (details.clone(), app.clone());
@@ -521,13 +521,10 @@ fn find_repository(inventory: Inventory) -> crate::runner::FindRepository {
 }
 
 /// Work that the stop ends wherever it is: the engine takes nothing any more, and the next start begins with what is durable.
-fn until(stop: &CancellationToken, work: impl Future<Output = ()>) -> impl Future<Output = ()> {
-    let stop = stop.clone();
-    async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = work => {}
-        }
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
     }
 }
 

@@ -133,6 +133,7 @@ pub const SECTIONS: &[Section] = &[
             key("follow", "boolean", "false", "Pushers see the live log without asking."),
             key("trusted", "list", "[]", "Authors whose pull requests from forks run without approval."),
             key("report", "boolean", "true", "Tell the forge how runs end."),
+            key("relay", "address", "", "A relay of webhooks for machines behind NAT: its event stream is listened to."),
         ],
     },
     Section {
@@ -186,7 +187,7 @@ pub const SECTIONS: &[Section] = &[
         title: "[[notify]]",
         text: "Who is told. Exactly one of `url`, `command` and `mail`.",
         keys: &[
-            key("on", "\"change\", \"failure\" or \"always\"", "\"change\"", "\"change\": on failure, and on the first success after one."),
+            key("on", "\"change\", \"failure\", \"recovery\" or \"always\"", "\"change\"", "\"change\": on failure, and on the first success after one; \"recovery\": on that success alone."),
             key("url", "address", "", "Is sent a POST."),
             key("shape", "\"plain\", \"slack\", \"discord\" or \"ntfy\"", "\"plain\"", "The body that address expects."),
             key("secret", "secret", "", "Signs the body."),
@@ -206,6 +207,13 @@ pub const SECTIONS: &[Section] = &[
             key("to", "list of addresses", "", "The receivers."),
             key("user", "string", "", "To log in as."),
             key("password", "secret", "", "To log in with."),
+            key(
+                "tls",
+                "\"always\", \"required\", \"if-offered\" or \"never\"",
+                "as the port says",
+                "\"always\": from the first byte; \"required\": STARTTLS, or nothing is sent.",
+            ),
+            key("authority", "path", "the system's", "PEM file of the authority that the server's certificate is from."),
         ],
     },
 ];

@@ -136,6 +136,6 @@ fn options(paths: &Paths, config: &config::Config) -> Options {
         paths: paths.clone(),
         clock: Clock::System,
         open_on_loopback: true,
-        systemd: false,
+        passed: towline::server::Passed::default(),
     }
 }

@@ -151,7 +151,7 @@ pub(super) async fn sources(paths: &Paths, config: &Config) -> Vec<Finding> {
     for notify in &config.notify {
         let secret = match &notify.how {
             NotifyHow::Webhook { secret, .. } => secret.as_ref(),
-            NotifyHow::Mail { password, .. } => password.as_ref(),
+            NotifyHow::Mail(mail) => mail.password.as_ref(),
             NotifyHow::Command(_) => None,
         };
         findings.extend(secret.and_then(|secret| secret_is_there("notify", secret)));
