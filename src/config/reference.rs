@@ -286,6 +286,8 @@ mod tests {
         let inside = title.trim_matches(['[', ']']);
         let table = match inside.split_once('.') {
             Some((outer @ ("source" | "notify"), inner)) => format!("[[{outer}]]\n[{outer}.{inner}]\n"),
+            // Without a name these are not looked at further.
+            _ if matches!(inside, "host" | "source") => format!("{title}\nname = 'a'\n"),
             _ => format!("{title}\n"),
         };
         // Nothing is near enough to it to be suggested.

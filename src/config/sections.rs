@@ -208,8 +208,9 @@ fn server(table: Table<'_>, base: &Path, server: &mut Server) {
     if let Some(login) = table.table("github_login", "[server.github_login]") {
         let client_id = login.required("client_id", "\"…\"");
         let client_secret = secret(&login, "client_secret", base);
+        let allow = login.words("allow");
         if let (Some(client_id), Some(client_secret)) = (client_id, client_secret) {
-            server.github_login = Some(GitHubLogin { client_id, client_secret, allow: login.words("allow") });
+            server.github_login = Some(GitHubLogin { client_id, client_secret, allow });
         }
         login.finish();
     }
