@@ -33,6 +33,7 @@ fn the_install_section_works_word_for_word() {
     assert!(said.contains("run 1 (.github/workflows/ci.yml of local/hello) ended with success"), "{said}");
     // What `init` opened is open: a program that makes code as it runs works in a job of this machine.
     machine.run("systemctl show -p MemoryDenyWriteExecute towline | grep -qx MemoryDenyWriteExecute=no");
+    machine.run("grep -q '^NoNewPrivs:.*0' /proc/$(systemctl show --value -p MainPID towline)/status");
     machine.run("towline drain --timeout 60 && towline drain --undo && towline doctor --quick && systemctl start towline-backup && ls /var/lib/towline/backups | grep -q ndjson");
     machine.run("cd /tmp && towline support-bundle >/dev/null && tar -xzOf towline-support-*.tar.gz | grep -q 'ended with success'");
     // Members of the group may push; others may not.
