@@ -4,8 +4,8 @@
 
 mod actions;
 mod check;
-mod delivery;
 mod completion;
+mod delivery;
 mod demo;
 mod doctor;
 mod drain;

@@ -21,18 +21,33 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("[[host]]\nname = \"selene\"\nslots = 0\n", &["towline.toml:3", "out of range", "from 1 to 1000"]),
     ("[[host]]\nname = \"selene\"\nslots = \"two\"\n", &["towline.toml:3", "is a string, but must be a whole number"]),
     ("[[host]]\nname = \"my host\"\n", &["towline.toml:2", "cannot be \"my host\"", "goes into `address`"]),
-    ("[[host]]\nname = \"a\"\n[[host]]\nname = \"A\"\n", &["towline.toml:4", "two hosts named \"A\"", "towline.toml:2"]),
+    (
+        "[[host]]\nname = \"a\"\n[[host]]\nname = \"A\"\n",
+        &["towline.toml:4", "two hosts named \"A\"", "towline.toml:2"],
+    ),
     ("[[host]]\nname = \"a\"\nwake = \"selene\"\n", &["towline.toml:3", "is no MAC address", "six hexadecimal pairs"]),
-    ("[[host]]\nname = \"a\"\nkind = \"local\"\nuser = \"ci\"\n", &["towline.toml:4", "means nothing for a local host"]),
+    (
+        "[[host]]\nname = \"a\"\nkind = \"local\"\nuser = \"ci\"\n",
+        &["towline.toml:4", "means nothing for a local host"],
+    ),
     ("[[host]]\nname = \"a\"\nconnect_timeout = \"soon\"\n", &["towline.toml:3", "which is no duration", "\"30s\""]),
     ("[[source]]\nname = \"a/b/c\"\npath = \"/srv\"\n", &["towline.toml:2", "cannot be \"a/b/c\"", "OWNER/NAME"]),
     ("[[source]]\nname = \"a/b\"\nkind = \"githup\"\n", &["towline.toml:3", "did you mean \"github\"?"]),
     ("[[source]]\nname = \"a/b\"\nkind = \"gitea\"\n", &["a source of kind \"gitea\" needs `url`", "add `url ="]),
-    ("[[source]]\nname = \"a/b\"\npath = \"/srv\"\ntriggers = [\"pushes\"]\n", &["towline.toml:4", "did you mean \"push\"?"]),
-    ("[[source]]\nname = \"a/b\"\n[source.app]\nid = 1\n[[source]]\nname = \"A/B\"\npath = \"/srv\"\n", &["two sources named \"A/B\""]),
+    (
+        "[[source]]\nname = \"a/b\"\npath = \"/srv\"\ntriggers = [\"pushes\"]\n",
+        &["towline.toml:4", "did you mean \"push\"?"],
+    ),
+    (
+        "[[source]]\nname = \"a/b\"\n[source.app]\nid = 1\n[[source]]\nname = \"A/B\"\npath = \"/srv\"\n",
+        &["two sources named \"A/B\""],
+    ),
     ("[[source]]\nname = \"a/b\"\ntoken = { file = \"x\", env = \"Y\" }\n", &["towline.toml:3", "exactly one place"]),
     ("[retention]\nlog_bytes = \"20 gigs\"\n", &["towline.toml:2", "which is no size", "\"10GB\""]),
-    ("[[notify]]\non = \"change\"\n", &["[[notify]] says no way to tell", "exactly one of `url`, `command` and `mail`"]),
+    (
+        "[[notify]]\non = \"change\"\n",
+        &["[[notify]] says no way to tell", "exactly one of `url`, `command` and `mail`"],
+    ),
     ("[actions]\nurl = \"https://git.lan/actions\"\n", &["towline.toml:2", "lacks {owner} or {name}"]),
     ("[server\nlisten = []\n", &["towline.toml:1", "https://toml.io"]),
 ];
@@ -109,7 +124,8 @@ fn init_writes_what_the_daemon_takes_and_keeps_what_is_there() {
 /// Findings of the doctor as (level, subject, text, mend).
 fn findings(home: &Home) -> (Option<i32>, Vec<[String; 4]>) {
     let output = home.run(&["doctor", "--json"]);
-    let found: Vec<Json> = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
+    let found: Vec<Json> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
     let word = |one: &Json, key: &str| one[key].as_str().unwrap().to_owned();
     let found = found.iter().map(|one| ["level", "subject", "text", "mend"].map(|key| word(one, key))).collect();
     (output.status.code(), found)
@@ -143,15 +159,17 @@ fn doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
         ("warning", "configuration", "webhook_secret", ""),
         ("ok", "git", "git version", ""),
     ] {
-        let hit = |one: &&[String; 4]| {
-            one[0] == level && one[1] == subject && one[2].contains(text) && one[3].contains(mend)
-        };
+        let hit =
+            |one: &&[String; 4]| one[0] == level && one[1] == subject && one[2].contains(text) && one[3].contains(mend);
         assert!(found.iter().any(|one| hit(&one)), "{level} {subject}: {text} is not among {found:#?}");
     }
     // Faults of the configuration are findings too, and the other checks go on.
     std::fs::write(home.path("towline.toml"), "[server]\nlisen = []\n").unwrap();
     let (_, found) = findings(&home);
-    assert!(found.iter().any(|one| one[2].contains("towline.toml:2") && one[2].contains("did you mean `listen`?")), "{found:?}");
+    assert!(
+        found.iter().any(|one| one[2].contains("towline.toml:2") && one[2].contains("did you mean `listen`?")),
+        "{found:?}"
+    );
     assert!(found.iter().any(|one| one[1] == "git"), "{found:?}");
 }
 
@@ -168,7 +186,10 @@ fn a_support_bundle_holds_no_secret() {
     assert!(home.run(&["init", "--yes", "--force"]).status.code().is_some());
     let key = std::fs::read_to_string(home.path("state/master.key")).unwrap();
     let config = std::fs::read_to_string(home.path("towline.toml")).unwrap();
-    let more = format!("{config}\n[[source]]\nname = \"a/b\"\ntoken = \"{}\"\nwebhook_secret = [\"{}\"]\n", secrets[0], secrets[1]);
+    let more = format!(
+        "{config}\n[[source]]\nname = \"a/b\"\ntoken = \"{}\"\nwebhook_secret = [\"{}\"]\n",
+        secrets[0], secrets[1]
+    );
     std::fs::write(home.path("towline.toml"), more).unwrap();
     let output = home.run(&["support-bundle", "--output", "bundle.tar.gz"]);
     assert!(output.status.success(), "{}", said(&output));
@@ -188,7 +209,10 @@ fn the_reference_is_what_the_program_says() {
         let file = root.join("docs/reference").join(format!("{what}.md"));
         let kept = std::fs::read_to_string(&file).unwrap_or_default();
         let said = String::from_utf8(output.stdout).unwrap();
-        assert!(kept == said, "docs/reference/{what}.md is stale: target/debug/towline man --markdown {what} > docs/reference/{what}.md");
+        assert!(
+            kept == said,
+            "docs/reference/{what}.md is stale: target/debug/towline man --markdown {what} > docs/reference/{what}.md"
+        );
     }
 }
 

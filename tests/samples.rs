@@ -26,9 +26,10 @@ impl Shelf {
         let names = "{NAME: '${{ inputs.name }}', PATTERN: '${{ inputs.pattern }}', TO: '${{ inputs.path }}'}";
         action(&actions, "download-artifact", names, fetch);
         action(&actions, "cache", "{KEY: '${{ inputs.key }}'}", r#"echo "cache $KEY""#);
-        let arguments = [workflow, "--actions", &text(&actions), "--env", &format!("STAND_IN={}", text(&work.path().join("kept")))]
-            .map(str::to_owned)
-            .to_vec();
+        let arguments =
+            [workflow, "--actions", &text(&actions), "--env", &format!("STAND_IN={}", text(&work.path().join("kept")))]
+                .map(str::to_owned)
+                .to_vec();
         Self { work, arguments }
     }
 
@@ -105,7 +106,12 @@ fn rust_ci_checks_in_three_jobs_and_builds_on_main() {
     let said = shelf.passes();
     assert!(said.contains("cache rust-Linux"), "{said}");
     let calls = std::fs::read_to_string(shelf.path("calls")).unwrap();
-    for call in ["cargo fmt --check", "cargo clippy --all-targets -- -D warnings", "cargo test --quiet", "cargo build --release"] {
+    for call in [
+        "cargo fmt --check",
+        "cargo clippy --all-targets -- -D warnings",
+        "cargo test --quiet",
+        "cargo build --release",
+    ] {
         assert_eq!(calls.lines().filter(|line| *line == call).count(), 1, "{calls}");
     }
     assert_eq!(calls.lines().last(), Some("cargo build --release"));
@@ -117,7 +123,11 @@ fn matrix_runs_on_every_machine_of_the_list() {
     let shelf = shelf.var("TEST_COMMAND", "echo tested >> ../../tested || true");
     let said = shelf.passes();
     assert!(said.contains("Test on one") && said.contains("Test on two"), "{said}");
-    let (code, _) = Shelf::new("matrix").with(&["--event", "push"]).var("MACHINES", r#"["one"]"#).var("TEST_COMMAND", "false").run();
+    let (code, _) = Shelf::new("matrix")
+        .with(&["--event", "push"])
+        .var("MACHINES", r#"["one"]"#)
+        .var("TEST_COMMAND", "false")
+        .run();
     assert_eq!(code, Some(1));
 }
 
@@ -143,8 +153,10 @@ fn backup_keeps_what_is_young_and_the_first_of_each_month() {
     let sources = format!("BACKUP_SOURCES={} {}", text(&repo.join("package.json")), text(&repo.join("src")));
     let shelf = shelf.with(&["--var", &sources]);
     shelf.passes();
-    let kept: Vec<String> =
-        std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let kept: Vec<String> = std::fs::read_dir(&target)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     let has = |day: &str| kept.iter().any(|name| name.starts_with(&format!("backup-{day}")) && name.ends_with(".gz"));
     assert!(!has(&ancient) && has(&format!("{month}01")) && !has(&format!("{month}02")) && has(&young), "{kept:?}");
     let newest = kept.iter().find(|name| name.ends_with(".sha256")).expect("the new one has a checksum");
@@ -170,14 +182,16 @@ fn e2e_tests_on_the_second_machine_what_the_first_one_built() {
     }
     let shelf = Shelf::new("e2e").with(&["--event", "push"]).var("E2E_PORT", &sshd::free_port().to_string());
     let shelf = shelf.var("BUILD_COMMAND", "mkdir -p dist && echo '<p>hello' > dist/index.html");
-    let shelf = shelf.var("E2E_COMMAND", "test ! -d dist && curl -fsS \"$BASE_URL/\" | grep -q hello && echo seen-in-the-browser");
+    let shelf = shelf
+        .var("E2E_COMMAND", "test ! -d dist && curl -fsS \"$BASE_URL/\" | grep -q hello && echo seen-in-the-browser");
     let said = shelf.passes();
     assert!(said.contains("seen-in-the-browser"), "{said}");
 }
 
 #[test]
 fn gpu_holds_the_card_and_sends_the_machine_to_sleep() {
-    let shelf = Shelf::new("gpu").with(&["--event", "workflow_dispatch"]).var("GPU_QUERY", "echo 'Stand-in 4070, 12 GiB'");
+    let shelf =
+        Shelf::new("gpu").with(&["--event", "workflow_dispatch"]).var("GPU_QUERY", "echo 'Stand-in 4070, 12 GiB'");
     let (lock, slept) = (shelf.path("lock"), shelf.path("slept"));
     let shelf = shelf
         .var("GPU_LOCK", &text(&lock))
@@ -225,9 +239,10 @@ fn model() -> (u16, std::thread::JoinHandle<String>) {
             let read = stream.read(&mut buffer).unwrap();
             question.extend_from_slice(&buffer[..read]);
             let asked = String::from_utf8_lossy(&question).into_owned();
-            let length = asked.to_ascii_lowercase().split_once("content-length: ").and_then(|(_, rest)| {
-                rest.split("\r\n").next().and_then(|length| length.parse::<usize>().ok())
-            });
+            let length = asked
+                .to_ascii_lowercase()
+                .split_once("content-length: ")
+                .and_then(|(_, rest)| rest.split("\r\n").next().and_then(|length| length.parse::<usize>().ok()));
             let body = asked.split_once("\r\n\r\n").map_or(0, |(head, _)| question.len() - head.len() - 4);
             if length.is_some_and(|length| body >= length) {
                 break;
@@ -238,7 +253,8 @@ fn model() -> (u16, std::thread::JoinHandle<String>) {
             {"file": "src/other.js", "line": 7, "severity": "error", "text": "invented"},
         ]});
         let answer = serde_json::json!({"response": findings.to_string()}).to_string();
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len()).unwrap();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len())
+            .unwrap();
         String::from_utf8_lossy(&question).into_owned()
     });
     (port, serving)
@@ -290,8 +306,12 @@ fn every_sample_is_installed_by_init_and_has_no_faults() {
     copy(&root.join("tests/samples/todo-app"), &work.path().join("repo"));
     init(&work.path().join("repo"));
     let run = |arguments: &[&str]| {
-        let output =
-            towline().current_dir(work.path().join("repo/src")).env("HOME", work.path()).args(arguments).output().unwrap();
+        let output = towline()
+            .current_dir(work.path().join("repo/src"))
+            .env("HOME", work.path())
+            .args(arguments)
+            .output()
+            .unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.code(), said)
     };

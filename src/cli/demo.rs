@@ -89,8 +89,13 @@ async fn show(arguments: &Arguments) -> anyhow::Result<u8> {
         state: home.path.join("state"),
         runtime: home.path.join("run"),
     };
-    let options =
-        Options { config, paths: paths.clone(), clock: Clock::System, open_on_loopback: true, passed: crate::server::Passed::default() };
+    let options = Options {
+        config,
+        paths: paths.clone(),
+        clock: Clock::System,
+        open_on_loopback: true,
+        passed: crate::server::Passed::default(),
+    };
     let daemon = daemon::start(options).await?;
     let url = daemon.url().unwrap_or_default();
     say(&format!("  daemon         {url}"));

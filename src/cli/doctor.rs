@@ -6,7 +6,7 @@ mod service;
 
 use serde_json::{Value as Json, json};
 
-use crate::config::{Config, Paths};
+use crate::config::Paths;
 
 use super::remote::{block, say};
 use super::{FAILED, SUCCESS, screen};
@@ -85,7 +85,7 @@ impl Finding {
 pub(super) fn run(arguments: Arguments) -> u8 {
     let paths = Paths::from_environment();
     block(async move {
-        let findings = if arguments.quick { service::answers(&paths).await } else { examine(&paths).await };
+        let findings = if arguments.quick { service::answers().await } else { examine(&paths).await };
         let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Fine);
         if arguments.json {
             say(&format!("{:#}\n", json(&findings)))?;
@@ -102,7 +102,7 @@ pub(super) async fn examine(paths: &Paths) -> Vec<Finding> {
     findings.extend(machine::programs());
     findings.extend(machine::limits());
     findings.extend(configuration::state(paths, &config));
-    findings.extend(service::answers(paths).await);
+    findings.extend(service::answers().await);
     findings.extend(service::unit(&config));
     findings.extend(service::reachable(&config));
     findings.extend(configuration::sources(paths, &config).await);
@@ -112,9 +112,7 @@ pub(super) async fn examine(paths: &Paths) -> Vec<Finding> {
 
 /// Findings as JSON.
 pub(super) fn json(findings: &[Finding]) -> Json {
-    let one = |finding: &Finding| {
-        json!({"level": finding.level.word(), "subject": finding.subject, "text": finding.text, "mend": finding.mend})
-    };
+    let one = |finding: &Finding| json!({"level": finding.level.word(), "subject": finding.subject, "text": finding.text, "mend": finding.mend});
     findings.iter().map(one).collect()
 }
 
@@ -144,9 +142,4 @@ fn text(findings: &[Finding], verbose: bool) -> String {
         count(Level::Note)
     ));
     out
-}
-
-/// The configuration, or the empty one when it cannot be read: the other checks go on all the same.
-fn or_empty(config: Option<Config>) -> Config {
-    config.unwrap_or_default()
 }

@@ -66,7 +66,9 @@ async fn drained(target: &Target) -> Result<()> {
         }
         let running: Vec<String> = hosts()
             .flat_map(|host| host["jobs"].as_array().into_iter().flatten().map(move |job| (host, job)))
-            .map(|(host, job)| format!("{} of {} on {}", text(&job["name"]), text(&job["repository"]), text(&host["name"])))
+            .map(|(host, job)| {
+                format!("{} of {} on {}", text(&job["name"]), text(&job["repository"]), text(&host["name"]))
+            })
             .collect();
         if running != shown {
             say(&format!("waiting for {}\n", running.join(", ")))?;

@@ -59,7 +59,10 @@ struct Answers {
 
 fn set_up(paths: &Paths, arguments: &Arguments) -> Result<u8> {
     if is_configured(&paths.config) && !arguments.force {
-        say(&format!("{} is there already; `towline doctor` looks at it, --force replaces it.\n", paths.config.display()))?;
+        say(&format!(
+            "{} is there already; `towline doctor` looks at it, --force replaces it.\n",
+            paths.config.display()
+        ))?;
         return Ok(INVALID);
     }
     if !arguments.yes && !std::io::stdin().is_terminal() {
@@ -79,7 +82,10 @@ fn set_up(paths: &Paths, arguments: &Arguments) -> Result<u8> {
             say(&format!("wrote {}: jobs on this machine get out of the sandbox\n", drop_in.display()))?;
         }
     }
-    say(&format!("\nThe daemon logs in to hosts with this key; put it into ~/.ssh/authorized_keys there:\n  {}\n", public.trim()))?;
+    say(&format!(
+        "\nThe daemon logs in to hosts with this key; put it into ~/.ssh/authorized_keys there:\n  {}\n",
+        public.trim()
+    ))?;
     say(&next(&answers))?;
     Ok(SUCCESS)
 }
@@ -102,9 +108,12 @@ fn defaults(arguments: &Arguments) -> Answers {
 fn ask(arguments: &Arguments) -> Result<Answers> {
     let url = match &arguments.url {
         Some(url) => url.clone(),
-        None => question("The address that others reach this machine by, for example https://chronos.lan:7443 (nothing: only this machine)")?,
+        None => question(
+            "The address that others reach this machine by, for example https://chronos.lan:7443 (nothing: only this machine)",
+        )?,
     };
-    let local = !arguments.no_local && !question("Shall jobs run on this machine itself? [Y/n]")?.to_ascii_lowercase().starts_with('n');
+    let local = !arguments.no_local
+        && !question("Shall jobs run on this machine itself? [Y/n]")?.to_ascii_lowercase().starts_with('n');
     let mut hosts = Vec::new();
     loop {
         let host = question("Another machine that runs jobs, as USER@ADDRESS (nothing: no more)")?;
@@ -136,7 +145,9 @@ fn configuration(answers: &Answers, systemd: bool) -> String {
         "# Written by `towline init`. towline.toml(5) explains every key; `towline doctor` says what is wrong.\n\n[server]\n",
     );
     if systemd {
-        text.push_str("# Sockets come from towline.socket; `systemctl edit towline.socket` changes them.\nlisten = []\n");
+        text.push_str(
+            "# Sockets come from towline.socket; `systemctl edit towline.socket` changes them.\nlisten = []\n",
+        );
     } else {
         text.push_str("listen = [\"127.0.0.1:7443\"]\n");
     }
@@ -181,7 +192,10 @@ fn make_identity(paths: &Paths, owner: Option<(u32, u32)>) -> Result<String> {
         private_directory(directory)?;
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let comment = format!("towline@{}", name.trim());
-        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"]).arg(&file).output();
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"])
+            .arg(&file)
+            .output();
         let made = made.context("cannot start ssh-keygen (apt install openssh-client)")?;
         if !made.status.success() {
             bail!("ssh-keygen: {}", String::from_utf8_lossy(&made.stderr).trim());
@@ -210,7 +224,8 @@ fn private_directory(directory: &Path) -> Result<()> {
 /// What root makes for the daemon's user becomes that user's.
 fn belongs(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     let Some((user, group)) = owner.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
-    std::os::unix::fs::lchown(path, Some(user), Some(group)).with_context(|| format!("cannot give {} away", path.display()))
+    std::os::unix::fs::lchown(path, Some(user), Some(group))
+        .with_context(|| format!("cannot give {} away", path.display()))
 }
 
 fn next(answers: &Answers) -> String {

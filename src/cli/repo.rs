@@ -147,7 +147,8 @@ async fn hand_over(paths: &Paths, repository: &Repository, entry: &Path) -> anyh
     let owner = entry.parent().into_iter().chain([place]);
     for path in owner {
         if path != paths.repositories() {
-            give(path, path == place, state.uid(), state.gid()).with_context(|| format!("cannot hand over {}", path.display()))?;
+            give(path, path == place, state.uid(), state.gid())
+                .with_context(|| format!("cannot hand over {}", path.display()))?;
         }
     }
     // Without it git refuses a repository of another user, also to members of its group.

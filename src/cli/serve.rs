@@ -96,8 +96,7 @@ pub(super) fn read(paths: &Paths) -> Result<Config, u8> {
 
 /// Reads the configuration; each fault is one line with its place and its mend.
 fn load(paths: &Paths) -> Result<Config, Vec<String>> {
-    let files = config::read(&paths.config)
-        .map_err(|error| vec![format!("{:#}", anyhow::Error::from(error))])?;
+    let files = config::read(&paths.config).map_err(|error| vec![format!("{:#}", anyhow::Error::from(error))])?;
     let (config, diagnostics) = config::parse(&files);
     config.ok_or_else(|| diagnostics.iter().filter(|fault| fault.is_error()).map(one_line).collect())
 }
@@ -213,7 +212,8 @@ async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
 /// Feeds the watchdog when the engine's loop answers: when it hangs, systemd starts the daemon anew. A loop that waits
 /// for a full disk does not hang, and a new start would not help it.
 async fn feed(daemon: &Daemon, patience: Duration) {
-    let answered = tokio::time::timeout(patience, daemon.engine().read(|_| ())).await.is_ok_and(|answer| answer.is_ok());
+    let answered =
+        tokio::time::timeout(patience, daemon.engine().read(|_| ())).await.is_ok_and(|answer| answer.is_ok());
     if answered || daemon.engine().trouble().is_some() {
         notify(&[NotifyState::Watchdog]);
     } else {

@@ -52,12 +52,21 @@ async fn gather(paths: &Paths) -> Vec<(String, String)> {
     let mut parts = vec![
         ("version.txt".to_owned(), format!("towline {}\n{}", env!("CARGO_PKG_VERSION"), told(&["uname", "-a"]))),
         ("doctor.json".to_owned(), format!("{:#}\n", doctor::json(&doctor::examine(paths).await))),
-        ("programs.txt".to_owned(), told(&["git", "--version"]) + &told(&["ssh", "-V"]) + &told(&["systemctl", "--version"])),
+        (
+            "programs.txt".to_owned(),
+            told(&["git", "--version"]) + &told(&["ssh", "-V"]) + &told(&["systemctl", "--version"]),
+        ),
         ("os-release.txt".to_owned(), std::fs::read_to_string("/etc/os-release").unwrap_or_default()),
         ("state.txt".to_owned(), sizes(&paths.state)),
         ("unit.txt".to_owned(), told(&["systemctl", "cat", "towline.service", "towline.socket"])),
-        ("status.txt".to_owned(), told(&["systemctl", "status", "--no-pager", "-n", "0", "towline.service", "towline.socket"])),
-        ("journal.txt".to_owned(), told(&["journalctl", "-u", "towline", "--no-pager", "-o", "short-iso", "-n", JOURNAL_LINES])),
+        (
+            "status.txt".to_owned(),
+            told(&["systemctl", "status", "--no-pager", "-n", "0", "towline.service", "towline.socket"]),
+        ),
+        (
+            "journal.txt".to_owned(),
+            told(&["journalctl", "-u", "towline", "--no-pager", "-o", "short-iso", "-n", JOURNAL_LINES]),
+        ),
     ];
     for file in config::read(&paths.config).unwrap_or_default() {
         let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -89,7 +98,8 @@ fn told(words: &[&str]) -> String {
 /// The directories of the state and how much is in each; no names of files.
 fn sizes(state: &Path) -> String {
     let mut out = String::new();
-    let mut names: Vec<PathBuf> = std::fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     names.sort();
     for path in names {
         let (files, bytes) = count(&path);

@@ -49,11 +49,26 @@ pub const SECTIONS: &[Section] = &[
         text: "Where the daemon listens, and who may read without a token. Sockets that systemd passes are served besides these.",
         keys: &[
             key("listen", "list of ADDRESS:PORT", "[\"127.0.0.1:7443\"]", "Addresses of pages, API and webhooks."),
-            key("url", "address", "", "The address that others reach the daemon by: in links, on commits, in its certificate."),
-            key("tls", "true, false or [server.tls]", "true", "true: a certificate of the daemon's own authority (tls/ca.pem in the state directory)."),
+            key(
+                "url",
+                "address",
+                "",
+                "The address that others reach the daemon by: in links, on commits, in its certificate.",
+            ),
+            key(
+                "tls",
+                "true, false or [server.tls]",
+                "true",
+                "true: a certificate of the daemon's own authority (tls/ca.pem in the state directory).",
+            ),
             key("open_reads", "boolean", "false", "Everybody who reaches the daemon may read without a token."),
             key("open_metrics", "boolean", "false", "/metrics needs no token."),
-            key("trusted_proxies", "list of addresses", "[]", "Reverse proxies whose X-Forwarded headers are believed."),
+            key(
+                "trusted_proxies",
+                "list of addresses",
+                "[]",
+                "Reverse proxies whose X-Forwarded headers are believed.",
+            ),
             key("github_login", "[server.github_login]", "", "Signing in through GitHub."),
         ],
     },
@@ -80,17 +95,32 @@ pub const SECTIONS: &[Section] = &[
         text: "A machine that executes jobs. Without any, jobs run on the daemon's own machine.",
         keys: &[
             key("name", "string", "", "In `runs-on`, in lists and on pages."),
-            key("kind", "\"ssh\" or \"local\"", "\"ssh\"", "\"local\" is the machine of the daemon itself, as the user it runs as."),
+            key(
+                "kind",
+                "\"ssh\" or \"local\"",
+                "\"ssh\"",
+                "\"local\" is the machine of the daemon itself, as the user it runs as.",
+            ),
             key("address", "string", "the name", "Host name, address, or a name of ~/.ssh/config."),
             key("user", "string", "as OpenSSH", "Who to log in as."),
             key("port", "number", "22", "Where its sshd listens."),
             key("identity", "list of paths", "as OpenSSH", "Private keys to log in with."),
-            key("known_hosts", "list of paths", "as OpenSSH", "Where its key is pinned, besides the file that `towline host add` writes."),
+            key(
+                "known_hosts",
+                "list of paths",
+                "as OpenSSH",
+                "Where its key is pinned, besides the file that `towline host add` writes.",
+            ),
             key("jump", "list of [USER@]HOST[:PORT]", "[]", "Servers to go through, from the first to the last."),
             key("agent", "boolean", "true", "Use the agent at $SSH_AUTH_SOCK."),
             key("password", "secret", "", "For machines without keys."),
             key("connect_timeout", "duration", "\"10s\"", "How long a connection may take."),
-            key("labels", "list", "[]", "Besides those every host has: self-hosted, its name, its system and architecture."),
+            key(
+                "labels",
+                "list",
+                "[]",
+                "Besides those every host has: self-hosted, its name, its system and architecture.",
+            ),
             key("slots", "number", "1", "Jobs that run at once."),
             key("root", "path", "~/.towline", "Where everything of ours lives on the host."),
             key("wake", "MAC address", "", "Wakes the machine by Wake-on-LAN when a job wants it."),
@@ -133,16 +163,18 @@ pub const SECTIONS: &[Section] = &[
             key("follow", "boolean", "false", "Pushers see the live log without asking."),
             key("trusted", "list", "[]", "Authors whose pull requests from forks run without approval."),
             key("report", "boolean", "true", "Tell the forge how runs end."),
-            key("relay", "address", "", "A relay of webhooks for machines behind NAT: its event stream is listened to."),
+            key(
+                "relay",
+                "address",
+                "",
+                "A relay of webhooks for machines behind NAT: its event stream is listened to.",
+            ),
         ],
     },
     Section {
         title: "[source.app]",
         text: "A GitHub App.",
-        keys: &[
-            key("id", "number", "", "Its id."),
-            key("private_key", "secret", "", "Its private key, in PEM."),
-        ],
+        keys: &[key("id", "number", "", "Its id."), key("private_key", "secret", "", "Its private key, in PEM.")],
     },
     Section {
         title: "[labels]",
@@ -154,7 +186,12 @@ pub const SECTIONS: &[Section] = &[
         text: "Where `uses:` comes from.",
         keys: &[
             key("mirror", "path", "", "Directory of bare repositories OWNER/NAME.git, asked first."),
-            key("url", "address with {owner} and {name}", "", "Asked when the mirror has it not; nothing is fetched from anywhere without it."),
+            key(
+                "url",
+                "address with {owner} and {name}",
+                "",
+                "Asked when the mirror has it not; nothing is fetched from anywhere without it.",
+            ),
             key("checkout", "\"builtin\" or \"node\"", "\"builtin\"", "Which actions/checkout runs."),
             key("node", "path or address with {version}, {os}, {arch}", "", "Node for hosts without one."),
             key("lock_file", "path", "", "Pins actions to commits."),
@@ -180,18 +217,38 @@ pub const SECTIONS: &[Section] = &[
             key("jobs", "number", "0", "Jobs at once on all hosts together; 0: as many as there are slots."),
             key("job_log", "size", "\"2GB\"", "Of one job's log; the rest is dropped, and said so."),
             key("queue", "duration", "\"1d\"", "How long a job may wait for a host."),
-            key("disk", "size", "\"500MB\"", "What must stay free in the state directory; below it nothing new is accepted."),
+            key(
+                "disk",
+                "size",
+                "\"500MB\"",
+                "What must stay free in the state directory; below it nothing new is accepted.",
+            ),
         ],
     },
     Section {
         title: "[[notify]]",
         text: "Who is told. Exactly one of `url`, `command` and `mail`.",
         keys: &[
-            key("on", "\"change\", \"failure\", \"recovery\" or \"always\"", "\"change\"", "\"change\": on failure, and on the first success after one; \"recovery\": on that success alone."),
+            key(
+                "on",
+                "\"change\", \"failure\", \"recovery\" or \"always\"",
+                "\"change\"",
+                "\"change\": on failure, and on the first success after one; \"recovery\": on that success alone.",
+            ),
             key("url", "address", "", "Is sent a POST."),
-            key("shape", "\"plain\", \"slack\", \"discord\" or \"ntfy\"", "\"plain\"", "The body that address expects."),
+            key(
+                "shape",
+                "\"plain\", \"slack\", \"discord\" or \"ntfy\"",
+                "\"plain\"",
+                "The body that address expects.",
+            ),
             key("secret", "secret", "", "Signs the body."),
-            key("command", "list", "", "A program with its arguments; facts are in its environment and, as JSON, on its standard input."),
+            key(
+                "command",
+                "list",
+                "",
+                "A program with its arguments; facts are in its environment and, as JSON, on its standard input.",
+            ),
             key("mail", "[notify.mail]", "", "By SMTP."),
             key("repositories", "list", "[]", "Only runs of these; empty: of all."),
             key("workflows", "list", "[]", "Only these, by name or file name; empty: all."),
@@ -213,7 +270,12 @@ pub const SECTIONS: &[Section] = &[
                 "as the port says",
                 "\"always\": from the first byte; \"required\": STARTTLS, or nothing is sent.",
             ),
-            key("authority", "path", "the system's", "PEM file of the authority that the server's certificate is from."),
+            key(
+                "authority",
+                "path",
+                "the system's",
+                "PEM file of the authority that the server's certificate is from.",
+            ),
         ],
     },
 ];
@@ -224,7 +286,11 @@ pub fn markdown() -> String {
     let mut out = String::from(
         "# Configuration\n\nMade by `towline man --markdown configuration`; a test keeps it what the program knows.\n\n",
     );
-    let _ = writeln!(out, "{}\n", INTRODUCTION.replace("towline.toml", "`towline.toml`").replace("conf.d/*.toml", "`conf.d/*.toml`"));
+    let _ = writeln!(
+        out,
+        "{}\n",
+        INTRODUCTION.replace("towline.toml", "`towline.toml`").replace("conf.d/*.toml", "`conf.d/*.toml`")
+    );
     out.push_str("| a value that is a… | is written as |\n|---|---|\n");
     for (name, text) in VALUES {
         let _ = writeln!(out, "| {name} | {text} |");
@@ -261,9 +327,13 @@ pub fn manual() -> String {
     for section in SECTIONS {
         let _ = writeln!(out, ".SH \"{}\"\n{}", section.title, clean(section.text));
         for key in section.keys {
-            let _ = writeln!(out, ".TP\n.BR {} \" = {}\"", clean(key.name), clean(&key.kind.replace('"', "\\(dq")).replace("\\e(dq", "\\(dq"));
-            let default =
-                if key.default.is_empty() { String::new() } else { format!(" Default: {}.", key.default) };
+            let _ = writeln!(
+                out,
+                ".TP\n.BR {} \" = {}\"",
+                clean(key.name),
+                clean(&key.kind.replace('"', "\\(dq")).replace("\\e(dq", "\\(dq")
+            );
+            let default = if key.default.is_empty() { String::new() } else { format!(" Default: {}.", key.default) };
             let _ = writeln!(out, "{}", clean(&format!("{}{default}", key.text)));
         }
     }
@@ -307,11 +377,16 @@ mod tests {
             let documented: BTreeSet<String> = section.keys.iter().map(|key| key.name.to_owned()).collect();
             assert_eq!(documented, known(section.title), "{}", section.title);
         }
-        let tables: BTreeSet<String> =
-            SECTIONS.iter().map(|section| section.title.trim_matches(['[', ']'])).filter(|name| !name.contains('.')).map(str::to_owned).collect();
+        let tables: BTreeSet<String> = SECTIONS
+            .iter()
+            .map(|section| section.title.trim_matches(['[', ']']))
+            .filter(|name| !name.contains('.'))
+            .map(str::to_owned)
+            .collect();
         let (_, diagnostics) = parse(&[File { path: "t.toml".into(), text: "qqqqqqqqqqqqqqqq = 1\n".to_owned() }]);
         let help = diagnostics[0].help.clone().unwrap();
-        let known: BTreeSet<String> = help.split('`').skip(1).step_by(2).filter(|name| *name != "repository").map(str::to_owned).collect();
+        let known: BTreeSet<String> =
+            help.split('`').skip(1).step_by(2).filter(|name| *name != "repository").map(str::to_owned).collect();
         assert_eq!(tables, known);
     }
 

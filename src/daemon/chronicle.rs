@@ -51,7 +51,9 @@ fn record(update: &Update) {
 /// A job that fails is news of the job, not of the daemon: never more than a warning.
 fn level(conclusion: Option<Conclusion>) -> log::Level {
     match conclusion {
-        None | Some(Conclusion::Success | Conclusion::Skipped | Conclusion::Neutral | Conclusion::Cancelled) => log::Level::Info,
+        None | Some(Conclusion::Success | Conclusion::Skipped | Conclusion::Neutral | Conclusion::Cancelled) => {
+            log::Level::Info
+        }
         Some(_) => log::Level::Warn,
     }
 }

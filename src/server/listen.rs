@@ -78,9 +78,15 @@ impl std::fmt::Display for Address {
 }
 
 pub(super) enum Socket {
-    Tcp { listener: TcpListener, tls: bool },
+    Tcp {
+        listener: TcpListener,
+        tls: bool,
+    },
     /// `made` is false for a socket of systemd's, whose file outlives us.
-    Unix { listener: UnixListener, made: bool },
+    Unix {
+        listener: UnixListener,
+        made: bool,
+    },
 }
 
 impl Socket {
@@ -166,8 +172,9 @@ impl Passed {
     /// A descriptor that is no listening stream socket.
     pub fn from_environment() -> std::io::Result<Self> {
         // The names first: the other call forgets everything.
-        let names: Vec<String> =
-            sd_notify::listen_fds_with_names().map(|sockets| sockets.map(|(_, name)| name).collect()).unwrap_or_default();
+        let names: Vec<String> = sd_notify::listen_fds_with_names()
+            .map(|sockets| sockets.map(|(_, name)| name).collect())
+            .unwrap_or_default();
         let mut descriptors = listenfd::ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..descriptors.len() {

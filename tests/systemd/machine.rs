@@ -71,7 +71,8 @@ impl Machine {
     }
 
     fn journal(&self) -> String {
-        let output = self.attempt("journalctl --no-pager -n 60 -o short-monotonic; systemctl status --no-pager towline || true");
+        let output =
+            self.attempt("journalctl --no-pager -n 60 -o short-monotonic; systemctl status --no-pager towline || true");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }

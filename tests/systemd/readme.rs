@@ -6,7 +6,8 @@ use super::machine::{Machine, packages};
 
 /// The shell blocks of a section, in order.
 fn blocks(text: &str, heading: &str) -> Vec<String> {
-    let section = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("README has no section {heading}")).1;
+    let section =
+        text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("README has no section {heading}")).1;
     let section = section.split("\n## ").next().unwrap_or(section);
     section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
 }

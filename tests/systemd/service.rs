@@ -47,10 +47,7 @@ fn counted(machine: &Machine, name: &str, run: u64) {
     ));
     assert_eq!(get(machine, &path)["conclusion"], "success", "{}", log(machine, name, run));
     let log = log(machine, name, run);
-    let lines: Vec<u32> = log
-        .lines()
-        .filter_map(|line| line.get(29..)?.strip_prefix("line ")?.parse().ok())
-        .collect();
+    let lines: Vec<u32> = log.lines().filter_map(|line| line.get(29..)?.strip_prefix("line ")?.parse().ok()).collect();
     assert_eq!(lines, (1..=300).collect::<Vec<_>>(), "{log}");
     let effects = machine.run(&format!("cat /var/lib/towline/effect-{name}"));
     assert_eq!(effects, "effect\n", "the step began twice");
@@ -136,7 +133,8 @@ fn finds_its_way_back(machine: &Machine) {
 
     // Killed: systemd starts it again.
     machine.run("systemctl kill --kill-whom=main --signal=KILL towline.service");
-    machine.eventually("test \"$(systemctl show --value -p NRestarts towline)\" -ge 1 && systemctl is-active -q towline");
+    machine
+        .eventually("test \"$(systemctl show --value -p NRestarts towline)\" -ge 1 && systemctl is-active -q towline");
     counted(machine, "stop", 2);
 
     // A daemon that hangs does not feed the watchdog.
@@ -149,7 +147,8 @@ fn finds_its_way_back(machine: &Machine) {
     );
     let hung = property(machine, "MainPID");
     machine.run(&format!("kill -STOP {hung}"));
-    machine.eventually(&format!("pid=$(systemctl show --value -p MainPID towline); test $pid -ne 0 -a $pid -ne {hung}"));
+    machine
+        .eventually(&format!("pid=$(systemctl show --value -p MainPID towline); test $pid -ne 0 -a $pid -ne {hung}"));
     machine.eventually("journalctl -u towline -o cat | grep -q 'Watchdog timeout'");
     counted(machine, "hang", 3);
 

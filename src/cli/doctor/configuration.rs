@@ -9,7 +9,8 @@ use crate::triggers::hook;
 use crate::triggers::inventory::Inventory;
 
 use super::super::serve::one_line;
-use super::{Finding, or_empty};
+use super::Finding;
+use crate::server::size;
 
 /// Reads the configuration as the daemon would.
 pub(super) fn read(paths: &Paths) -> (Config, Vec<Finding>) {
@@ -43,7 +44,8 @@ pub(super) fn read(paths: &Paths) -> (Config, Vec<Finding>) {
         };
         findings.push(Finding::fine(SUBJECT, text));
     }
-    (or_empty(config), findings)
+    // The other checks go on all the same.
+    (config.unwrap_or_default(), findings)
 }
 
 /// The state directory: there, ours, with room.
@@ -53,10 +55,18 @@ pub(super) fn state(paths: &Paths, config: &Config) -> Vec<Finding> {
     let metadata = match std::fs::metadata(&paths.state) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return vec![Finding::note(SUBJECT, format!("{place} is not there yet"), "the first start of the daemon makes it")];
+            return vec![Finding::note(
+                SUBJECT,
+                format!("{place} is not there yet"),
+                "the first start of the daemon makes it",
+            )];
         }
         Err(error) => {
-            return vec![Finding::error(SUBJECT, format!("{place}: {error}"), "run this as root or as the daemon's user")];
+            return vec![Finding::error(
+                SUBJECT,
+                format!("{place}: {error}"),
+                "run this as root or as the daemon's user",
+            )];
         }
     };
     let mut findings = Vec::new();
@@ -65,17 +75,29 @@ pub(super) fn state(paths: &Paths, config: &Config) -> Vec<Finding> {
         if free < config.limits.disk {
             findings.push(Finding::error(
                 SUBJECT,
-                format!("{} free below {place}; under {} nothing new is accepted", size(free), size(config.limits.disk)),
+                format!(
+                    "{} free below {place}; under {} nothing new is accepted",
+                    size(free),
+                    size(config.limits.disk)
+                ),
                 "make room, shorten [retention], or lower `disk` of [limits]",
             ));
         } else if disk.f_files > 0 && disk.f_favail < 1000 {
-            findings.push(Finding::error(SUBJECT, format!("{} inodes are left below {place}", disk.f_favail), "delete files there"));
+            findings.push(Finding::error(
+                SUBJECT,
+                format!("{} inodes are left below {place}", disk.f_favail),
+                "delete files there",
+            ));
         } else {
             findings.push(Finding::fine(SUBJECT, format!("{} free below {place}", size(free))));
         }
     }
     if metadata.mode() & 0o007 != 0 {
-        findings.push(Finding::error(SUBJECT, format!("everybody can look into {place}"), format!("chmod o-rwx {place}")));
+        findings.push(Finding::error(
+            SUBJECT,
+            format!("everybody can look into {place}"),
+            format!("chmod o-rwx {place}"),
+        ));
     }
     // One start as root, and the daemon's own user cannot write what root made.
     let strangers = ["db", "logs", "master.key", "tls", "repositories", ".ssh"].map(|name| paths.state.join(name));
@@ -108,7 +130,10 @@ fn certificate(paths: &Paths, config: &Config) -> Option<Finding> {
         Some(path) => Finding::error(
             "certificate",
             format!("{} cannot be read", path.display()),
-            format!("let the daemon's user read it, or set `tls = true` in [server] for the daemon's own authority ({})", paths.state.join("tls").display()),
+            format!(
+                "let the daemon's user read it, or set `tls = true` in [server] for the daemon's own authority ({})",
+                paths.state.join("tls").display()
+            ),
         ),
         None => Finding::fine("certificate", format!("{} is there", certificate.display())),
     })
@@ -161,7 +186,11 @@ pub(super) async fn sources(paths: &Paths, config: &Config) -> Vec<Finding> {
         let subject = format!("repository {}", source.name);
         if !hook::is_installed(&Repository::at(path)).await {
             let mend = format!("towline repo add {} {}", source.name, path.display());
-            findings.push(Finding::warning(&subject, format!("pushes to {} start nothing: the hook is missing", path.display()), mend));
+            findings.push(Finding::warning(
+                &subject,
+                format!("pushes to {} start nothing: the hook is missing", path.display()),
+                mend,
+            ));
         }
         match hook::spooled(path) {
             Ok(waiting) if !waiting.is_empty() => findings.push(Finding::note(
@@ -170,7 +199,11 @@ pub(super) async fn sources(paths: &Paths, config: &Config) -> Vec<Finding> {
                 "they start their runs as soon as it is there",
             )),
             Ok(_) => {}
-            Err(error) => findings.push(Finding::warning(&subject, format!("its spool cannot be read: {error}"), "run this as root")),
+            Err(error) => findings.push(Finding::warning(
+                &subject,
+                format!("its spool cannot be read: {error}"),
+                "run this as root",
+            )),
         }
     }
     findings
@@ -184,8 +217,4 @@ fn secret_is_there(subject: &str, secret: &SecretSource) -> Option<Finding> {
     let error = secret.read().err()?;
     let mend = "write the secret there, readable for the daemon's user alone";
     Some(Finding::error(subject, format!("{:#}", anyhow::Error::from(error)), mend))
-}
-
-pub(super) fn size(bytes: u64) -> String {
-    crate::server::size(bytes)
 }

@@ -17,7 +17,11 @@ const CLOCK_OFFSET: i64 = 30;
 pub(super) fn programs() -> Vec<Finding> {
     let mut findings = Vec::new();
     match said(&["git", "--version"]) {
-        None => findings.push(Finding::error("git", "it is not installed, or not in PATH", "apt install git, or dnf install git-core")),
+        None => findings.push(Finding::error(
+            "git",
+            "it is not installed, or not in PATH",
+            "apt install git, or dnf install git-core",
+        )),
         Some(text) => {
             let numbers: Vec<u32> = text
                 .split(|character: char| !character.is_ascii_digit())
@@ -46,7 +50,9 @@ fn said(words: &[&str]) -> Option<String> {
 pub(super) fn limits() -> Vec<Finding> {
     let mut findings = Vec::new();
     let watches = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
-    if let Some(watches) = watches.ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|watches| *watches < 8192) {
+    if let Some(watches) =
+        watches.ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|watches| *watches < 8192)
+    {
         findings.push(Finding::warning(
             "inotify",
             format!("only {watches} files can be watched; changed directories may be noticed late"),
@@ -88,7 +94,11 @@ pub(super) async fn hosts(paths: &Paths, config: &Config) -> Vec<Finding> {
         match probe.await {
             Ok(Ok(facts)) => findings.extend(facts_of(&subject, &facts)),
             Ok(Err(TransportError::Unreachable { reason, .. })) if wakes => {
-                findings.push(Finding::note(subject, format!("it sleeps, or cannot be reached: {reason}"), "a job that wants it wakes it"));
+                findings.push(Finding::note(
+                    subject,
+                    format!("it sleeps, or cannot be reached: {reason}"),
+                    "a job that wants it wakes it",
+                ));
             }
             Ok(Err(error)) => {
                 let mend = mend(&error);
@@ -102,10 +112,18 @@ pub(super) async fn hosts(paths: &Paths, config: &Config) -> Vec<Finding> {
 
 fn mend(error: &TransportError) -> &'static str {
     match error {
-        TransportError::Unreachable { .. } => "is it switched on, is the address right, does its sshd listen there (`port`), does a firewall drop it?",
-        TransportError::HostKey { unknown: true, .. } => "compare the fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then `towline host add` it",
-        TransportError::HostKey { .. } => "if the machine was really installed anew, remove its old line from known_hosts beside towline.toml and add it again; otherwise somebody is in between",
-        TransportError::Refused { .. } => "put the daemon's public key into ~/.ssh/authorized_keys there (`towline init` shows it), with mode 600 in a directory of mode 700",
+        TransportError::Unreachable { .. } => {
+            "is it switched on, is the address right, does its sshd listen there (`port`), does a firewall drop it?"
+        }
+        TransportError::HostKey { unknown: true, .. } => {
+            "compare the fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then `towline host add` it"
+        }
+        TransportError::HostKey { .. } => {
+            "if the machine was really installed anew, remove its old line from known_hosts beside towline.toml and add it again; otherwise somebody is in between"
+        }
+        TransportError::Refused { .. } => {
+            "put the daemon's public key into ~/.ssh/authorized_keys there (`towline init` shows it), with mode 600 in a directory of mode 700"
+        }
         TransportError::Unusable { .. } => "give the user a POSIX shell (not nologin) and a home that it may write",
         TransportError::Interrupted { .. } => "try again; if it stays so, look at the network between",
         _ => "`towline host check` says more",
@@ -129,7 +147,11 @@ fn facts_of(subject: &str, facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::warning(subject, text, "make room, or set `root` of the host to another disk"));
     }
     if facts.node.is_empty() {
-        findings.push(Finding::note(subject, "there is no node: JavaScript actions cannot run there", "install node 20 or newer, or set `node` of [actions]"));
+        findings.push(Finding::note(
+            subject,
+            "there is no node: JavaScript actions cannot run there",
+            "install node 20 or newer, or set `node` of [actions]",
+        ));
     }
     if findings.is_empty() {
         findings.push(Finding::fine(subject, format!("{} {}, {}", facts.os, facts.arch, facts.system)));

@@ -7,19 +7,21 @@ use std::process::Command;
 use http::Method;
 use http_body_util::BodyExt as _;
 
-use crate::config::{Config, Paths, Reach};
+use crate::config::{Config, Reach};
 
 use super::super::remote::{Target, usual_socket};
 use super::Finding;
 
 /// Whether the daemon answers, is of this version, and accepts.
-pub(super) async fn answers(_paths: &Paths) -> Vec<Finding> {
+pub(super) async fn answers() -> Vec<Finding> {
     const SUBJECT: &str = "daemon";
     let socket = usual_socket();
     if let Err(error) = UnixStream::connect(&socket) {
         let mend = match error.kind() {
             std::io::ErrorKind::PermissionDenied => "join its group: `usermod -aG towline YOU`, then log in again",
-            _ if Path::new("/run/systemd/system").exists() => "systemctl start towline (or `towline serve` in a terminal)",
+            _ if Path::new("/run/systemd/system").exists() => {
+                "systemctl start towline (or `towline serve` in a terminal)"
+            }
             _ => "towline serve",
         };
         return vec![Finding::error(SUBJECT, format!("nobody answers at {}: {error}", socket.display()), mend)];
@@ -27,13 +29,24 @@ pub(super) async fn answers(_paths: &Paths) -> Vec<Finding> {
     let target = Target::default();
     let mut findings = Vec::new();
     match target.send(Method::GET, "/readyz", None).await {
-        Ok(response) if response.status().is_success() => findings.push(Finding::fine(SUBJECT, "it answers and accepts work")),
-        Ok(response) => {
-            let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let text = String::from_utf8_lossy(&body).trim().to_owned();
-            findings.push(Finding::error(SUBJECT, format!("it is not ready: {text}"), "journalctl -u towline -p warning says more"));
+        Ok(response) if response.status().is_success() => {
+            findings.push(Finding::fine(SUBJECT, "it answers and accepts work"))
         }
-        Err(error) => findings.push(Finding::error(SUBJECT, format!("{error:#}"), "systemctl restart towline; jobs go on meanwhile")),
+        Ok(response) => {
+            let body =
+                response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            let text = String::from_utf8_lossy(&body).trim().to_owned();
+            findings.push(Finding::error(
+                SUBJECT,
+                format!("it is not ready: {text}"),
+                "journalctl -u towline -p warning says more",
+            ));
+        }
+        Err(error) => findings.push(Finding::error(
+            SUBJECT,
+            format!("{error:#}"),
+            "systemctl restart towline; jobs go on meanwhile",
+        )),
     }
     if let Ok(meta) = target.json(Method::GET, "/api/v3/meta", None).await {
         let version = meta["github_services_sha"].as_str().unwrap_or_default();
@@ -57,17 +70,33 @@ pub(super) fn unit(config: &Config) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     if value("UnitFileState") == "disabled" {
-        findings.push(Finding::warning(SUBJECT, "it does not start with the machine", "systemctl enable towline.service towline.socket"));
+        findings.push(Finding::warning(
+            SUBJECT,
+            "it does not start with the machine",
+            "systemctl enable towline.service towline.socket",
+        ));
     }
     if value("ActiveState") == "failed" {
         let text = format!("it failed ({})", value("Result"));
-        findings.push(Finding::error(SUBJECT, text, "journalctl -u towline -n 50 says why; then systemctl reset-failed towline && systemctl start towline"));
+        findings.push(Finding::error(
+            SUBJECT,
+            text,
+            "journalctl -u towline -n 50 says why; then systemctl reset-failed towline && systemctl start towline",
+        ));
     }
     if value("NeedDaemonReload") == "yes" {
-        findings.push(Finding::warning(SUBJECT, "its files changed and systemd has not read them", "systemctl daemon-reload && systemctl restart towline"));
+        findings.push(Finding::warning(
+            SUBJECT,
+            "its files changed and systemd has not read them",
+            "systemctl daemon-reload && systemctl restart towline",
+        ));
     }
     if let Some(restarts) = value("NRestarts").parse::<u32>().ok().filter(|restarts| *restarts > 0) {
-        findings.push(Finding::note(SUBJECT, format!("systemd had to start it again {restarts} times"), "journalctl -u towline -p err says why"));
+        findings.push(Finding::note(
+            SUBJECT,
+            format!("systemd had to start it again {restarts} times"),
+            "journalctl -u towline -p err says why",
+        ));
     }
     let local = config.hosts.is_empty() || config.hosts.iter().any(|host| host.reach == Reach::Local);
     if local && value("MemoryDenyWriteExecute") == "yes" {
@@ -99,7 +128,9 @@ pub(super) fn reachable(config: &Config) -> Vec<Finding> {
     let host = named.split(['/', ':']).next().unwrap_or_default();
     let outward = config.server.listen.iter().any(|address| !address.ip().is_loopback());
     let sockets = show("towline.socket").unwrap_or_default();
-    let passed = sockets.lines().any(|line| line.starts_with("Listen=") && line.contains("(Stream)") && !line.contains('/') && !line.contains("127.0.0.1"));
+    let passed = sockets.lines().any(|line| {
+        line.starts_with("Listen=") && line.contains("(Stream)") && !line.contains('/') && !line.contains("127.0.0.1")
+    });
     let local = matches!(host, "localhost" | "127.0.0.1");
     if !local && !outward && !passed && config.server.trusted_proxies.is_empty() {
         return vec![Finding::warning(

@@ -36,7 +36,8 @@ pub(super) fn install(name: &str, force: bool) -> Result<u8> {
     }
     let Some((name, text)) = SHELF.iter().find(|(known, _)| *known == name.trim_end_matches(".yml")) else {
         let names: Vec<&str> = SHELF.iter().map(|(name, _)| *name).collect();
-        let hint = nearest(name, names.iter().copied()).map_or_else(|| names.join(", "), |near| format!("did you mean {near}?"));
+        let hint = nearest(name, names.iter().copied())
+            .map_or_else(|| names.join(", "), |near| format!("did you mean {near}?"));
         say(&format!("There is no sample {name}; {hint}\n"))?;
         return Ok(INVALID);
     };
@@ -62,7 +63,8 @@ fn project() -> PathBuf {
 
 /// The first sentence of the comment that a sample begins with.
 fn summary(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).map(|line| line.trim_start_matches(['#', ' '])).collect();
+    let lines: Vec<&str> =
+        text.lines().take_while(|line| line.starts_with('#')).map(|line| line.trim_start_matches(['#', ' '])).collect();
     let comment = lines.join(" ");
     comment.split_once(". ").map_or(comment.as_str(), |(first, _)| first).trim_end_matches('.').to_owned()
 }
