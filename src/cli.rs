@@ -28,6 +28,7 @@ mod screen;
 mod serve;
 mod support_bundle;
 mod token;
+mod trust;
 mod vault;
 mod why;
 mod workflow;
@@ -100,6 +101,8 @@ enum Command {
     Completion(completion::Arguments),
     /// Writes manual pages and the reference.
     Man(man::Arguments),
+    /// Prints the authority of the daemon's own certificate, or has this machine trust it.
+    Trust(trust::Arguments),
     /// What git runs in a repository that was added.
     #[command(hide = true)]
     Hook(hook::Arguments),
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Actions(arguments) => actions::run(arguments),
         Command::Runtime(arguments) => runtime::run(arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Trust(arguments) => trust::run(&arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),
         Command::Delivery(arguments) => delivery::run(arguments),

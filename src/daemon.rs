@@ -198,6 +198,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(until(stop.clone(), given));
     tracker.spawn(until(stop.clone(), take_reports(reports, engine.clone())));
     tracker.spawn(until(stop.clone(), start_runs(starts, engine.clone())));
+    tracker.spawn(app.clone().count_ends());
 
     let details = hosts::Details::default();
     let (shown, shower) = (details.clone(), app.clone());

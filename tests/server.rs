@@ -1,12 +1,17 @@
 //! The server over real sockets on loopback.
 
 mod browser;
+mod cli;
 mod clients;
 mod gh;
 mod harness;
+mod hostile;
+mod hostile;
 mod listeners;
 mod octokit;
 mod rest;
+mod roles;
+mod roles;
 mod scene;
 mod schema;
 mod site;

@@ -1,14 +1,17 @@
 //! `towline run`: lists, shows, watches, cancels, repeats and downloads runs of a daemon.
 
+mod watch;
+
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::Method;
-use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::remote::{Target, block, encode, say, table, text};
+use super::screen;
+use crate::clock::Clock;
 
 /// Arguments of `towline run`.
 #[derive(Debug, clap::Args)]
@@ -142,12 +145,12 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
                     }
                 }
             } else {
-                say(&shown(&body))?;
+                say(&watch::tree(Clock::System.now(), &body, std::io::stdout().is_terminal() && screen::colors()))?;
             }
             return Ok(if exit_status { code(&body) } else { super::SUCCESS });
         }
         Command::Watch { run, exit_status } => {
-            let body = watch(&target, run).await?;
+            let body = watch::watch(&target, run).await?;
             return Ok(if exit_status { code(&body) } else { super::SUCCESS });
         }
         Command::Cancel { run, force } => {
@@ -228,34 +231,6 @@ async fn review(target: &Target, run: u64, approved: bool, environments: &[Strin
     say(&format!("Run {run}: {} {state}.\n", names.join(", ")))
 }
 
-/// Shows the run again whenever something of it changes, until it ends.
-async fn watch(target: &Target, run: u64) -> Result<Value> {
-    let path = format!("/api/v3/towline/runs/{run}");
-    let mut last = String::new();
-    loop {
-        // The stream is opened first: what changes while the run is read is not missed.
-        let stream = target.send(Method::GET, &format!("/api/v3/towline/events?run={run}"), None).await?;
-        let mut stream = stream.into_body();
-        loop {
-            let body = target.json(Method::GET, &path, None).await?;
-            let now = shown(&body);
-            if now != last {
-                say(&format!("{now}\n"))?;
-                last = now;
-            }
-            if body["status"] == "completed" {
-                return Ok(body);
-            }
-            // A lost connection is not the end of the run; neither is silence.
-            match tokio::time::timeout(Duration::from_secs(30), stream.frame()).await {
-                Ok(Some(Ok(_))) | Err(_) => {}
-                Ok(None | Some(Err(_))) => break,
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
 fn code(run: &Value) -> u8 {
     match run["conclusion"].as_str() {
         None | Some("success" | "neutral" | "skipped") => super::SUCCESS,
@@ -269,18 +244,6 @@ fn actions(run: &Value) -> String {
 
 async fn actions_of(target: &Target, run: u64) -> Result<String> {
     Ok(actions(&target.json(Method::GET, &format!("/api/v3/towline/runs/{run}"), None).await?))
-}
-
-fn mark(state: &str) -> &'static str {
-    match state {
-        "success" => "✓",
-        "failed" | "timed out" | "lost" => "✗",
-        "failed, allowed" => "!",
-        "running" | "detached" => "●",
-        "cancelled" => "■",
-        "skipped" => "-",
-        _ => "○",
-    }
 }
 
 fn state_of(run: &Value) -> String {
@@ -302,39 +265,4 @@ fn list(body: &Value) -> String {
         ]);
     }
     if rows.len() == 1 { "There are no runs.\n".to_owned() } else { table(&rows) }
-}
-
-fn shown(run: &Value) -> String {
-    let mut out = format!(
-        "{} {} · {} #{} · {} · attempt {}\n",
-        mark(run["state"].as_str().unwrap_or_default()),
-        text(&run["display_title"]),
-        text(&run["name"]),
-        text(&run["run_number"]),
-        text(&run["head_branch"]),
-        text(&run["run_attempt"]),
-    );
-    for message in run["messages"].as_array().into_iter().flatten() {
-        out.push_str(&format!("  {}\n", text(message)));
-    }
-    for job in run["jobs"].as_array().into_iter().flatten() {
-        let state = text(&job["state"]);
-        let host = text(&job["runner_name"]);
-        let host = if host.is_empty() { host } else { format!(" on {host}") };
-        out.push_str(&format!("{} {}{host} (ID {}): {state}\n", mark(&state), text(&job["name"]), job["id"]));
-        for reason in [&job["reason"], &job["detached"]] {
-            if !reason.is_null() {
-                out.push_str(&format!("    {}\n", text(reason)));
-            }
-        }
-        for step in job["steps"].as_array().into_iter().flatten() {
-            out.push_str(&format!(
-                "    {} {}\n",
-                mark(step["state"].as_str().unwrap_or_default()),
-                text(&step["name"])
-            ));
-        }
-    }
-    out.push_str(&format!("{}\n", text(&run["html_url"])));
-    out
 }

@@ -1,5 +1,6 @@
 //! What every request can reach, who sent it, and how a request is refused.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Json;
@@ -10,13 +11,15 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::OnceCell;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::drive::{DriveError, Handle};
-use crate::engine::Answer;
 use crate::engine::record::EnvironmentRules;
-use crate::id::RepositoryName;
+use crate::engine::{Answer, Update};
+use crate::id::{JobId, RepositoryName, RunId};
+use crate::run::RunStatus;
 use crate::services::Access;
 use crate::store::{AuditRecord, Store, StoreError};
 use crate::vault::Vault;
@@ -130,6 +133,44 @@ impl App {
         parts.extensions.get::<Peer>().map_or_else(String::new, |peer| {
             base(self, &peer.behind(&parts.headers, &self.settings.trusted_proxies), parts)
         })
+    }
+
+    /// Counts what ends, for the metrics, until the server stops. What a restart interrupts is counted by no one.
+    pub async fn count_ends(self) {
+        let mut updates = self.source.engine.updates();
+        // A record may be told of again after its end.
+        let mut counted: VecDeque<(RunId, u32, Option<JobId>)> = VecDeque::new();
+        loop {
+            let update = tokio::select! {
+                () = self.stop.cancelled() => return,
+                update = updates.recv() => update,
+            };
+            let (key, conclusion) = match update {
+                Ok(Update::Run {
+                    run, attempt, status: RunStatus::Completed, conclusion: Some(conclusion), ..
+                }) => ((run, attempt, None), conclusion),
+                Ok(Update::Job { run, attempt, job, conclusion: Some(conclusion), .. }) => {
+                    ((run, attempt, Some(job)), conclusion)
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            if counted.contains(&key) {
+                continue;
+            }
+            counted.push_back(key);
+            if counted.len() > 1024 {
+                counted.pop_front();
+            }
+            match key.2 {
+                None => self.metrics.run_ended(conclusion),
+                Some(job) => {
+                    let store = self.source.store.clone();
+                    let record = tokio::task::spawn_blocking(move || store.job(job)).await;
+                    self.metrics.job_ended(conclusion, record.ok().and_then(Result::ok).flatten().as_ref());
+                }
+            }
+        }
     }
 
     /// Environments of a repository: those with rules, and those with secrets or variables.

@@ -186,12 +186,11 @@ fn draw(out: &mut String, now: Timestamp, node: &Node<'_>, link: &impl Fn(&JobVi
         [shown.as_str(), &detail, &time].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     let _ = write!(
         out,
-        "<a href=\"{}\" class=\"node s-{}{}\" aria-label=\"{}\"><title>{}</title>",
+        "<a href=\"{}\" class=\"node s-{}{}\" aria-label=\"{}\">",
         escaped(&link(target)),
         state.class(),
         if node.critical { " critical" } else { "" },
         escaped(&label),
-        escaped(&format!("{}: {}", format::cut(name, 200), state.word())),
     );
     if several {
         let _ = write!(
@@ -205,8 +204,8 @@ fn draw(out: &mut String, now: Timestamp, node: &Node<'_>, link: &impl Fn(&JobVi
         out,
         "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"8\"/>\
          <use href=\"#i-{}\" x=\"{}\" y=\"{}\" width=\"16\" height=\"16\"/>\
-         <text x=\"{}\" y=\"{}\" class=\"name\">{}</text>\
-         <text x=\"{}\" y=\"{}\" class=\"detail\">{}</text>\
+         <text x=\"{}\" y=\"{}\" class=\"name\">{}</text> \
+         <text x=\"{}\" y=\"{}\" class=\"detail\">{}</text> \
          <text x=\"{}\" y=\"{}\" class=\"time\">{}</text></a>",
         state.class(),
         x + 12,

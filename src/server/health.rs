@@ -37,7 +37,9 @@ async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Fau
     if !app.settings.open_metrics {
         caller.at_least(Role::Viewer)?;
     }
-    let text = app.metrics.text(&app.source.engine.summary().borrow());
+    let free = rustix::fs::statvfs(app.source.store.directory()).ok().map(|stat| stat.f_bavail * stat.f_frsize);
+    let ready = app.source.engine.trouble().is_none();
+    let text = app.metrics.text(&app.source.engine.summary().borrow(), ready, free);
     let mut response = text.into_response();
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -21,8 +21,9 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use super::app::{App, Asked, Caller, Fault};
 use super::auth::{Role, Via};
 use super::pages::{self, Chrome};
-use super::view::RunView;
+use super::view::{HostView, RunView};
 use super::{assets, form};
+use crate::id::RepositoryName;
 
 /// All pages.
 pub(super) fn routes(app: &App) -> Router<App> {
@@ -158,6 +159,18 @@ impl Visitor {
 
     fn may_see(&self) -> Result<(), Fault> {
         self.caller.at_least(Role::Viewer)
+    }
+
+    /// The hosts; what runs in a slot belongs to its repository.
+    async fn hosts(&self, app: &App) -> Result<Vec<HostView>, Fault> {
+        let mut hosts = app.source.hosts(self.caller.now).await?;
+        for slot in hosts.iter_mut().flat_map(|host| &mut host.jobs) {
+            if !self.caller.client.sees(&slot.repository) {
+                slot.name = "busy".to_owned();
+                slot.repository = RepositoryName("hidden/hidden".to_owned());
+            }
+        }
+        Ok(hosts)
     }
 
     fn sees(&self, run: &RunView) -> bool {

@@ -108,18 +108,21 @@ impl Browser {
 
     /// Nothing of the page is wider than the window, and everybody can use it.
     fn is_usable(&mut self, page: &str) {
-        let faults = self.faults_of(page);
+        let faults = self.faults_of(page, true);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// What keeps people from using a page.
-    fn faults_of(&mut self, page: &str) -> Vec<String> {
+    /// What keeps people from using a page; the rules of axe take half a second.
+    fn faults_of(&mut self, page: &str, rules: bool) -> Vec<String> {
         let wide = self.eval(
             "[document.documentElement.scrollWidth, innerWidth, [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.log, pre, .graphbox, svg')).slice(0, 3).map((e) => e.outerHTML.slice(0, 120))]",
         );
         let mut faults = Vec::new();
         if wide[0].as_u64() > wide[1].as_u64() {
             faults.push(format!("{page} scrolls sideways: {wide}"));
+        }
+        if !rules {
+            return faults;
         }
         let violations = self.ask(&json!({"do": "axe"}));
         let violations = violations.as_array().unwrap().iter();
@@ -263,7 +266,7 @@ async fn forms_work_with_and_without_the_script() {
     // A share link shows one run to who has nothing else.
     let token = scene.daemon.token("ada", Role::Admin, &[]).await;
     browser.goto("/tokens");
-    browser.fill("input[name=name]", "bob");
+    browser.fill("form.dispatch input[name=name]", "bob");
     browser.click("text=Make token");
     browser.wait("code.secret", "twl_");
     drop(token);
@@ -372,7 +375,7 @@ async fn pages_look_right_on_every_screen() {
             }
             browser.goto(path);
             browser.shot(&format!("{name}-{width}{}", if dark { "-dark" } else { "" }));
-            faults.extend(browser.faults_of(&format!("{path} at {width}")));
+            faults.extend(browser.faults_of(&format!("{path} at {width}"), width < 2000));
         }
     }
     browser.is_quiet();
@@ -385,7 +388,7 @@ async fn pages_look_right_on_every_screen() {
         {
             browser.goto(path);
             browser.shot(&format!("{name}-{width}{}", if dark { "-dark" } else { "" }));
-            faults.extend(browser.faults_of(&format!("{path} at {width}")));
+            faults.extend(browser.faults_of(&format!("{path} at {width}"), dark));
         }
     }
     faults.sort();

@@ -110,7 +110,7 @@ async fn all_commands(program: std::path::PathBuf, newer: bool) {
             good(&["variable", "list", "-R", "o/r"], &["WHERE\tthere"]);
             good(&["variable", "delete", "WHERE", "-R", "o/r"], &[]);
             good(&["run", "view", &run, "-R", "o/r", "--attempt", "1"], &["Run make test"]);
-            good(&["workflow", "run", "ci.yml", "-R", "o/r", "-f", "where=here"], &["workflow_dispatch event"]);
+            good(&["workflow", "run", "ci.yml", "-R", "o/r", "-f", "where=here"], &["/o/r/actions/runs/"]);
         }
         good(&["run", "rerun", &run, "-R", "o/r"], &[]);
         good(&["run", "cancel", &run, "-R", "o/r"], &["Request to cancel"]);

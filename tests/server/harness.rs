@@ -157,6 +157,7 @@ impl Daemon {
             settings,
             stop: stop.clone(),
         });
+        tokio::spawn(app.clone().count_ends());
         let config = Config {
             endpoints: vec![
                 Endpoint::Http("127.0.0.1:0".parse().unwrap()),

@@ -235,6 +235,22 @@ async fn roles_and_scopes() {
     }
     let metrics = daemon.get("/metrics", "").await.text();
     assert!(metrics.contains("towline_host_up{host=\"selene\"} 1") && metrics.ends_with("# EOF\n"), "{metrics}");
+    for line in [
+        "towline_ready 1",
+        "towline_runs_completed_total{conclusion=\"failure\"} 1",
+        "towline_job_duration_seconds_count 2",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line} is not in\n{metrics}");
+    }
+    let rules = include_str!("../../packaging/prometheus-rules.yml");
+    let dashboard = include_str!("../../packaging/grafana-dashboard.json");
+    for word in [rules, dashboard].iter().flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+    {
+        if word.starts_with("towline_") {
+            let name = word.trim_end_matches("_bucket").trim_end_matches("_total");
+            assert!(metrics.contains(&format!("# TYPE {name} ")), "{word} is asked for and not there");
+        }
+    }
     daemon.end().await;
 }
 

@@ -62,6 +62,7 @@ pub(crate) struct Running {
     pub(crate) assignment: Assignment,
     pub(crate) log: LogId,
     length: u64,
+    count: u64,
     steps: Vec<StepState>,
     writer: tokio::sync::watch::Sender<u64>,
 }
@@ -108,7 +109,7 @@ impl Scene {
     pub(crate) async fn begin(&mut self, steps: &[Step<'_>], open: bool) -> Running {
         let (assignment, log, _) = self.daemon.take().await;
         let writer = self.daemon.store.logs().open(log);
-        let mut job = Running { assignment, log, length: 0, steps: Vec::new(), writer };
+        let mut job = Running { assignment, log, length: 0, count: 0, steps: Vec::new(), writer };
         self.report(&job, Report::Started { at: self.now() }).await;
         for (at, step) in steps.iter().enumerate() {
             self.step(&mut job, *step, if open && at + 1 == steps.len() { None } else { Some(Conclusion::Success) })
@@ -128,12 +129,13 @@ impl Scene {
         let text: String = text.lines().map(|line| format!("{stamp} {line}\n")).collect();
         self.daemon.append(job.log, text.as_bytes());
         job.length += text.len() as u64;
+        job.count += text.lines().count() as u64;
         job.writer.send_replace(job.length);
     }
 
     pub(crate) async fn step(&self, job: &mut Running, (name, seconds, text): Step<'_>, ended: Option<Conclusion>) {
         let started = self.now();
-        let log_start = Some(job.length);
+        let (log_start, first_line) = (Some(job.length), Some(job.count));
         self.lines(job, text);
         self.pass(seconds);
         job.steps.push(StepState {
@@ -147,7 +149,7 @@ impl Scene {
             conclusion: ended,
             log_start,
             log_end: ended.map(|_| job.length),
-            first_line: Some(0),
+            first_line,
             exit_code: None,
         });
         self.report(job, Report::Steps { steps: job.steps.clone() }).await;

@@ -54,6 +54,50 @@ const OPERATIONS: &[Operation] = &[
     ("put", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}/disable", "Disables it", false, 204),
     ("get", "/repos/{owner}/{repo}/actions/runners", "Hosts as runners", true, 200),
     ("get", "/repos/{owner}/{repo}/actions/permissions", "Whether workflows run", false, 200),
+    ("get", "/repos/{owner}/{repo}/actions/secrets", "Names of secrets of a repository", true, 200),
+    ("get", "/repos/{owner}/{repo}/actions/secrets/public-key", "What secrets are sealed for", false, 200),
+    ("get", "/repos/{owner}/{repo}/actions/secrets/{entry}", "When a secret was set", false, 200),
+    ("put", "/repos/{owner}/{repo}/actions/secrets/{entry}", "Sets a secret, sealed", false, 201),
+    ("delete", "/repos/{owner}/{repo}/actions/secrets/{entry}", "Removes a secret", false, 204),
+    ("get", "/repos/{owner}/{repo}/actions/variables", "Variables of a repository", true, 200),
+    ("post", "/repos/{owner}/{repo}/actions/variables", "Makes a variable", false, 201),
+    ("get", "/repos/{owner}/{repo}/actions/variables/{entry}", "A variable", false, 200),
+    ("patch", "/repos/{owner}/{repo}/actions/variables/{entry}", "Changes a variable", false, 204),
+    ("delete", "/repos/{owner}/{repo}/actions/variables/{entry}", "Removes a variable", false, 204),
+    (
+        "get",
+        "/repos/{owner}/{repo}/environments/{environment}/secrets",
+        "Names of secrets of an environment",
+        true,
+        200,
+    ),
+    (
+        "get",
+        "/repos/{owner}/{repo}/environments/{environment}/secrets/public-key",
+        "What secrets are sealed for",
+        false,
+        200,
+    ),
+    ("get", "/repos/{owner}/{repo}/environments/{environment}/secrets/{entry}", "When a secret was set", false, 200),
+    ("put", "/repos/{owner}/{repo}/environments/{environment}/secrets/{entry}", "Sets a secret, sealed", false, 201),
+    ("delete", "/repos/{owner}/{repo}/environments/{environment}/secrets/{entry}", "Removes a secret", false, 204),
+    ("get", "/repos/{owner}/{repo}/environments/{environment}/variables", "Variables of an environment", true, 200),
+    ("post", "/repos/{owner}/{repo}/environments/{environment}/variables", "Makes a variable", false, 201),
+    ("get", "/repos/{owner}/{repo}/environments/{environment}/variables/{entry}", "A variable", false, 200),
+    ("patch", "/repos/{owner}/{repo}/environments/{environment}/variables/{entry}", "Changes a variable", false, 204),
+    ("delete", "/repos/{owner}/{repo}/environments/{environment}/variables/{entry}", "Removes a variable", false, 204),
+    ("get", "/repos/{owner}/{repo}/actions/organization-secrets", "Secrets of all repositories", true, 200),
+    ("get", "/repos/{owner}/{repo}/actions/organization-variables", "Variables of all repositories", true, 200),
+    ("get", "/repos/{owner}/{repo}/environments", "Environments with their rules", true, 200),
+    ("get", "/repos/{owner}/{repo}/environments/{environment}", "An environment", false, 200),
+    ("put", "/repos/{owner}/{repo}/environments/{environment}", "Sets the rules of an environment", false, 200),
+    ("delete", "/repos/{owner}/{repo}/environments/{environment}", "Removes them", false, 204),
+    ("get", "/repos/{owner}/{repo}/actions/runs/{run_id}/approvals", "What reviewers said", false, 200),
+    ("post", "/towline/runs/{run_id}/share", "A link that shows this run", false, 201),
+    ("get", "/towline/deliveries/{number}", "A delivery with what came", false, 200),
+    ("post", "/towline/deliveries/{number}/replay", "Handles it once more", false, 201),
+    ("get", "/towline/schedules", "Schedules with their next times", false, 200),
+    ("post", "/towline/scripts", "Runs a script on hosts, now", false, 201),
     ("get", "/towline/hosts", "Hosts with their slots", false, 200),
     ("put", "/towline/hosts/{host}/drain", "Takes no new jobs, ends what runs", false, 204),
     ("delete", "/towline/hosts/{host}/drain", "Takes jobs again", false, 204),
@@ -114,7 +158,7 @@ fn described((method, path, summary, paged, success): &Operation) -> Value {
         .skip(1)
         .step_by(2)
         .map(|name| {
-            let number = matches!(name, "run_id" | "job_id" | "check_run_id" | "attempt_number");
+            let number = matches!(name, "run_id" | "job_id" | "check_run_id" | "attempt_number" | "number");
             let kind = if number {
                 json!({"type": "integer", "minimum": 0})
             } else {
@@ -142,7 +186,7 @@ fn described((method, path, summary, paged, success): &Operation) -> Value {
         format!("{method}{path}").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let mut operation =
         json!({"operationId": id, "summary": summary, "parameters": parameters, "responses": responses});
-    if *method == "post" {
+    if matches!(*method, "post" | "put" | "patch") {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": {"type": "object"}}}});
     }
     operation

@@ -28,15 +28,7 @@ pub(super) async fn queue(State(app): State<App>, visitor: Visitor) -> Response 
 pub(super) async fn hosts(State(app): State<App>, visitor: Visitor) -> Response {
     let page = async {
         visitor.may_see()?;
-        let mut hosts = app.source.hosts(visitor.caller.now).await?;
-        for host in &mut hosts {
-            // What runs in a slot belongs to its repository.
-            for slot in &mut host.jobs {
-                if !visitor.caller.client.sees(&slot.repository) {
-                    slot.name = "busy".to_owned();
-                }
-            }
-        }
+        let hosts = visitor.hosts(&app).await?;
         Ok(pages::Hosts { chrome: visitor.chrome("Hosts"), hosts })
     };
     visitor.show(page.await)

@@ -18,7 +18,6 @@ use super::{Sent, Visitor, beside};
 pub(super) async fn overview(State(app): State<App>, visitor: Visitor) -> Response {
     let page = async {
         visitor.may_see()?;
-        let now = visitor.caller.now;
         let mut active = app.source.active().await?;
         active.retain(|run| visitor.sees(run));
         let (mut recent, _) = app.source.runs(RunFilter::default(), 0, 100).await?;
@@ -32,7 +31,7 @@ pub(super) async fn overview(State(app): State<App>, visitor: Visitor) -> Respon
         let broken = broken(&recent);
         recent.retain(|run| run.state().is_final());
         recent.truncate(12);
-        let hosts = app.source.hosts(now).await?;
+        let hosts = visitor.hosts(&app).await?;
         Ok(pages::Overview::new(visitor.chrome("Overview"), broken, running, waiting, hosts, recent))
     };
     visitor.show(page.await)

@@ -17,7 +17,7 @@ async fn form(app: &App, visitor: &Visitor) -> Result<pages::Scripts, Fault> {
     let (runs, _) = app.source.runs(filter, 0, 10).await?;
     Ok(pages::Scripts {
         chrome: visitor.chrome("Scripts"),
-        hosts: app.source.hosts(visitor.caller.now).await?,
+        hosts: visitor.hosts(app).await?,
         runs,
         title: String::new(),
         shell: String::new(),
