@@ -252,7 +252,42 @@ async fn ours(directory: &Path, count: usize, quick: bool) {
         from_answer.as_secs_f64() * 1e3,
         from_sending.as_secs_f64() * 1e3
     );
+    hook(directory, quick);
     daemon.stop().await;
+}
+
+/// What the hook adds to a push: pushes to a repository with it and to one without, in turns.
+fn hook(directory: &Path, quick: bool) {
+    let added = Command::new(env!("CARGO_BIN_EXE_towline"))
+        .args(["repo", "add", "bench"])
+        .env("TOWLINE_STATE", directory.join("state"))
+        .env("TOWLINE_RUNTIME", directory.join("run"))
+        .env("TOWLINE_CONFIG", directory.join("towline.toml"))
+        .output()
+        .expect("the program runs");
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    let with = directory.join("state/repositories/local/bench.git");
+    let without = directory.join("plain.git");
+    git(directory, &["init", "-q", "--bare", "plain.git"]);
+    let work = directory.join("pushing");
+    std::fs::create_dir_all(&work).expect("a directory");
+    git(&work, &["init", "-q"]);
+    let mut times = [Vec::new(), Vec::new()];
+    for number in 0..if quick { 2 } else { 41 } {
+        std::fs::write(work.join("n"), number.to_string()).expect("a file");
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", "next"]);
+        for (to, times) in [&with, &without].into_iter().zip(&mut times) {
+            let begun = Instant::now();
+            git(&work, &["push", "-q", &to.display().to_string(), "main"]);
+            times.push(begun.elapsed());
+        }
+    }
+    let [with, without] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e3
+    });
+    println!("git push: median {with:.1} ms with the hook, {without:.1} ms without: {:.1} ms added", with - without);
 }
 
 async fn one_push(address: SocketAddr, path: &str, head: &str, number: i32) {

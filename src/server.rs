@@ -46,7 +46,7 @@ pub use app::{App, AppParts, Settings};
 pub use format::size;
 pub use listen::{Address, Endpoint, Limits, Passed};
 pub use peer::{Network, Origin, Peer};
-pub use source::{DispatchRequest, HostDetail, Outside, WorkflowFile};
+pub use source::{DispatchRequest, HostDetail, Outside, SentEvent, WorkflowFile};
 pub use tls::{CertificateSource, Certificates};
 
 /// What can go wrong before the first request.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::git::Repository;
 use crate::id::{RepositoryName, RunId};
 use crate::server::view::ScheduleView;
-use crate::server::{DispatchRequest, Outside, WorkflowFile};
+use crate::server::{DispatchRequest, Outside, SentEvent, WorkflowFile};
 use crate::triggers::cron::Entry;
 use crate::triggers::dispatch::Dispatch;
 use crate::triggers::schedules::Schedules;
@@ -16,7 +16,8 @@ use crate::triggers::{Inventory, Triggers};
 /// The server's ways to the sources and the triggers.
 pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Schedules) -> Outside {
     let (listed, reading) = (inventory.clone(), (triggers.clone(), inventory.clone()));
-    let (dispatching, replaying, schedules) = (triggers.clone(), triggers.clone(), schedules.clone());
+    let (dispatching, sending) = (triggers.clone(), triggers.clone());
+    let (replaying, schedules) = (triggers.clone(), schedules.clone());
     Outside {
         repositories: Arc::new(move || listed.all().into_iter().map(|source| source.name).collect()),
         files: Arc::new(move |repository| {
@@ -26,6 +27,15 @@ pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Sc
         dispatch: Arc::new(move |request| {
             let triggers = dispatching.clone();
             Box::pin(async move { dispatch(&triggers, request).await })
+        }),
+        send_event: Arc::new(move |sent: SentEvent| {
+            let triggers = sending.clone();
+            Box::pin(async move {
+                let SentEvent { repository, event_type, client_payload, actor } = sent;
+                let repository = repository.as_str();
+                let outcome = triggers.repository_dispatch(repository, &event_type, client_payload, &actor).await;
+                outcome.map(drop).map_err(|error| error.to_string())
+            })
         }),
         replay: Arc::new(move |number| {
             let triggers = replaying.clone();

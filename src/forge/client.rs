@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Answers are small; a forge that sends more is not one.
 const LARGEST_ANSWER: usize = 8 << 20;
+/// GitHub ends tokens of installations after an hour.
+const READING_TOKEN_KEPT: Duration = Duration::from_secs(45 * 60);
 /// GitHub takes so many annotations in one request.
 const ANNOTATIONS_AT_ONCE: usize = 50;
 
@@ -96,6 +98,8 @@ pub struct Client {
     installation: tokio::sync::OnceCell<Installation>,
     /// The login of the App's own user, once it was asked for.
     bot: tokio::sync::OnceCell<String>,
+    /// A token that reads, and since when.
+    reading: tokio::sync::Mutex<Option<(tokio::time::Instant, SecretString)>>,
 }
 
 /// An App in one repository.
@@ -148,6 +152,7 @@ impl Client {
             is_app: app.is_some(),
             installation: tokio::sync::OnceCell::new(),
             bot: tokio::sync::OnceCell::new(),
+            reading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -265,6 +270,23 @@ impl Client {
             retry_after: None,
         })?;
         Ok(SecretString::from(token.to_owned()))
+    }
+
+    /// A token that reads the repository's contents, made anew before it ends.
+    ///
+    /// # Errors
+    /// GitHub cannot be reached, or refuses.
+    pub async fn reading_token(&self) -> Result<SecretString, Error> {
+        let mut kept = self.reading.lock().await;
+        if let Some((made, token)) = &*kept
+            && made.elapsed() < READING_TOKEN_KEPT
+        {
+            return Ok(token.clone());
+        }
+        let wanted = ["contents", "metadata"].into_iter().map(|scope| (scope.to_owned(), "read".to_owned()));
+        let token = self.job_token(&wanted.collect()).await?;
+        *kept = Some((tokio::time::Instant::now(), token.clone()));
+        Ok(token)
     }
 
     /// Ends a token that [`Client::job_token`] made.

@@ -426,3 +426,11 @@ impl Clients {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&source.name);
     }
 }
+
+impl std::fmt::Debug for Clients {
+    /// Only whose they are: a client holds its token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(open.keys()).finish()
+    }
+}

@@ -32,6 +32,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/rate_limit", get(repositories::rate_limit))
         .route("/user/repos", get(repositories::list))
         .route("/repos/{owner}/{name}", get(repositories::one))
+        .route("/repos/{owner}/{name}/dispatches", post(repositories::dispatches))
         .route("/repos/{owner}/{name}/contents/{*path}", get(repositories::contents))
         .route("/repos/{owner}/{name}/commits/{sha}/check-runs", get(repositories::check_runs))
         .route("/repos/{owner}/{name}/commits/{sha}/status", get(repositories::status))

@@ -14,7 +14,7 @@ use crate::vault::{Kind, Level};
 
 use super::app::{App, Caller, Fault, answered};
 use super::auth::{Client, Role};
-use super::source::DispatchRequest;
+use super::source::{DispatchRequest, SentEvent};
 use super::view::{RunView, Status, WorkflowView};
 
 fn subject(run: &RunView) -> String {
@@ -96,6 +96,24 @@ pub(super) async fn review(
 }
 
 /// Starts a workflow.
+/// Sends a `repository_dispatch` (T12).
+pub(super) async fn send_event(
+    app: &App,
+    caller: &Caller,
+    repository: &RepositoryName,
+    event_type: &str,
+    client_payload: serde_json::Value,
+) -> Result<(), Fault> {
+    app.audit(&caller.client, "repository.dispatch", repository.as_str(), event_type).await?;
+    let sent = SentEvent {
+        repository: repository.clone(),
+        event_type: event_type.to_owned(),
+        client_payload,
+        actor: caller.client.name.clone(),
+    };
+    (app.source.outside.send_event)(sent).await.map_err(Fault::Invalid)
+}
+
 pub(super) async fn dispatch(
     app: &App,
     caller: &Caller,

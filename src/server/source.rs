@@ -67,12 +67,25 @@ pub type Replay = Arc<dyn Fn(u64) -> BoxFuture<'static, Result<(u64, Vec<RunId>)
 /// All schedules with so many of their next times.
 pub type ListSchedules = Arc<dyn Fn(usize) -> Vec<ScheduleView> + Send + Sync>;
 
+/// Sends a `repository_dispatch`: why it was not taken, as a sentence.
+pub type SendEvent = Arc<dyn Fn(SentEvent) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// An event that a client makes up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SentEvent {
+    pub repository: RepositoryName,
+    pub event_type: String,
+    pub client_payload: serde_json::Value,
+    pub actor: String,
+}
+
 /// What the composition root lends the server: things that other rooms of the shell do.
 #[derive(Clone)]
 pub struct Outside {
     pub repositories: ListRepositories,
     pub files: ListFiles,
     pub dispatch: Dispatch,
+    pub send_event: SendEvent,
     pub replay: Replay,
     pub schedules: ListSchedules,
 }
@@ -85,6 +98,7 @@ impl Outside {
             repositories: Arc::new(Vec::new),
             files: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
             dispatch: Arc::new(|_| Box::pin(async { Err("no repository is configured here".to_owned()) })),
+            send_event: Arc::new(|_| Box::pin(async { Err("no repository is configured here".to_owned()) })),
             replay: Arc::new(|_| Box::pin(async { Err("deliveries cannot be replayed here".to_owned()) })),
             schedules: Arc::new(|_| Vec::new()),
         }

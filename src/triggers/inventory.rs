@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::config::{self, Config, Paths, Source, SourceKind, TriggerKind};
+use crate::forge::{self, Clients};
 use crate::git::{self, Credentials, Repository};
 use crate::id::RepositoryName;
 
@@ -21,6 +22,8 @@ pub struct Inventory {
 struct Inner {
     paths: Paths,
     config: RwLock<Arc<Config>>,
+    /// The ways to forges.
+    clients: Clients,
 }
 
 /// Why a source cannot be read now.
@@ -30,6 +33,8 @@ pub enum Error {
     Git(#[from] git::Error),
     #[error(transparent)]
     Secret(#[from] config::Error),
+    #[error(transparent)]
+    Forge(#[from] forge::Error),
     #[error("{name} has neither `path` nor `url`")]
     Nowhere { name: RepositoryName },
 }
@@ -38,14 +43,18 @@ impl Error {
     /// Whether trying again later may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Git(error) if error.is_transient())
+        match self {
+            Self::Git(error) => error.is_transient(),
+            Self::Forge(error) => error.is_transient(),
+            Self::Secret(_) | Self::Nowhere { .. } => false,
+        }
     }
 }
 
 impl Inventory {
     #[must_use]
     pub fn new(config: Config, paths: Paths) -> Self {
-        Self { inner: Arc::new(Inner { paths, config: RwLock::new(Arc::new(config)) }) }
+        Self { inner: Arc::new(Inner { paths, config: RwLock::new(Arc::new(config)), clients: Clients::default() }) }
     }
 
     /// Takes a new configuration.
@@ -125,7 +134,7 @@ impl Inventory {
             return Ok(if bare { Repository::at(path) } else { Repository::discover(path).await? });
         }
         let url = clone_url(source).ok_or_else(|| Error::Nowhere { name: source.name.clone() })?;
-        let credentials = credentials(source)?;
+        let credentials = self.credentials(source).await?;
         match git::fetch_mirror(&mirror, &url, &credentials, refspecs).await {
             Err(git::Error::Failed { message, .. })
                 if !refspecs.is_empty() && message.contains("couldn't find remote ref") =>
@@ -134,6 +143,28 @@ impl Inventory {
             }
             fetched => Ok(fetched?),
         }
+    }
+
+    /// The ways to the forges of sources.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.inner.clients
+    }
+
+    /// Who we are to a source's server: the token of its table, else what its App gives us to read with.
+    ///
+    /// # Errors
+    /// A secret cannot be read, or GitHub not be reached.
+    pub async fn credentials(&self, source: &Source) -> Result<Credentials, Error> {
+        let (user, password) = match (&source.token, &source.app, source.kind) {
+            (Some(token), _, SourceKind::GitLab) => ("oauth2", token.read()?),
+            (Some(token), _, _) => ("x-access-token", token.read()?),
+            (None, Some(_), SourceKind::GitHub) => {
+                ("x-access-token", self.inner.clients.of(source)?.reading_token().await?)
+            }
+            (None, _, _) => return Ok(Credentials::None),
+        };
+        Ok(Credentials::Basic { user: user.to_owned(), password })
     }
 
     /// The repository of a source without asking its server when there is a mirror already.
@@ -159,16 +190,6 @@ pub fn clone_url(source: &Source) -> Option<String> {
         (None, None, SourceKind::GitLab) => Some(format!("https://gitlab.com/{}.git", source.name)),
         _ => None,
     }
-}
-
-/// Who we are to a source's server.
-///
-/// # Errors
-/// The token cannot be read.
-pub fn credentials(source: &Source) -> Result<Credentials, config::Error> {
-    let Some(token) = &source.token else { return Ok(Credentials::None) };
-    let user = if source.kind == SourceKind::GitLab { "oauth2" } else { "x-access-token" };
-    Ok(Credentials::Basic { user: user.to_owned(), password: token.read()? })
 }
 
 /// `NAME` alone belongs to `local`.

@@ -69,7 +69,7 @@ pub async fn run(triggers: Triggers, stop: CancellationToken) {
 /// The source cannot be reached, or what it said not be kept.
 pub async fn look(triggers: &Triggers, source: &Source) -> Result<usize, Error> {
     let url = inventory::clone_url(source).ok_or_else(|| Error::UnknownSource(source.name.to_string()))?;
-    let credentials = inventory::credentials(source).map_err(inventory::Error::from)?;
+    let credentials = triggers.inventory().credentials(source).await?;
     let now: BTreeMap<String, String> = git::ls_remote(&url, &credentials)
         .await?
         .into_iter()

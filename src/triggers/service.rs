@@ -64,10 +64,8 @@ struct Inner {
     inventory: Inventory,
     starter: Starter,
     variables: VariablesOf,
-    /// The ways to forges.
-    clients: Clients,
     tasks: TaskTracker,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     /// Ids being accepted now, so that two of the same at once are one.
     arriving: Mutex<HashMap<(String, String), Arc<Turn>>>,
     /// Workflows of default branches that listen to what other runs do.
@@ -162,9 +160,8 @@ impl Triggers {
             inventory,
             starter,
             variables,
-            clients: Clients::default(),
             tasks,
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             arriving: Mutex::default(),
             listeners: Mutex::default(),
             waiting: std::sync::atomic::AtomicUsize::new(0),
@@ -185,7 +182,7 @@ impl Triggers {
     /// The ways to the forges of sources.
     #[must_use]
     pub fn clients(&self) -> &Clients {
-        &self.inner.clients
+        self.inner.inventory.clients()
     }
 
     pub(super) async fn wish(&self, wish: Wish) -> Result<Wished, Error> {
@@ -250,12 +247,30 @@ impl Triggers {
         Ok(Taken { number, before })
     }
 
-    /// Has a delivery handled in the background.
+    /// Has a delivery handled in the background. One that has to wait for its turn waits on the disk: what thousands of
+    /// them hold must not be in memory.
     pub fn handle_soon(&self, number: u64, id: String, content: Content) {
         let triggers = self.clone();
+        let turn = Arc::clone(&self.inner.turns).try_acquire_owned().ok();
+        let content = turn.is_some().then_some(content);
         self.inner.tasks.spawn(async move {
-            drop(triggers.handle(number, id, content).await);
+            let turn = match turn {
+                Some(turn) => Some(turn),
+                None => Arc::clone(&triggers.inner.turns).acquire_owned().await.ok(),
+            };
+            let content = match content {
+                Some(content) => Ok(content),
+                None => triggers.stored(number),
+            };
+            drop(triggers.conclude(number, &id, content).await);
+            drop(turn);
         });
+    }
+
+    fn stored(&self, number: u64) -> Result<Content, Error> {
+        let record = self.inner.store.delivery(number)?;
+        let record = record.ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
+        content(&record)
     }
 
     /// Handles a delivery that was taken, and records what became of it. What only time can mend stays open.
@@ -263,10 +278,15 @@ impl Triggers {
     /// # Errors
     /// As recorded.
     pub async fn handle(&self, number: u64, id: String, content: Content) -> Result<Outcome, Error> {
+        let _turn = self.inner.turns.acquire().await;
+        self.conclude(number, &id, Ok(content)).await
+    }
+
+    async fn conclude(&self, number: u64, id: &str, content: Result<Content, Error>) -> Result<Outcome, Error> {
         use std::sync::atomic::Ordering;
-        let result = {
-            let _turn = self.inner.turns.acquire().await;
-            self.perform(&id, content).await
+        let result = match content {
+            Ok(content) => self.perform(id, content).await,
+            Err(error) => Err(error),
         };
         self.inner
             .waiting
@@ -285,20 +305,40 @@ impl Triggers {
         result
     }
 
+    /// Makes a push that a hook told of durable. What it starts is found out in the background; the receiver gets it.
+    ///
+    /// # Errors
+    /// The hook keeps the push and it comes again.
+    pub async fn take_push(
+        &self,
+        push: HookPush,
+    ) -> Result<tokio::sync::oneshot::Receiver<Result<Outcome, Error>>, Error> {
+        let (taken, id, content) = self.taken_push(push).await?;
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let triggers = self.clone();
+        self.inner.tasks.spawn(async move {
+            // The pusher may have gone.
+            drop(sender.send(triggers.handle(taken.number, id, content).await));
+        });
+        Ok(receiver)
+    }
+
+    async fn taken_push(&self, push: HookPush) -> Result<(Taken, String, Content), Error> {
+        let path = std::path::Path::new(&push.repository);
+        let source = self.inner.inventory.at_path(path);
+        let source = source.ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
+        let (id, place) = (push.id.clone(), format!("push/{}", source.name));
+        let content = Content::Push { push };
+        let taken = self.take(&place, id.clone(), "push", BTreeMap::new(), &content, None).await?;
+        Ok((taken, id, content))
+    }
+
     /// Takes a push that a hook told of, and starts its runs.
     ///
     /// # Errors
     /// The hook keeps the push and it comes again.
     pub async fn push(&self, push: HookPush) -> Result<Outcome, Error> {
-        let source = self
-            .inner
-            .inventory
-            .at_path(std::path::Path::new(&push.repository))
-            .ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
-        let content = Content::Push { push: push.clone() };
-        let id = push.id.clone();
-        let taken =
-            self.take(&format!("push/{}", source.name), id.clone(), "push", BTreeMap::new(), &content, None).await?;
+        let (taken, id, content) = self.taken_push(push).await?;
         self.handle(taken.number, id, content).await
     }
 
@@ -617,7 +657,7 @@ impl Triggers {
         if source.app.is_none() || source.kind != SourceKind::GitHub {
             return false;
         }
-        let bot = match self.inner.clients.of(source) {
+        let bot = match self.clients().of(source) {
             Ok(client) => client.bot().await,
             Err(error) => Err(error),
         };

@@ -7,6 +7,7 @@ mod signature;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,9 +18,10 @@ use axum::routing::post;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::{Value as Json, json};
+use tokio::sync::oneshot;
 
 use super::hook::{HOOK_PATH, HookPush};
-use super::service::{Content, Error, Triggers};
+use super::service::{Content, Error, Outcome, Triggers};
 use crate::config::{Source, SourceKind};
 use crate::id::{RepositoryName, RunId};
 use crate::store::{DeliveryRecord, DeliveryState};
@@ -30,6 +32,9 @@ pub use signature::{Forge, verify};
 const LARGEST_BODY: usize = 25 << 20;
 /// Seconds after which a refused sender may come back.
 const RETRY_AFTER: &str = "30";
+
+/// How long a pusher who follows nothing waits to read which runs were started.
+const PUSHERS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Lines of the live log of runs, for a pusher's terminal.
 pub type Follow = Arc<dyn Fn(Vec<RunId>) -> BoxStream<'static, String> + Send + Sync>;
@@ -183,23 +188,45 @@ async fn pushed(State((triggers, follow)): State<(Triggers, Option<Follow>)>, bo
     };
     let source = triggers.inventory().at_path(std::path::Path::new(&push.repository));
     let follows = push.wants_follow() || source.is_some_and(|source| source.follow);
-    match triggers.push(push).await {
+    match triggers.take_push(push).await {
         Ok(outcome) => {
-            let lines = stream::iter(outcome.lines);
-            let live = match follow.filter(|_| follows && !outcome.runs.is_empty()) {
-                Some(follow) => follow(outcome.runs),
-                None => stream::empty().boxed(),
-            };
-            let bytes = lines.chain(live).map(|line| Ok::<_, std::convert::Infallible>(Bytes::from(line + "\n")));
+            // The head of the answer says that the push is durable; what it starts follows.
+            let bytes = stream::once(told(outcome, follow.filter(|_| follows))).flatten();
+            let bytes = bytes.map(|line| Ok::<_, std::convert::Infallible>(Bytes::from(line + "\n")));
             let head = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
             (StatusCode::ACCEPTED, head, Body::from_stream(bytes)).into_response()
         }
         Err(error @ Error::UnknownSource(_)) => refuse(StatusCode::NOT_FOUND, &error.to_string()),
-        // It is stored: sending it again would change nothing, so the pusher is told and the hook keeps nothing.
-        Err(error @ (Error::Source(_) | Error::Malformed(_))) => {
-            (StatusCode::ACCEPTED, format!("towline: no runs were started: {error}\n")).into_response()
-        }
         Err(error) => busy(&error),
+    }
+}
+
+/// What the pusher reads: the runs, and their live log if it is wanted. Who pushes more than can be looked through at once
+/// is not held up.
+async fn told(
+    outcome: oneshot::Receiver<Result<Outcome, Error>>,
+    follow: Option<Follow>,
+) -> BoxStream<'static, String> {
+    let line = |line: String| stream::iter([line]).boxed();
+    let outcome = match &follow {
+        Some(_) => outcome.await,
+        None => match tokio::time::timeout(PUSHERS_PATIENCE, outcome).await {
+            Ok(outcome) => outcome,
+            Err(_) => return line("towline: the push is kept; its runs are being started".to_owned()),
+        },
+    };
+    match outcome {
+        Ok(Ok(outcome)) => {
+            let live = match follow.filter(|_| !outcome.runs.is_empty()) {
+                Some(follow) => follow(outcome.runs),
+                None => stream::empty().boxed(),
+            };
+            stream::iter(outcome.lines).chain(live).boxed()
+        }
+        Ok(Err(Error::Stopping(stopping))) => line(format!("towline: {stopping}")),
+        // It is stored: sending it again would change nothing.
+        Ok(Err(error)) => line(format!("towline: no runs were started: {error}")),
+        Err(_) => line("towline: the push is kept; its runs start when the daemon is back".to_owned()),
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Hub {
     pub(super) statuses: Vec<Json>,
     pub(super) pulls: Json,
     pub(super) events: Json,
+    /// `Authorization` of requests by git.
+    pub(super) git: Vec<String>,
     /// Questions that were answered with 304.
     pub(super) unchanged: usize,
     pub(super) moods: VecDeque<Mood>,
@@ -98,6 +100,12 @@ async fn answer(
             return response;
         }
         None => {}
+    }
+    if uri.path().starts_with("/ada/app.git") {
+        let who = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let status = if who.is_empty() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+        hub.lock().unwrap().git.push(who);
+        return (status, [("www-authenticate", "Basic realm=\"x\"")]).into_response();
     }
     let body: Json = serde_json::from_slice(&body).unwrap_or(Json::Null);
     let (status, json) = hub.lock().unwrap().answer(&method, &uri, &headers, &body);
@@ -458,6 +466,28 @@ async fn t7_a_fork_waits_for_somebody_and_then_only_reads() {
     assert!(runs.is_empty() && note.contains("[skip ci]"), "{note}");
     assert_eq!(lab.hub.faults(), Vec::<String>::new());
     lab.whole.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_reads_private_repositories_with_a_token_of_its_own() {
+    let hub = GitHub::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let key = app_key(directory.path());
+    let daemon = super::daemon::Daemon::new(&format!(
+        "[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = '{}/ada/app.git'\n[source.app]\nid = 5\nprivate_key = {{ file = '{}' }}\n",
+        hub.url,
+        key.display()
+    ));
+    let source = daemon.triggers.source("ada/app").unwrap();
+    for _ in 0..2 {
+        let error = daemon.triggers.inventory().open(&source, &[]).await.unwrap_err();
+        assert!(!error.to_string().contains("ghs_"), "{error}");
+    }
+    let hub = hub.hub.lock().unwrap();
+    let (token, permissions) = hub.tokens.first_key_value().unwrap();
+    assert_eq!((hub.tokens.len(), permissions), (1, &json!({ "contents": "read", "metadata": "read" })));
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
+    assert!(hub.git.contains(&format!("Basic {basic}")), "{:?}", hub.git);
 }
 
 fn pull(number: u64, state: &str, head: &str, from: &str) -> Json {

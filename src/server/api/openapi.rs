@@ -49,6 +49,7 @@ const OPERATIONS: &[Operation] = &[
     ("get", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}", "A workflow by id or file name", false, 200),
     ("get", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}/runs", "Its runs", true, 200),
     ("get", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}/timing", "Its billable time: none", false, 200),
+    ("post", "/repos/{owner}/{repo}/dispatches", "Sends a repository_dispatch", false, 204),
     ("post", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}/dispatches", "Starts it", false, 204),
     ("put", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}/enable", "Enables it", false, 204),
     ("put", "/repos/{owner}/{repo}/actions/workflows/{workflow_id}/disable", "Disables it", false, 204),

@@ -1,17 +1,18 @@
 //! The server itself, repositories, contents, checks and statuses.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::id::RepositoryName;
 use crate::server::app::{App, Asked, Caller, Fault, accepts, query};
 use crate::server::auth::Role;
 use crate::server::view::{JobView, RunView};
-use crate::server::{access, wire};
+use crate::server::{access, deeds, wire};
 use crate::store::RunFilter;
 
 use super::lists::{self, Page};
@@ -71,6 +72,25 @@ pub(super) async fn list(State(app): State<App>, caller: Caller, Asked(uri): Ask
 fn full(caller: &Caller, name: &RepositoryName, default_branch: &str) -> Value {
     let role = caller.client.role;
     wire::full_repository(&caller.base, name, default_branch, role >= Role::Operator, role >= Role::Admin)
+}
+
+/// `repository_dispatch`.
+pub(super) async fn dispatches(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Fault> {
+    let repository = access::repository(&app, &caller, path).await?;
+    caller.change(&repository, Role::Operator)?;
+    let mut sent: Value =
+        serde_json::from_slice(&body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?;
+    let payload = sent["client_payload"].take();
+    let Some(event_type) = sent["event_type"].as_str() else {
+        return Err(Fault::Invalid("Invalid request.\n\n\"event_type\" wasn't supplied.".to_owned()));
+    };
+    deeds::send_event(&app, &caller, &repository, event_type, payload).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(super) async fn one(
