@@ -3,6 +3,7 @@
 mod asked;
 mod chains;
 mod daemon;
+mod deliveries;
 mod forges;
 mod github;
 mod notices;
