@@ -9,6 +9,7 @@ use crate::engine::Update;
 use crate::engine::record::{JobRecord, RunRecord};
 use crate::id::RunId;
 use crate::run::Conclusion;
+use crate::store::logs::LogId;
 use crate::store::{Store, StoreError};
 
 /// Subscribes to updates and fills the outbox.
@@ -47,7 +48,17 @@ impl Reporter {
         match update {
             Update::Job { run, job, .. } => {
                 let (Some(run), Some(job)) = (self.known(*run)?, self.store.job(*job)?) else { return Ok(()) };
-                self.outbox.put(job_report(&run, &job, &self.server_url)).await
+                let mut report = job_report(&run, &job, &self.server_url);
+                if matches!(report.state, State::Ended(_)) {
+                    // What steps wrote for people to read comes first (W3).
+                    let log = LogId { run: run.id, attempt: job.attempt, job: job.state.id };
+                    let written = self.store.logs().summaries(log)?;
+                    let texts: Vec<String> = written.into_iter().map(|summary| summary.text).collect();
+                    if !texts.is_empty() {
+                        report.summary = format!("{}\n\n{}", texts.join("\n\n"), report.summary);
+                    }
+                }
+                self.outbox.put(report).await
             }
             // A run that never had a job: nothing else would say that the file is broken.
             Update::Run { run, conclusion: Some(Conclusion::StartupFailure), .. } => {

@@ -380,6 +380,8 @@ async fn a_fresh_app_shows_a_check_with_annotations_and_obeys_its_buttons() {
         assert_eq!(annotations[0], ("src/a.rs", 3, "It is wrong"));
         assert_eq!(annotations.iter().filter(|one| one.2 == "It is wrong").count(), 1);
         assert_eq!(check["actions"][0]["identifier"], "rerun_failed");
+        let summary = check["output"]["summary"].as_str().unwrap();
+        assert!(summary.starts_with("# Hello") && summary.contains("| Complete job | success |"), "{summary}");
         // The token was the job's own: as far as `permissions:` and the App go, for this repository alone.
         let asked = state.made.iter().find(|made| made["repositories"] == json!(["app"])).unwrap();
         assert_eq!(asked["permissions"], json!({ "contents": "read", "issues": "write", "metadata": "read" }));
