@@ -6,6 +6,7 @@ mod daemon;
 mod deliveries;
 mod forges;
 mod github;
+mod killed;
 mod notices;
 mod push;
 mod webhooks;
