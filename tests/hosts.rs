@@ -3,6 +3,7 @@
 mod access;
 mod basics;
 mod faults;
+mod lan;
 mod lost;
 mod shells;
 mod support;

@@ -13,15 +13,15 @@ use super::support::{block_on, sh};
 use crate::support::sshd::{Sshd, kill};
 
 /// Lines of one run; the producer is slow enough that a disturbance falls into it.
-const LINES: u32 = 200_000;
+pub(super) const LINES: u32 = 200_000;
 /// Names the file that tells the child process of a test what to do.
 const CHILD: &str = "TOWLINE_TEST_FOLLOWER";
 
 /// Small, repeatable, good enough to choose moments: splitmix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,11 +30,11 @@ impl Random {
     }
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos();
     let seed = number("TOWLINE_SEED", u64::try_from(now % 1_000_000_007).expect("small"));
     eprintln!("seed {seed} (TOWLINE_SEED={seed} repeats it)");
@@ -49,22 +49,22 @@ fn script(side: &str) -> String {
     )
 }
 
-fn undisturbed() -> Vec<u8> {
+pub(super) fn undisturbed() -> Vec<u8> {
     (1..=LINES).flat_map(|line| format!("{line}\n").into_bytes()).collect()
 }
 
 /// What a daemon keeps of a job: the log, and in one small file the offset that belongs to it.
-struct Ledger {
-    directory: PathBuf,
+pub(super) struct Ledger {
+    pub(super) directory: PathBuf,
 }
 
 impl Ledger {
-    fn log(&self) -> PathBuf {
+    pub(super) fn log(&self) -> PathBuf {
         self.directory.join("log")
     }
 
     /// Offset, length of the log, and the exit code once there is one.
-    fn state(&self) -> (u64, u64, Option<i32>) {
+    pub(super) fn state(&self) -> (u64, u64, Option<i32>) {
         let text = fs::read_to_string(self.directory.join("state")).unwrap_or_default();
         let mut words = text.split(' ').map(str::to_owned);
         let mut next = || words.next().and_then(|word| word.parse::<i64>().ok());
@@ -97,6 +97,9 @@ async fn follow(target: &Target, nonce: &str, directory: &Path) {
         match hosts.open_job(target, spec.clone()).await {
             Ok(opened) => break opened,
             Err(TransportError::Gone { .. }) if code.is_some() => return,
+            Err(error @ TransportError::Gone { .. }) if directory.join("mortal").exists() => {
+                return tell(directory, &error.to_string());
+            }
             Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(error) => panic!("{error}"),
         }
@@ -120,10 +123,20 @@ async fn follow(target: &Target, nonce: &str, directory: &Path) {
                 job.finish().await.expect("finished");
                 return;
             }
-            HostEvent::Detached { .. } | HostEvent::Attached => {}
-            HostEvent::Lost { reason, .. } => panic!("lost: {reason}"),
+            HostEvent::Detached { reason } => tell(directory, &reason),
+            HostEvent::Attached => tell(directory, "attached"),
+            HostEvent::Lost { reason, host_died } => {
+                assert!(host_died && directory.join("mortal").exists(), "lost: {reason}");
+                return tell(directory, &reason);
+            }
         }
     }
+}
+
+/// Notes what the follower was told of the link.
+fn tell(directory: &Path, what: &str) {
+    let mut told = fs::OpenOptions::new().create(true).append(true).open(directory.join("told")).expect("a file");
+    writeln!(told, "{what}").expect("written");
 }
 
 /// Not a test by itself: the process that `disturb` kills. Without its file it has nothing to do.
@@ -137,8 +150,18 @@ fn follower_process() {
     block_on(follow(&target, lines[0], &directory));
 }
 
-fn start_follower(directory: &Path) -> Child {
-    Command::new(std::env::current_exe().expect("this program"))
+/// Starts the process that follows; in a network namespace when one is named.
+pub(super) fn start_follower(directory: &Path, namespace: Option<&str>) -> Child {
+    let program = std::env::current_exe().expect("this program");
+    let mut command = match namespace {
+        None => Command::new(program),
+        Some(name) => {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net=/run/netns/{name}")).arg(program);
+            command
+        }
+    };
+    command
         .args(["--exact", "hosts::faults::follower_process", "--nocapture", "--test-threads=1"])
         .env(CHILD, directory)
         .stdin(Stdio::null())
@@ -156,7 +179,7 @@ fn disturb(random: &mut Random, sshd: Option<&mut Sshd>, expected: &[u8]) {
     let mut sshd = sshd;
     let lines = super::support::target_lines(path, sshd.as_deref());
     fs::write(path.join("orders"), format!("{nonce}\n{}", lines.join("\n"))).expect("orders");
-    let mut follower = start_follower(path);
+    let mut follower = start_follower(path, None);
     let mut story = Vec::new();
     let mut disturbances = 1 + random.below(4);
     let mut moment = std::time::Instant::now() + Duration::from_millis(random.below(900));
@@ -200,7 +223,7 @@ fn disturb(random: &mut Random, sshd: Option<&mut Sshd>, expected: &[u8]) {
                 _ => {
                     follower.kill().expect("killed");
                     follower.wait().expect("ended");
-                    follower = start_follower(path);
+                    follower = start_follower(path, None);
                     story.push("follower killed".to_owned());
                 }
             }
@@ -227,7 +250,7 @@ fn root_of(directory: &Path, sshd: Option<&Sshd>) -> PathBuf {
 }
 
 /// Waits for a moment that a seed chose: there is nothing to wait for instead.
-fn pause_for(time: Duration) {
+pub(super) fn pause_for(time: Duration) {
     let (_sender, receiver) = std::sync::mpsc::channel::<()>();
     let _ = receiver.recv_timeout(time);
 }

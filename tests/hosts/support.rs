@@ -66,7 +66,8 @@ pub(crate) async fn until_end(events: &mut HostEvents, number: u32) -> (Vec<u8>,
     }
 }
 
-/// A target as lines for another process: the root, and for SSH the port and the directory of the fixture.
+/// A target as lines for another process: the root, and for SSH the port and the directory of the fixture; then the address
+/// where it is not loopback.
 pub(crate) fn target_lines(directory: &std::path::Path, sshd: Option<&Sshd>) -> Vec<String> {
     let text = |path: std::path::PathBuf| path.to_str().expect("text").to_owned();
     match sshd {
@@ -78,10 +79,10 @@ pub(crate) fn target_lines(directory: &std::path::Path, sshd: Option<&Sshd>) -> 
 /// The target of [`target_lines`].
 pub(crate) fn target_from(lines: &[&str]) -> Target {
     let way = match lines {
-        [_, port, directory] => {
+        [_, port, directory, rest @ ..] => {
             let directory = std::path::Path::new(directory);
             Way::Ssh(Box::new(SshTarget {
-                address: "127.0.0.1".to_owned(),
+                address: rest.first().unwrap_or(&"127.0.0.1").to_string(),
                 port: port.parse().expect("a port"),
                 user: crate::support::sshd::user(),
                 identities: vec![IdentityFile { path: directory.join("id"), passphrase_file: None }],
@@ -90,7 +91,7 @@ pub(crate) fn target_from(lines: &[&str]) -> Target {
                 known_hosts: vec![directory.join("known_hosts")],
                 unknown_key: UnknownKey::Refuse,
                 jump: None,
-                connect_timeout: Duration::from_secs(20),
+                connect_timeout: Duration::from_secs(if rest.is_empty() { 20 } else { 5 }),
             }))
         }
         _ => Way::Local,
