@@ -17,6 +17,7 @@ mod job;
 mod journal;
 mod log;
 mod pre;
+mod quota;
 mod script;
 mod secrets;
 mod services;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,8 @@ use crate::transport::{Facts, Hosts, Target, TransportError, Way};
 const LOOK: Duration = Duration::from_secs(60);
 /// How often a host that was woken is looked at.
 const WAKING: Duration = Duration::from_secs(2);
+/// How often jobs that nobody came back to are looked for.
+const COLLECT: SignedDuration = SignedDuration::from_hours(1);
 /// The longest pause between two looks at a host that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -138,6 +140,8 @@ impl Watcher {
     async fn run(self, stop: CancellationToken) {
         let name = self.host.name.clone();
         self.shared.executor.set_host(self.target.clone());
+        self.shared.executor.set_quota(&name, self.host.quota);
+        let mut collected: Option<Timestamp> = None;
         let mut up: Option<Facts> = None;
         // What was said of a host that is configured anew is not known here.
         let mut quiet: Option<Option<Timestamp>> = None;
@@ -169,6 +173,10 @@ impl Watcher {
                     up = Some(facts);
                     pause = Duration::from_secs(1);
                     waking = None;
+                    if collected.is_none_or(|last| began.duration_since(last) >= COLLECT) {
+                        collected = Some(began);
+                        self.collect().await;
+                    }
                     LOOK
                 }
                 // It may be starting: not a word is said before its time is over.
@@ -194,6 +202,16 @@ impl Watcher {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Removes from the host what no daemon owns any more.
+    async fn collect(&self) {
+        let name = &self.host.name;
+        match self.shared.hosts.collect(&self.target).await {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => log::info!(host:% = name; "collected on {name}: {}", gone.join(", ")),
+            Err(error) => log::debug!(host:% = name; "cannot collect on {name}: {error}"),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::transport::Target;
 
 use super::journal::{Entry, JournalStore};
 use super::log::LogFile;
+use super::quota::{self, Slots};
 use super::{Assignment, Cancel, Runner, ServicesAddress};
 
 /// What was recorded of a job, and where to record from now on; nowhere when nothing outlives this process.
@@ -53,6 +54,10 @@ pub struct Executor {
 struct State {
     hosts: BTreeMap<HostName, Target>,
     running: BTreeSet<JobId>,
+    /// Bytes of workspaces that a host may keep.
+    quotas: BTreeMap<HostName, u64>,
+    /// Hosts whose workspaces are being looked through.
+    tidied: BTreeSet<HostName>,
     /// Slots in use by host.
     slots: BTreeMap<HostName, BTreeSet<u32>>,
     services: Option<ServicesAddress>,
@@ -76,9 +81,20 @@ impl Executor {
         self.state().hosts.insert(target.name.clone(), target);
     }
 
+    /// Sets how many bytes of workspaces a host may keep: seen to after each job. `None`: as many as there are.
+    pub fn set_quota(&self, name: &HostName, quota: Option<u64>) {
+        let mut state = self.state();
+        match quota {
+            Some(quota) => drop(state.quotas.insert(name.clone(), quota)),
+            None => drop(state.quotas.remove(name)),
+        }
+    }
+
     /// Forgets a host.
     pub fn remove_host(&self, name: &HostName) {
-        self.state().hosts.remove(name);
+        let mut state = self.state();
+        state.hosts.remove(name);
+        state.quotas.remove(name);
     }
 
     /// Starts a job, or picks up one that was started before. A second call for the same job does nothing.
@@ -146,6 +162,7 @@ impl Executor {
             this.runner.run(assignment).await;
             this.surroundings.ended(&order);
             this.release(&host, job, slot);
+            this.tidy(&host).await;
         });
         Ok(())
     }
@@ -166,6 +183,29 @@ impl Executor {
         self.state().running.len()
     }
 
+    /// Sees to the quota of a host, if it has one and nobody is at it already.
+    async fn tidy(&self, host: &HostName) {
+        let (target, quota) = {
+            let mut state = self.state();
+            let (Some(target), Some(quota)) = (state.hosts.get(host).cloned(), state.quotas.get(host).copied()) else {
+                return;
+            };
+            if !state.tidied.insert(host.clone()) {
+                return;
+            }
+            (target, quota)
+        };
+        let slots = HostSlots { executor: self, host };
+        match quota::enforce(&self.runner.hosts, &target, quota, &slots).await {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => {
+                log::info!(host:% = host; "removed the workspaces {} on {host}: its quota is full", gone.join(", "))
+            }
+            Err(error) => log::warn!(host:% = host; "cannot look through the workspaces on {host}: {error}"),
+        }
+        self.state().tidied.remove(host);
+    }
+
     fn release(&self, host: &HostName, job: JobId, slot: u32) {
         let mut state = self.state();
         state.running.remove(&job);
@@ -176,5 +216,23 @@ impl Executor {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The slots of one host.
+struct HostSlots<'a> {
+    executor: &'a Executor,
+    host: &'a HostName,
+}
+
+impl Slots for HostSlots<'_> {
+    fn take(&self, slot: u32) -> bool {
+        self.executor.state().slots.entry(self.host.clone()).or_default().insert(slot)
+    }
+
+    fn give_back(&self, slot: u32) {
+        if let Some(slots) = self.executor.state().slots.get_mut(self.host) {
+            slots.remove(&slot);
+        }
     }
 }

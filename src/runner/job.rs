@@ -319,7 +319,8 @@ impl Job<'_> {
         if self.journal.recall::<()>("prepared")?.is_none() {
             let event = serde_json::to_vec(self.order.github.get("event").unwrap_or(&Json::Null)).unwrap_or_default();
             let fresh = self.runner.fresh_workspaces;
-            self.workspace.prepare(&self.host, fresh, &event).await?;
+            let now = self.runner.clock.now().as_second();
+            self.workspace.prepare(&self.host, now, fresh, &event).await?;
             self.record("prepared", &())?;
         }
         self.find_actions().await?;

@@ -44,14 +44,17 @@ impl Workspace {
 
     /// Makes the directories and clears the temporary one. What the user may not delete (files that a container left
     /// as root) is moved aside, never followed and never fatal.
-    pub(crate) async fn prepare(&self, host: &HostJob, fresh: bool, event: &[u8]) -> Result<(), JobError> {
+    ///
+    /// `now`, in seconds since 1970, is noted as the workspace's last use, for the host's quota.
+    pub(crate) async fn prepare(&self, host: &HostJob, now: i64, fresh: bool, event: &[u8]) -> Result<(), JobError> {
         let script = format!(
             "set -e\numask 077\naside() {{ [ -e \"$1\" ] || [ -L \"$1\" ] || return 0\n\
              rm -rf -- \"$1\" 2>/dev/null || true\n[ -e \"$1\" ] || return 0\n\
              mkdir -p {slot}/_aside && mv -- \"$1\" {slot}/_aside/$$-$(date +%s) && echo \"moved aside: $1\"; }}\n\
-             mkdir -p {slot}\naside {temp}\n{fresh}umask 022\nmkdir -p {path} {temp}/_github_workflow {tools}\n\
+             mkdir -p {slot}/_used\necho {now} >{used}\naside {temp}\n{fresh}umask 022\nmkdir -p {path} {temp}/_github_workflow {tools}\n\
              cat > {event}\n",
             slot = quote(&self.slot),
+            used = quote(&self.used()),
             temp = quote(&self.temp),
             path = quote(&self.path),
             tools = quote(&self.tools),
@@ -59,6 +62,12 @@ impl Workspace {
             fresh = if fresh { format!("aside {}\n", quote(&self.path)) } else { String::new() },
         );
         run(host, "preparing the workspace", &script, event).await.map(drop)
+    }
+
+    /// The file that has when the workspace was last used.
+    fn used(&self) -> String {
+        let name = self.path.strip_prefix(&self.slot).unwrap_or_default().trim_start_matches('/').replace('/', ",");
+        format!("{}/_used/{name}", self.slot)
     }
 
     /// Removes everything of the slot: for jobs that leave nothing behind.

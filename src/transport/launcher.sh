@@ -8,6 +8,7 @@
 #   alarm JOB LANE           ends the steps of a lane whose time is over
 #   watch JOB STEP SECONDS   the same for one step with little time
 #   ladder JOB STEP INT TERM ends a step's whole tree, with so many tenths of a second between the signals
+#   collect DAYS             removes jobs that nobody came back to, ends supervisors whose job is gone, and lists them
 #   sweep JOB ID             ends what carries the job's tracking id, and lists it
 #
 # A job's directory: owner, boot, <lane>.spool, <lane>.fifo, <lane>.sup, steps/<n>.{begun,pid,ended,...}. The right to start
@@ -850,6 +851,50 @@ sweep() {
 	[ "$quiet" -ge 2 ] || for one in $pids; do echo "survived $one"; done
 }
 
+# ---------------------------------------------------------------------------------------------------------------- collect
+
+# collect DAYS: removes jobs without a sign of anyone for so long, and ends supervisors whose job is gone; lists both.
+collect() {
+	boot_identity
+	now=$boot
+	for J in "$R"/jobs/*; do
+		if [ ! -d "$J" ] || [ -L "$J" ]; then continue; fi
+		[ -z "$(find "$J" "$J/steps" "$J"/*.spool -prune -mtime "-$1" 2>/dev/null)" ] || continue
+		was=
+		{ read -r was <"$J/boot"; } 2>/dev/null
+		busy=
+		if [ "$was" = "$now" ]; then
+			for one in "$J"/*.sup; do
+				pid=
+				began=
+				{ read -r pid began <"$one"; } 2>/dev/null
+				if [ -n "$pid" ] && alive "$pid" "$began"; then busy=maybe; fi
+			done
+			[ -z "$busy" ] || for one in "$J"/steps/*.begun; do
+				if [ -e "$one" ] && [ ! -e "${one%.begun}.ended" ]; then busy=yes; fi
+			done
+		fi
+		[ "$busy" != yes ] || continue
+		[ -z "$busy" ] || for one in "$J"/*.fifo; do
+			[ ! -p "$one" ] || echo quit 1<>"$one"
+		done
+		turns=0
+		until { rm -rf "$J" 2>/dev/null && [ ! -e "$J" ]; } || [ "$turns" -ge 20 ]; do nap; done
+		[ -e "$J" ] || echo "removed job ${J##*/}"
+	done
+	[ -r /proc/self/cmdline ] || return 0
+	for one in $(grep -lsaF -- "$R/launcher-" /proc/[0-9]*/cmdline 2>/dev/null); do
+		pid=${one#/proc/}
+		pid=${pid%/cmdline}
+		tr '\000' '\n' 2>/dev/null <"$one" | {
+			read -r program && read -r script && read -r role && read -r place || exit 0
+			case $role in
+			lane | next | alarm | watch) [ -d "$place" ] || { kill "$pid" 2>/dev/null && echo "ended $role $pid"; } ;;
+			esac
+		}
+	done
+}
+
 R=${here%/*}
 case $mode in
 control) control "$@" ;;
@@ -860,4 +905,5 @@ alarm) alarm "$@" ;;
 watch) watch "$@" ;;
 ladder) ladder "$@" ;;
 sweep) sweep "$@" ;;
+collect) collect "$@" ;;
 esac

@@ -25,6 +25,8 @@ const MOST_REFUSALS: u32 = 40;
 const OPEN_ATTEMPTS: u32 = 3;
 /// How long a probe is believed: programs are installed and start-up files edited.
 const FACTS_LAST: Duration = Duration::from_secs(600);
+/// After so many days without a sign a job is nobody's.
+const ABANDONED_DAYS: u32 = 7;
 /// Idle connections kept to one server.
 const MOST_IDLE: usize = 2;
 
@@ -86,6 +88,17 @@ impl Hosts {
     /// The host is unreachable or unusable, or the link broke. A failing script is an [`Output`].
     pub async fn exec(&self, target: &Target, script: &str, stdin: &[u8]) -> Result<Output, TransportError> {
         self.scratch(target).await?.exec(script, stdin).await
+    }
+
+    /// Removes the directories of jobs that nobody came back to for a week (or since the machine restarted, and for a week), and
+    /// ends supervisors whose job is gone. Never touches a step that runs. Says what went, a few words each.
+    ///
+    /// # Errors
+    /// The host is unreachable or unusable, or the link broke.
+    pub async fn collect(&self, target: &Target) -> Result<Vec<String>, TransportError> {
+        let script = format!("exec /bin/sh ../{} collect {ABANDONED_DAYS}\n", launcher_name());
+        let output = self.exec(target, &script, b"").await?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
 
     /// Creates the job on its host, or attaches to it if it is there already. Never starts a step.

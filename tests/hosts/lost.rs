@@ -97,3 +97,45 @@ fn a_full_disk_loses_no_end() {
         });
     });
 }
+
+#[test]
+fn what_nobody_owns_is_collected() {
+    let directory = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let target = local(&directory);
+        let hosts = Hosts::new();
+        let (running, mut running_events) = open(&hosts, &target, "8-1-4").await;
+        running.start_step(sh(1, "echo on; exec sleep 1000")).await.expect("started");
+        let Some(HostEvent::Output { .. }) = running_events.next().await else { panic!("output comes first") };
+        let (_idle, _) = open(&hosts, &target, "8-1-5").await;
+        let (fresh, _fresh_events) = open(&hosts, &target, "8-1-6").await;
+        let (removed, _removed_events) = open(&hosts, &target, "8-1-7").await;
+        let root = PathBuf::from(running.root());
+        for key in ["8-1-4", "8-1-5"] {
+            let job = root.join("jobs").join(key);
+            let supervisor = job.join("main.sup");
+            while fs::read_to_string(&supervisor).is_ok_and(|text| !text.ends_with('\n')) || !supervisor.exists() {
+                std::thread::yield_now();
+            }
+            let old = "touch -d '2020-01-01' . steps ./*.spool";
+            assert!(
+                std::process::Command::new("sh").args(["-c", old]).current_dir(&job).status().expect("runs").success()
+            );
+        }
+        // The lane may be making a file of its own at this moment.
+        while fs::remove_dir_all(removed.dir()).is_err() {
+            std::thread::yield_now();
+        }
+        let gone = hosts.collect(&target).await.expect("collected");
+        assert!(gone.contains(&"removed job 8-1-5".to_owned()), "{gone:?}");
+        assert!(gone.iter().any(|one| one.starts_with("ended lane")), "{gone:?}");
+        assert!(PathBuf::from(running.dir()).exists() && PathBuf::from(fresh.dir()).exists(), "{gone:?}");
+        assert!(!root.join("jobs/8-1-5").exists());
+        let grace =
+            towline::transport::Grace { interrupt: std::time::Duration::ZERO, terminate: std::time::Duration::ZERO };
+        running.cancel_step(1, grace).await.expect("cancelled");
+        super::support::until_end(&mut running_events, 1).await;
+        running.finish().await.expect("finished");
+        fresh.finish().await.expect("finished");
+    });
+}
