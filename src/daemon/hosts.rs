@@ -219,7 +219,7 @@ impl Watcher {
     /// the last one has had its time.
     fn wake(&self, before: Option<Timestamp>) -> Option<Timestamp> {
         let address = self.host.wake?;
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         if before.is_some_and(|until| now < until) {
             return before;
         }
