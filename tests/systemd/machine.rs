@@ -35,6 +35,15 @@ impl Machine {
         Some(Self { place, leader })
     }
 
+    /// Takes the power away and switches it on again: what was on the disk is there, what ran is gone.
+    pub(super) fn power_cut(&mut self, packages: &Path) {
+        assert!(script().arg("cut").arg(self.place.path()).status().unwrap().success());
+        let output = script().arg("again").arg(self.place.path()).arg(packages).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        self.leader = said.lines().last().unwrap_or_default().to_owned();
+        assert!(!self.leader.is_empty(), "it does not come back: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Runs a script inside, as root; it must succeed. Gives what it printed on standard output.
     pub(super) fn run(&self, text: &str) -> String {
         let output = self.attempt(text);

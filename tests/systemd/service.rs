@@ -1,6 +1,7 @@
 //! The installed package under systemd as PID 1: a life from installation to purge, with jobs running through all of it.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value as Json;
@@ -47,10 +48,13 @@ fn counted(machine: &Machine, name: &str, run: u64) {
     ));
     assert_eq!(get(machine, &path)["conclusion"], "success", "{}", log(machine, name, run));
     let log = log(machine, name, run);
-    let lines: Vec<u32> = log.lines().filter_map(|line| line.get(29..)?.strip_prefix("line ")?.parse().ok()).collect();
-    assert_eq!(lines, (1..=300).collect::<Vec<_>>(), "{log}");
+    assert_eq!(numbered(&log), (1..=300).collect::<Vec<_>>(), "{log}");
     let effects = machine.run(&format!("cat /var/lib/towline/effect-{name}"));
     assert_eq!(effects, "effect\n", "the step began twice");
+}
+
+fn numbered(log: &str) -> Vec<u32> {
+    log.lines().filter_map(|line| line.get(29..)?.strip_prefix("line ")?.parse().ok()).collect()
 }
 
 fn property(machine: &Machine, name: &str) -> String {
@@ -65,7 +69,7 @@ fn printing(machine: &Machine, name: &str) {
 #[test]
 fn a_package_lives_under_systemd_and_jobs_live_through_all_of_it() {
     let Some(directory) = packages() else { return };
-    let Some(machine) = Machine::boot(directory) else { return };
+    let Some(mut machine) = Machine::boot(directory) else { return };
 
     // Install: everything is up, with nothing configured.
     machine.run("rm -f /var/lib/man-db/auto-update; dpkg --force-unsafe-io -i /packages/towline_*-1_*.deb");
@@ -79,6 +83,7 @@ fn a_package_lives_under_systemd_and_jobs_live_through_all_of_it() {
     restarts(&machine);
     finds_its_way_back(&machine);
     credentials(&machine);
+    power_cut(&mut machine, directory);
     upgrade_and_purge(&machine);
 }
 
@@ -205,6 +210,22 @@ fn credentials(machine: &Machine) {
     machine.eventually(&format!("towline run view {run} --json | grep -q '\"conclusion\":\\s*\"success\"'"));
     assert!(log(machine, "remote", run).contains("I am ci"));
     machine.run("rm /etc/towline/conf.d/hosts.toml; systemctl restart towline");
+}
+
+/// The power fails under a job of this machine: it is told as lost, with the log so far, and is not begun again.
+fn power_cut(machine: &mut Machine, packages: &Path) {
+    push(machine, "power", &counting("power"));
+    printing(machine, "power");
+    machine.power_cut(packages);
+    machine.eventually("systemctl is-active -q towline");
+    let runs = get(machine, "/api/v3/repos/local/power/actions/runs");
+    let run = runs["workflow_runs"][0]["id"].as_u64().unwrap();
+    machine.eventually(&format!("towline run view {run} --json | grep -q '\"conclusion\":\\s*\"failure\"'"));
+    let log = log(machine, "power", run);
+    let lines = numbered(&log);
+    assert_eq!(lines, (1..=u32::try_from(lines.len()).unwrap()).collect::<Vec<_>>(), "{log}");
+    assert!(lines.len() < 300, "the job cannot have ended:\n{log}");
+    assert_eq!(machine.run("cat /var/lib/towline/effect-power"), "effect\n", "the step began twice");
 }
 
 /// An upgrade while a job runs, and the end of it all.
