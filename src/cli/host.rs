@@ -116,9 +116,8 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         Command::Resume { name, daemon } => return block(resume(daemon, name)),
         Command::Add(mut add) => {
             // Root adds hosts for the daemon's user, whose key it is that has to open them.
-            let daemons = super::init::identity(&paths);
-            if add.identity.is_empty() && rustix::process::geteuid().is_root() && daemons.exists() {
-                add.identity.push(daemons);
+            if add.identity.is_empty() {
+                add.identity.extend(super::init::service_identity(&paths).filter(|file| file.exists()));
             }
             on_runtime(self::add(&paths, &add))
         }

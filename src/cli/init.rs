@@ -209,10 +209,15 @@ fn make_identity(paths: &Paths, owner: Option<(u32, u32)>) -> Result<String> {
 }
 
 /// The private key of the daemon: where its own OpenSSH would look, which is the home of its user.
-pub(super) fn identity(paths: &Paths) -> PathBuf {
-    let own = std::fs::metadata(&paths.state).is_ok_and(|state| state.uid() == rustix::process::geteuid().as_raw());
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|_| own && !rustix::process::geteuid().is_root());
-    home.unwrap_or_else(|| paths.state.clone()).join(".ssh/id_ed25519")
+fn identity(paths: &Paths) -> PathBuf {
+    let home = || std::env::var_os("HOME").map_or_else(|| paths.state.clone(), PathBuf::from).join(".ssh/id_ed25519");
+    service_identity(paths).unwrap_or_else(home)
+}
+
+/// The same when the state is another user's: that of a service, whose home is its state directory.
+pub(super) fn service_identity(paths: &Paths) -> Option<PathBuf> {
+    let owner = std::fs::metadata(&paths.state).ok()?.uid();
+    (owner != rustix::process::geteuid().as_raw()).then(|| paths.state.join(".ssh/id_ed25519"))
 }
 
 fn private_directory(directory: &Path) -> Result<()> {
