@@ -139,8 +139,10 @@ pub(super) fn packages() -> Option<&'static Path> {
     built.as_ref().map(|(_, path)| path.as_path())
 }
 
-/// The file of a package.
-pub(super) fn package(directory: &Path, end: &str) -> PathBuf {
+/// The package whose name has this part.
+pub(super) fn package(directory: &Path, part: &str) -> PathBuf {
     let file = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    file.into_iter().find(|path| path.to_string_lossy().ends_with(end)).unwrap_or_else(|| panic!("no package *{end}"))
+    file.into_iter()
+        .find(|path| path.to_string_lossy().contains(part))
+        .unwrap_or_else(|| panic!("no package with {part}"))
 }
