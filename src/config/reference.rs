@@ -122,6 +122,8 @@ pub const SECTIONS: &[Section] = &[
                 "Besides those every host has: self-hosted, its name, its system and architecture.",
             ),
             key("slots", "number", "1", "Jobs that run at once."),
+            key("quiet", "list of hours", "[]", "When it takes no new jobs: \"22:00-06:00\", \"Mon-Fri 08:00-18:00\"."),
+            key("limits", "[host.limits]", "", "Labels and how many jobs that want each run at once: `gpu = 1`."),
             key("root", "path", "~/.towline", "Where everything of ours lives on the host."),
             key("wake", "MAC address", "", "Wakes the machine by Wake-on-LAN when a job wants it."),
             key("wake_timeout", "duration", "\"180s\"", "How long a woken machine may take to answer."),
@@ -164,6 +166,12 @@ pub const SECTIONS: &[Section] = &[
             key("trusted", "list", "[]", "Authors whose pull requests from forks run without approval."),
             key("report", "boolean", "true", "Tell the forge how runs end."),
             key(
+                "priority",
+                "number from -10 to 10",
+                "0",
+                "Jobs of a source with a higher one are given to hosts first.",
+            ),
+            key(
                 "relay",
                 "address",
                 "",
@@ -179,6 +187,11 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "[labels]",
         text: "What `runs-on` asks for, and the labels a host must have instead: `ubuntu-latest = [\"Linux\", \"X64\"]`. Any name may stand here.",
+        keys: &[],
+    },
+    Section {
+        title: "[weights]",
+        text: "Repositories and how much of the hosts each gets when all want them: `team/app = 3`. Whoever is not named has 1. Any name may stand here.",
         keys: &[],
     },
     Section {
