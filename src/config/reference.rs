@@ -191,7 +191,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         title: "[weights]",
-        text: "Repositories and how much of the hosts each gets when all want them: `team/app = 3`. Whoever is not named has 1. Any name may stand here.",
+        text: "Labels, and how many slots a job that asks for one takes: `big = 4`. Any name may stand here.",
         keys: &[],
     },
     Section {
