@@ -8,6 +8,7 @@ mod action;
 mod background;
 mod checkout;
 mod composite;
+mod container;
 mod contexts;
 mod executor;
 mod follow;

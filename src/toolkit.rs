@@ -9,6 +9,7 @@
 
 pub mod annotation;
 pub mod command;
+pub mod container;
 pub mod environment;
 pub mod file_command;
 pub mod hash_files;

@@ -167,6 +167,19 @@ pub struct StepRequest {
     pub timeout: Option<Duration>,
     /// Where the output goes.
     pub spool: Spool,
+    /// The process talks to a container engine, and what counts runs in a container.
+    pub contained: Option<Contained>,
+}
+
+/// What a step in a container needs: its command files where the container sees them, and a way for signals.
+#[derive(Clone, Debug)]
+pub struct Contained {
+    /// An absolute directory, made if it is not there, that the container sees. The command files of step N are `N.env`,
+    /// `N.output` and so on in it, and whoever runs in the container may write them.
+    pub files: String,
+    /// An `sh` script that sends the signal named by its first argument (`INT`, `TERM`, `KILL`) to what runs in the container,
+    /// and for `0` exits with 0 if there is still something. The ladder of [`Grace`] calls it instead of signalling the engine's client; only after `KILL` the client goes too.
+    pub signal: String,
 }
 
 /// A file that comes with a step.

@@ -1,5 +1,6 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
+mod containers;
 mod reload;
 mod vault;
 mod why;
@@ -152,6 +153,14 @@ impl Lab {
             assert!(start.elapsed() < PATIENCE, "the run does not end: {run:?}");
             pause();
         }
+    }
+
+    /// What the log of the run's job holds so far.
+    fn text(&self, name: &str, run: u64) -> String {
+        let jobs = self.get(&format!("/api/v3/repos/{name}/actions/runs/{run}/jobs"));
+        let job = jobs.as_ref().and_then(|jobs| jobs["jobs"][0]["id"].as_u64()).unwrap_or_default();
+        let path = self.path("state").join("logs").join(run.to_string()).join(format!("1/{job}.log"));
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
     }
 
     fn log(&self, name: &str, run: u64) -> String {

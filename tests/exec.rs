@@ -6,11 +6,15 @@ use std::process::Command;
 
 use serde_json::Value as Json;
 
+use crate::support::engine::Engine;
 use crate::support::sshd::{self, Sshd};
 use crate::support::{conformance, towline};
 
 /// What this machine offers to the known answers.
 const OFFERED: &[&str] = &["bash", "sh", "python", "root", "checkout", "self-hosted"];
+
+/// What it offers besides where a container engine runs: the images of the cases have stand-ins that want no network.
+const OFFERED_BY_ENGINE: &[&str] = &["container", "network"];
 
 /// Known answers that are wrong for us, with the reason.
 const SKIPPED: &[(&str, &str)] = &[(
@@ -20,20 +24,28 @@ const SKIPPED: &[(&str, &str)] = &[(
 
 #[test]
 fn known_answers_of_other_runners_hold_on_this_machine() {
-    run_suites(&[]);
+    run_suites(&[], Engine::get());
 }
 
 #[test]
 fn known_answers_of_other_runners_hold_over_ssh() {
-    let Some(sshd) = Sshd::start() else { return };
+    let engine = Engine::get();
+    let env = engine.map(|engine| format!("SetEnv DOCKER_HOST={}", engine.address())).unwrap_or_default();
+    let Some(sshd) = Sshd::start_with(&env) else { return };
+    let way = over(&sshd);
+    run_suites(&way.iter().map(String::as_str).collect::<Vec<_>>(), engine);
+}
+
+/// The options of `exec` that lead to a server.
+pub(crate) fn over(sshd: &Sshd) -> Vec<String> {
     let port = sshd.port().to_string();
     let host = format!("{}@127.0.0.1:{port}", sshd::user());
     let identity = sshd.path("id").to_string_lossy().into_owned();
     let known_hosts = sshd.path("known_hosts").to_string_lossy().into_owned();
-    run_suites(&["--host", &host, "--identity", &identity, "--known-hosts", &known_hosts]);
+    ["--host", &host, "--identity", &identity, "--known-hosts", &known_hosts].map(str::to_owned).to_vec()
 }
 
-fn run_suites(way: &[&str]) {
+fn run_suites(way: &[&str], engine: Option<&Engine>) {
     let mut faults = Vec::new();
     let (mut passed, mut skipped) = (0, 0);
     for suite in ["act-runner", "server-workflows"] {
@@ -44,7 +56,11 @@ fn run_suites(way: &[&str]) {
             let case: Json = serde_json::from_str(&std::fs::read_to_string(folder.join("case.json")).unwrap()).unwrap();
             let id = case["id"].as_str().unwrap().to_owned();
             let root = rustix::process::geteuid().is_root();
-            let offered = |need: &str| OFFERED.contains(&need) && (need != "root" || root);
+            let offered = |need: &str| match need {
+                "root" => root,
+                need if OFFERED_BY_ENGINE.contains(&need) => engine.is_some(),
+                need => OFFERED.contains(&need),
+            };
             let missing = strings(&case["requires"]).into_iter().find(|need| !offered(need));
             if let Some(need) = missing {
                 skipped += 1;
@@ -56,7 +72,7 @@ fn run_suites(way: &[&str]) {
                 println!("skipped {id}: {reason}");
                 continue;
             }
-            match check_case(&folder, &case, way) {
+            match check_case(&folder, &case, way, engine) {
                 Ok(()) => passed += 1,
                 Err(fault) => faults.push(format!("{id}: {fault}")),
             }
@@ -66,13 +82,16 @@ fn run_suites(way: &[&str]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-fn check_case(folder: &Path, case: &Json, way: &[&str]) -> Result<(), String> {
+fn check_case(folder: &Path, case: &Json, way: &[&str], engine: Option<&Engine>) -> Result<(), String> {
     let work = tempfile::tempdir().unwrap();
     let repository = work.path().join("repo");
     copy(&folder.join("repo"), &repository);
     init(&repository);
     let mut command = towline();
     command.current_dir(&repository).env("HOME", work.path()).args(["exec", "--json"]).args(way);
+    if let Some(engine) = engine {
+        command.env("DOCKER_HOST", engine.address());
+    }
     command.arg(case["workflow"].as_str().unwrap()).args(["--event", case["event"].as_str().unwrap()]);
     if case["payload"].is_object() {
         let file = work.path().join("payload.json");

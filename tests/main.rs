@@ -11,6 +11,7 @@
 mod support;
 
 mod actions;
+mod containers;
 mod daemon;
 mod engine;
 mod exec;

@@ -1,5 +1,6 @@
 //! What several areas share.
 
+pub mod engine;
 pub mod sshd;
 
 use std::path::{Path, PathBuf};

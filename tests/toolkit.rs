@@ -1,6 +1,7 @@
 //! Tests of the area `toolkit` against known answers: what GitHub's own runner does with a step's output.
 
 mod commands;
+mod containers;
 mod masking;
 mod problem_matchers;
 

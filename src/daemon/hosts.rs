@@ -162,7 +162,10 @@ impl Watcher {
             let wait = match probed {
                 Ok(facts) => {
                     self.detail(&facts, began, None);
-                    if up.as_ref().is_none_or(|known| known.os != facts.os || known.arch != facts.arch) {
+                    if up.as_ref().is_none_or(|known| {
+                        (&known.os, &known.arch, &known.container_engine)
+                            != (&facts.os, &facts.arch, &facts.container_engine)
+                    }) {
                         log::info!(host:% = name; "host {name} is up: {} {}", facts.os, facts.arch);
                         self.tell(Input::HostUp(self.facts(&facts))).await;
                         // A host is known only now.
@@ -234,12 +237,18 @@ impl Watcher {
     }
 
     fn facts(&self, facts: &Facts) -> HostFacts {
+        // What a job in a container asks for: `docker` or `podman`.
+        let mut labels = self.host.labels.clone();
+        let engine = &facts.container_engine;
+        if !engine.is_empty() && !labels.iter().any(|label| label.eq_ignore_ascii_case(engine)) {
+            labels.push(engine.clone());
+        }
         HostFacts {
             name: self.host.name.clone(),
             slots: self.host.slots,
             os: facts.os.clone(),
             arch: facts.arch.clone(),
-            labels: self.host.labels.clone(),
+            labels,
             label_limits: self.host.label_limits.clone(),
         }
     }

@@ -10,6 +10,7 @@ use crate::workflow::model::{Action, ActionReference, ActionRuns, Step};
 use crate::workflow::token::Token;
 
 use super::JobError;
+use super::container::{DockerAction, Stage};
 use super::contexts::{Frame, Variables};
 use super::javascript::Scripts;
 use super::job::Job;
@@ -77,6 +78,11 @@ impl Job<'_> {
             Some(found) => found,
             None => self.find_action(self.origin_of(frame).as_ref(), uses, run.key).await?,
         };
+        if let ActionReference::Image(image) = uses {
+            let inputs = with.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str()))).collect();
+            let use_ = Use { step, found: &found, inputs, env, own_env: Variables::new() };
+            return self.run_docker(frame, &use_, (&DockerAction::of_image(image), Stage::Main), run.key, run).await;
+        }
         let (action, diagnostics) = workflow::parse_action(&found.manifest, &found.text);
         let Some(action) = action else {
             let reasons: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
@@ -103,10 +109,10 @@ impl Job<'_> {
                 let post = post.as_deref().map(|post| (post, &post_if));
                 self.run_javascript(frame, use_, &Scripts { using: &using, main: &main, post }, run).await
             }
-            ActionRuns::Docker { .. } => Err(StepError::Failed(format!(
-                "'{}' is a container action, and containers are not supported yet",
-                reference_text(uses)
-            ))),
+            docker @ ActionRuns::Docker { .. } => {
+                let docker = DockerAction::of_manifest(&docker).unwrap_or_default();
+                self.run_docker(frame, &use_, (&docker, Stage::Main), run.key, run).await
+            }
         }
     }
 
@@ -200,9 +206,15 @@ impl Job<'_> {
                     reference: reference.clone(),
                 })
             }
-            ActionReference::Image(image) => Err(StepError::Failed(format!(
-                "docker://{image} needs a container, and containers are not supported yet"
-            ))),
+            // There is nothing to find: the engine pulls it.
+            ActionReference::Image(image) => Ok(Found {
+                manifest: format!("docker://{image}"),
+                text: String::new(),
+                directory: String::new(),
+                origin: None,
+                repository: String::new(),
+                reference: String::new(),
+            }),
         }
     }
 
@@ -259,6 +271,17 @@ impl Job<'_> {
             {
                 return Ok((format!("{shown}/{name}"), String::from_utf8_lossy(&bytes).into_owned()));
             }
+        }
+        let script = format!(
+            "for f in Dockerfile dockerfile; do [ -e {}/$f ] && echo $f && exit 0; done; exit 0\n",
+            quote(directory)
+        );
+        let found = run(&self.host, "looking for a Dockerfile", &script, b"").await?;
+        let name = String::from_utf8_lossy(&found).trim().to_owned();
+        if !name.is_empty() {
+            // An action that is a Dockerfile alone (A5).
+            let manifest = format!("name: Dockerfile\nruns:\n  using: docker\n  image: {name}\n");
+            return Ok((format!("{shown}/{name}"), manifest));
         }
         Err(StepError::Failed(format!(
             "Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{directory}'. \

@@ -64,6 +64,7 @@ impl Job<'_> {
         if self.journal.knows(&format!("{}/end", run.key)) {
             return Ok(());
         }
+        let request = self.placed(request)?;
         self.journal.durable().await?;
         self.host.start_step(request).await.map_err(JobError::from)?;
         Ok(())

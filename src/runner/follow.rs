@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::run::report::Report;
+use crate::toolkit::annotation;
 use crate::toolkit::command::Settings;
 use crate::toolkit::environment::add_path;
 use crate::toolkit::file_command::{self, FileCommand};
@@ -162,7 +163,7 @@ impl Job<'_> {
         &mut self,
         frame: &Frame,
         step: &Step,
-        mut request: StepRequest,
+        request: StepRequest,
         run: &StepRun<'_>,
     ) -> Result<Ended, StepError> {
         let key = format!("{}/end", run.key);
@@ -172,6 +173,7 @@ impl Job<'_> {
         }
         let env: Variables = request.env.iter().cloned().collect();
         let settings = self.settings(step, frame.number, &env);
+        let mut request = self.placed(request)?;
         // What led here must be known again after a crash, before anything is started because of it.
         self.journal.durable().await?;
         let number = request.number;
@@ -376,7 +378,8 @@ impl Job<'_> {
     }
 
     async fn matchers_file(&mut self, file: &str) -> Result<Result<MatchersFile, String>, JobError> {
-        let path = super::script::join(&self.workspace.path, file);
+        let paths = annotation::Paths { mounts: self.mounts(), ..annotation::Paths::default() };
+        let path = super::script::join(&self.workspace.path, &paths.to_host(file));
         let Some(bytes) = self.host.read_file(&path, 1 << 20).await? else {
             return Ok(Err(format!("Could not find file '{path}'.")));
         };

@@ -110,6 +110,7 @@ impl Job<'_> {
             files: Vec::new(),
             timeout: None,
             spool: Spool::Main,
+            contained: None,
         }
     }
 
@@ -123,10 +124,16 @@ impl Job<'_> {
             condition: condition.clone(),
             step: use_.step.clone(),
             argv: vec![node.to_owned(), format!("{}/{script}", use_.found.directory)],
+            docker: None,
             inputs: use_.inputs.clone(),
             env: use_.env.clone(),
             github: frame.github.clone(),
         };
+        self.stack_post(post);
+    }
+
+    /// A post step is on the stack once, however many stages of its action ran.
+    pub(super) fn stack_post(&mut self, post: Post) {
         match self.posts.iter_mut().find(|known| known.key == post.key) {
             Some(known) => *known = post,
             None => self.posts.push(post),
@@ -152,6 +159,11 @@ impl Job<'_> {
         if let Some(node) = self.nodes.get(&wanted) {
             return Ok(node.clone());
         }
+        if self.containers.has_job() {
+            let node = self.node_in_container(wanted).await?;
+            self.nodes.insert(wanted, node.clone());
+            return Ok(node);
+        }
         let facts = self.host.facts();
         let own = facts.node.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
         let (own_path, platform) = (facts.node_path.clone(), Platform::of_host(&facts.os, &facts.arch, &facts.libc));
@@ -174,7 +186,7 @@ impl Job<'_> {
     }
 
     /// Brings a node that was added here to the host, unless it is there.
-    async fn bring_node(&mut self, wanted: u32, platform: &Platform) -> Result<Option<String>, StepError> {
+    pub(super) async fn bring_node(&mut self, wanted: u32, platform: &Platform) -> Result<Option<String>, StepError> {
         let Some(runtimes) = &self.runner.sources.runtimes else { return Ok(None) };
         let majors = (wanted..=NEWEST).rev();
         let found = majors.map(|major| format!("node{major}")).find_map(|name| runtimes.find(&name, platform));

@@ -27,6 +27,7 @@ use crate::workflow::model::{Step, StepBody};
 
 use super::action::Found;
 use super::background::Background;
+use super::container::{Containers, DockerStage};
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
 use super::journal::{Entry, Journal};
@@ -34,7 +35,7 @@ use super::services::{self, Reached};
 use super::step::{StepEnd, StepError, variables};
 use super::summaries::Summaries;
 use super::workspace::Workspace;
-use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, hashing};
+use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, container, hashing};
 use crate::id::RepositoryName;
 
 /// A running job.
@@ -53,7 +54,9 @@ pub(super) struct Job<'a> {
     pub(super) cancel: watch::Receiver<Cancel>,
     pub(super) workspace: Workspace,
     fixed: Fixed,
-    machine: Variables,
+    /// The machine's own environment.
+    pub(super) machine: Variables,
+    pub(super) containers: Containers,
     /// Where actions find the services, and their tokens.
     pub(super) reached: Reached,
     /// Workflow and job `env`, then what steps wrote to `GITHUB_ENV`.
@@ -92,6 +95,8 @@ pub(super) struct Post {
     pub(super) condition: Expression,
     pub(super) step: Step,
     pub(super) argv: Vec<String>,
+    /// Instead of `argv`, for docker actions.
+    pub(super) docker: Option<DockerStage>,
     pub(super) inputs: Map<String, Json>,
     pub(super) env: Variables,
     pub(super) github: Map<String, Json>,
@@ -101,6 +106,7 @@ pub(super) struct Post {
 pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
     let reports = assignment.reports.clone();
     let order = assignment.order.clone();
+    let target = assignment.target.clone();
     let mut outcome = start(runner, &order, assignment).await;
     let result = match &mut outcome {
         Ok(job) => match job.work().await {
@@ -109,6 +115,13 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         },
         Err(error) => failed(error),
     };
+    let with_containers = order.container.is_some() || order.services.is_some();
+    if match &outcome {
+        Ok(job) => job.containers.are_left(),
+        Err(_) => with_containers,
+    } {
+        container::leftovers::remove(&runner.hosts, &target, &order).await;
+    }
     if let Ok(job) = &mut outcome {
         job.report(Report::Finished { at: runner.clock.now(), result: result.clone() }).await;
         // The result is durable once the report was taken; only then does the host forget the job.
@@ -231,6 +244,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         fixed,
         machine,
         reached,
+        containers: Containers::default(),
         env: Variables::new(),
         paths: Vec::new(),
         status: JobStatus::default(),
@@ -273,10 +287,12 @@ impl Job<'_> {
         self.step_finished(1, outcome, outcome, None, "setup").await?;
         frame.number = 1;
         if ready {
+            self.start_containers(&mut frame).await?;
             self.run_pres(&mut frame).await?;
             self.run_steps(&mut frame, &order.steps).await?;
             self.wait_for_rest(&mut frame).await?;
             self.run_posts(&mut frame).await?;
+            self.stop_containers(&mut frame).await?;
         }
         self.complete(&mut frame, ready).await
     }
@@ -332,7 +348,28 @@ impl Job<'_> {
             let value = self.value(token, frame, &above, &format!("env/{level}")).await?;
             self.env.extend(variables(&value).map_err(StepError::Failed)?);
         }
-        Ok(())
+        self.define_containers(frame).await
+    }
+
+    /// A step of the runner's own right behind "Set up job"; gives its number.
+    pub(super) async fn insert_set_up_step(&mut self, name: &str) -> u32 {
+        let number =
+            1 + u32::try_from(self.steps.iter().filter(|step| step.kind == StepKind::SetUp).count()).unwrap_or(1);
+        for step in self.steps.iter_mut().filter(|step| step.number >= number) {
+            step.number += 1;
+        }
+        let at = self.steps.iter().position(|step| step.number > number).unwrap_or(self.steps.len());
+        self.steps.insert(at, StepState::new(number, name.to_owned(), StepKind::SetUp));
+        self.report(Report::Steps { steps: self.steps.clone() }).await;
+        number
+    }
+
+    /// A step of the runner's own behind all others; gives its number.
+    pub(super) async fn append_step(&mut self, name: &str, kind: StepKind) -> u32 {
+        let number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX).saturating_add(1);
+        self.steps.push(StepState::new(number, name.to_owned(), kind));
+        self.report(Report::Steps { steps: self.steps.clone() }).await;
+        number
     }
 
     /// Post steps, the last one first; each by its own condition (A2).
@@ -349,9 +386,7 @@ impl Job<'_> {
 
     /// The last step: outputs, the environment's address, what was left running (N6, G1, H10).
     async fn complete(&mut self, frame: &mut Frame, ready: bool) -> Result<JobResult, JobError> {
-        let number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.steps.push(StepState::new(number, "Complete job".to_owned(), StepKind::Complete));
-        self.report(Report::Steps { steps: self.steps.clone() }).await;
+        let number = self.append_step("Complete job", StepKind::Complete).await;
         frame.number = number;
         self.step_started(number, "Complete job", StepKind::Complete, "complete").await?;
         let mut outputs = Map::new();
@@ -425,7 +460,8 @@ impl Job<'_> {
     // What a step needs -----------------------------------------------------------------------------------------
 
     pub(super) fn contexts(&self, frame: &Frame, env: &Variables) -> Object {
-        let job = json!({ "status": self.status.as_str(), "container": {}, "services": {} });
+        let (container, services) = self.containers.contexts();
+        let job = json!({ "status": self.status.as_str(), "container": container, "services": services });
         self.fixed.at(&job, frame, env)
     }
 
@@ -462,6 +498,19 @@ impl Job<'_> {
         number: u32,
         action: Option<(&Map<String, Json>, &Variables)>,
     ) -> Vec<(String, String)> {
+        self.process_env_over((&self.machine_of_steps(), &self.paths), frame, step, env, number, action)
+    }
+
+    /// The same over another machine's environment, with other directories from `GITHUB_PATH`.
+    pub(super) fn process_env_over(
+        &self,
+        (machine, path): (&Variables, &[String]),
+        frame: &Frame,
+        step: &Step,
+        env: &Variables,
+        number: u32,
+        action: Option<(&Map<String, Json>, &Variables)>,
+    ) -> Vec<(String, String)> {
         use crate::transport::CommandFile;
         let mut github = self.fixed.github.clone();
         github.extend(frame.github.clone());
@@ -491,9 +540,9 @@ impl Job<'_> {
         });
         let inputs: Variables = inputs.unwrap_or_default();
         let mut env: Vec<(String, String)> = environment::build(&environment::Parts {
-            machine: &self.machine,
+            machine,
             levels: &[env],
-            path: &self.paths,
+            path,
             inputs: &inputs,
             state: action.map_or(&none, |(_, state)| state),
             github: &github,
@@ -517,7 +566,7 @@ impl Job<'_> {
             debug: self.order.debug,
             step_id: step.id.clone(),
             step_number: Some(number),
-            paths: Paths { workspace: self.workspace.path.clone(), repository: None, mounts: Vec::new() },
+            paths: Paths { workspace: self.workspace.path.clone(), repository: None, mounts: self.mounts() },
         }
     }
 
@@ -708,22 +757,28 @@ impl Job<'_> {
         }
         self.step_started(frame.number, &post.name, StepKind::Post, &post.key).await?;
         self.say_line(header::POST)?;
-        let number = self.next_number();
-        let saved = self.states.get(&post.of).cloned().unwrap_or_default();
-        let env = self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &saved)));
-        let request = StepRequest {
-            number,
-            argv: post.argv,
-            env,
-            cwd: self.workspace.path.clone(),
-            files: Vec::new(),
-            timeout: None,
-            spool: Spool::Main,
-        };
         let run = StepRun { key: &post.key, name: &post.name, timeout: None, background: false };
-        let end = match decided {
-            Err(message) => Err(StepError::Failed(message)),
-            Ok(_) => match self.follow(frame, &step, request, &run).await {
+        let saved = self.states.get(&post.of).cloned().unwrap_or_default();
+        let request = match &post.docker {
+            Some(stage) => self.docker_request(frame, &step, &post.env, (&post.inputs, &saved), stage, &run).await,
+            None => {
+                let number = self.next_number();
+                Ok(StepRequest {
+                    number,
+                    argv: post.argv,
+                    env: self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &saved))),
+                    cwd: self.workspace.path.clone(),
+                    files: Vec::new(),
+                    timeout: None,
+                    spool: Spool::Main,
+                    contained: None,
+                })
+            }
+        };
+        let end = match (decided, request) {
+            (Err(message), _) => Err(StepError::Failed(message)),
+            (_, Err(error)) => Err(error),
+            (Ok(_), Ok(request)) => match self.follow_docker(frame, &step, request, &run).await {
                 Ok(ended) => self.conclude_action(frame, &step, &ended),
                 Err(error) => Err(error),
             },

@@ -11,6 +11,7 @@ use crate::workflow::token::Token;
 
 use super::JobError;
 use super::action::{DEEPEST, Found, Origin, Use, is_checkout, reference_text};
+use super::container::{DockerAction, Stage};
 use super::contexts::Frame;
 use super::javascript::Scripts;
 use super::job::Job;
@@ -76,6 +77,7 @@ impl Job<'_> {
             let mut has_pre = false;
             match action.map(|action| action.runs) {
                 Some(ActionRuns::JavaScript { pre, .. }) => has_pre = pre.is_some(),
+                Some(ActionRuns::Docker { pre_entrypoint, .. }) => has_pre = pre_entrypoint.is_some(),
                 Some(ActionRuns::Composite { steps }) => {
                     for (step, inner) in keyed(&steps, &format!("{key}.")) {
                         has_pre |= self.find_of_step(step, inner, found.origin.clone(), depth + 1, said).await?;
@@ -100,13 +102,15 @@ impl Job<'_> {
             return Ok(());
         }
         let count = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        for state in self.steps.iter_mut().skip(1) {
+        // Behind "Set up job", and "Initialize containers" where there are some.
+        let before = self.steps.iter().filter(|step| step.kind == StepKind::SetUp).count();
+        for state in self.steps.iter_mut().skip(before) {
             state.number += count;
         }
         for (index, (step, _)) in steps.iter().enumerate() {
-            let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(2);
+            let number = u32::try_from(before + index).unwrap_or(u32::MAX).saturating_add(1);
             let name = format!("Pre {}", step.default_name(None));
-            self.steps.insert(index + 1, StepState::new(number, name, StepKind::Pre));
+            self.steps.insert(before + index, StepState::new(number, name, StepKind::Pre));
         }
         self.report(Report::Steps { steps: self.steps.clone() }).await;
         for (step, key) in steps {
@@ -163,6 +167,16 @@ impl Job<'_> {
                     }
                     let scripts = Scripts { using, main, post: post.as_deref().map(|post| (post, post_if)) };
                     self.run_pre_script(frame, &use_, &scripts, pre, key, &run).await
+                }
+                ActionRuns::Docker { pre_entrypoint: Some(_), pre_if, .. } => {
+                    let conditioned = Step { condition: pre_if.clone(), ..step.clone() };
+                    match self.decide(frame, &conditioned, &env, &record).await? {
+                        Ok(true) => {}
+                        Ok(false) => return Ok(StepEnd::of(Conclusion::Skipped)),
+                        Err(message) => return Err(StepError::Failed(message)),
+                    }
+                    let docker = DockerAction::of_manifest(&action.runs).unwrap_or_default();
+                    self.run_docker(frame, &use_, (&docker, Stage::Pre), key, &run).await
                 }
                 ActionRuns::Composite { steps } => {
                     let mut inner = self.composite_frame(frame, use_, key);

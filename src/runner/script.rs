@@ -36,7 +36,8 @@ impl Job<'_> {
         let cwd = join(&self.workspace.path, &directory);
         let number = self.next_number();
         let facts = self.host.facts();
-        let has_bash = !facts.bash.is_empty();
+        // A container always counts as having none (H1).
+        let has_bash = !facts.bash.is_empty() && !self.containers.has_job();
         let template = shell::resolve(shell.as_deref().filter(|shell| !shell.trim().is_empty()), has_bash)
             .map_err(|error| StepError::Failed(error.to_string()))?;
         let path = format!(
@@ -46,7 +47,7 @@ impl Job<'_> {
             template.extension
         );
         let content = template.script(&script);
-        let argv = template.argv(&path);
+        let argv = template.argv(&self.seen(&path));
         let shown = self.shown_env(frame, step_env);
         let shell_line = template.shown(self.which(&template.program).as_deref());
         let pairs = shown.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -60,6 +61,7 @@ impl Job<'_> {
             files: vec![StepFile { path, content: content.into_bytes(), executable: false, temporary: true }],
             timeout: run.timeout,
             spool: if run.background { Spool::Own(0) } else { Spool::Main },
+            contained: None,
         };
         if run.background {
             self.start_background(frame, step, request, run, false).await?;
@@ -79,7 +81,7 @@ impl Job<'_> {
         self.conclude_ended(frame, step, ended, true)
     }
 
-    /// The same for a JavaScript action, which says itself what went wrong.
+    /// The same for a JavaScript or docker action, which says itself what went wrong.
     pub(super) fn conclude_action(
         &mut self,
         frame: &mut Frame,
@@ -125,6 +127,9 @@ impl Job<'_> {
 
     /// The absolute path of a program on the host, for the log.
     fn which(&self, program: &str) -> Option<String> {
+        if self.containers.has_job() {
+            return None;
+        }
         let facts = self.host.facts();
         let path = match program {
             "bash" => &facts.bash,

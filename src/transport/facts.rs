@@ -54,6 +54,8 @@ pub struct Facts {
     pub node_path: String,
     /// `docker` or `podman` when this user may use it, or empty.
     pub container_engine: String,
+    /// Its absolute path, or empty.
+    pub container_engine_path: String,
     /// Whether files under the root directory may be executed.
     pub runs_files: bool,
     /// Whether processes of a closed session are killed (`KillUserProcesses=yes` without lingering).
@@ -132,6 +134,7 @@ fn parse(text: &[u8]) -> Facts {
             "node" => facts.node = text,
             "node_path" => facts.node_path = text,
             "containers" => facts.container_engine = text,
+            "containers_path" => facts.container_engine_path = text,
             "kills" => facts.kills_user_processes = value == "yes",
             "executable" => facts.runs_files = value == "yes",
             _ => {}

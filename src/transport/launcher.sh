@@ -740,6 +740,25 @@ watch() {
 
 # ----------------------------------------------------------------------------------------------------------------- ladder
 
+# signal_container SIGNAL: what runs in a container is reached by the step's own script, which may not hold up the ladder.
+# With 0 it tells whether anything is there.
+signal_container() {
+	rm -f "$J/steps/$n.signalled"
+	{
+		/bin/sh "$J/steps/$n.signal" "$1"
+		echo $? >"$J/steps/$n.signalled.$$"
+		mv -f "$J/steps/$n.signalled.$$" "$J/steps/$n.signalled"
+	} </dev/null >/dev/null 2>&1 &
+	waits=0
+	while [ ! -e "$J/steps/$n.signalled" ] && [ "$waits" -lt 50 ]; do
+		sleep 0.1 2>/dev/null || sleep 1
+		waits=$((waits + 1))
+	done
+	answer=1
+	[ ! -e "$J/steps/$n.signalled" ] || read -r answer <"$J/steps/$n.signalled"
+	return "$answer"
+}
+
 # find_leader: who the step's process is: its supervisor knew before it began, or it said so itself.
 find_leader() {
 	leader=
@@ -768,10 +787,17 @@ tree() {
 		[ -n "$start" ] || [ ! -d /proc/self ] || continue
 		if [ -z "$leader" ] || [ "$group" != "$leader" ]; then others="$others $one"; fi
 	done
-	[ -n "$group_alive$others" ]
+	[ -z "$group_alive$others" ] || return 0
+	# The engine's client is gone: what it started may not be.
+	[ -s "$J/steps/$n.signal" ] && signal_container 0
 }
 
 signal_tree() {
+	if [ -s "$J/steps/$n.signal" ]; then
+		signal_container "$1"
+		# The engine's client ends when what it waits for has ended, and tells how.
+		[ "$1" = KILL ] || return 0
+	fi
 	[ -z "$group_alive" ] || kill "-$1" "-$leader" 2>/dev/null
 	[ -z "$others" ] || kill "-$1" $others 2>/dev/null
 }

@@ -57,6 +57,7 @@ fi
 for engine in docker podman; do
 	if [ -n "$(where $engine)" ] && $engine version >/dev/null 2>&1 </dev/null; then
 		say containers $engine
+		say containers_path "$(where $engine)"
 		break
 	fi
 done

@@ -44,6 +44,15 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     let mut text = String::from("{\n{\n");
     // Read as a whole before the first command of it runs: the environment is on no disk while the step is.
     let _ = writeln!(text, "p={prefix}\n[ -z \"${{from-}}\" ] || true >\"${{p}}start.$from\"");
+    if let Some(contained) = &request.contained {
+        // Links to where the container sees them. Its user is another than ours, so the files are open to all who get there.
+        let _ = writeln!(
+            text,
+            "f={files}\nmkdir -p \"$f\"\nfor s in env output path state summary; do rm -f \"$p$s\" \"$f/{number}.$s\"; \
+             : >\"$f/{number}.$s\"; chmod 666 \"$f/{number}.$s\"; ln -s \"$f/{number}.$s\" \"$p$s\"; done\nunset f s",
+            files = quoted(&contained.files)
+        );
+    }
     text.push_str(
         "case ${KSH_VERSION-} in *MIRBSD*) w() { print -rn -- \"$1\"; } ;; *) w() { printf %s \"$1\"; } ;; esac\n",
     );
@@ -58,9 +67,15 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
                 quoted(content)
             );
         }
-        if file.executable {
-            let _ = writeln!(text, "chmod 700 {path}");
+        match (file.executable, &request.contained) {
+            (true, None) => drop(writeln!(text, "chmod 700 {path}")),
+            (true, Some(_)) => drop(writeln!(text, "chmod 755 {path}")),
+            (false, None) => {}
+            (false, Some(_)) => drop(writeln!(text, "chmod 644 {path}")),
         }
+    }
+    if let Some(contained) = &request.contained {
+        let _ = writeln!(text, "w {} >\"${{p}}signal\"", quoted(&contained.signal));
     }
     let missing = quoted(&format!("The working directory {} does not exist or cannot be entered.", request.cwd));
     let _ = writeln!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}", quoted(&request.cwd));
@@ -145,6 +160,7 @@ mod tests {
             files: Vec::new(),
             timeout: None,
             spool: Spool::Main,
+            contained: None,
         }
     }
 

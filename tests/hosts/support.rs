@@ -49,6 +49,7 @@ pub(crate) fn sh(number: u32, script: &str) -> StepRequest {
         files: Vec::new(),
         timeout: None,
         spool: Spool::Main,
+        contained: None,
     }
 }
 

@@ -45,10 +45,14 @@ impl Sshd {
         }
         fs::copy(path.join("id.pub"), path.join("authorized")).expect("keys");
         let port = free_port();
+        // sshd takes the first `SetEnv` alone.
+        let (env, lines): (Vec<&str>, Vec<&str>) = lines.lines().partition(|line| line.starts_with("SetEnv "));
+        let env: String = env.iter().map(|line| line.trim_start_matches("SetEnv")).collect();
+        let lines = lines.join("\n");
         let configuration = format!(
             "{lines}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nPidFile none\nAuthorizedKeysFile {0}/authorized\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\n\
-             PrintLastLog no\nMaxStartups 100:30:200\nSetEnv HOME={0}/home\n",
+             PrintLastLog no\nMaxStartups 100:30:200\nSetEnv HOME={0}/home{env}\n",
             path.display()
         );
         fs::write(path.join("sshd_config"), configuration).expect("a configuration");
