@@ -21,7 +21,8 @@ const KEEPER: &str = "d=$1\ntrap '' INT TERM HUP\nip link set lo up\nexec 3<&0\n
     e=$!\n{ while read -r line <&3; do :; done; kill $e; } &\nr=$!\nwait $e\nkill -KILL $r 2>/dev/null\ncd /\nrm -rf \"$d\"\n";
 
 /// What images have instead of the real programs, by path.
-const STAND_INS: [(&str, &str); 6] = [
+const STAND_INS: [(&str, &str); 7] = [
+    ("usr/bin/python", "[ -f \"$1\" ] && echo 3.0.0"),
     ("usr/bin/apt-get", "exit 0"),
     ("usr/bin/curl", "for last; do :; done\nexec wget -q -O - \"$last\""),
     ("usr/bin/mysqladmin", "exec nc -z 127.0.0.1 3306"),
@@ -38,7 +39,9 @@ const STAND_INS: [(&str, &str); 6] = [
 ];
 
 /// Images: name, what `import --change` is told.
-const IMAGES: [(&str, &[&str]); 6] = [
+const IMAGES: [(&str, &[&str]); 8] = [
+    ("alpine:latest", &["CMD [\"sh\"]"]),
+    ("node:16-buster", &["ENTRYPOINT [\"docker-entrypoint.sh\"]", "CMD [\"node\"]"]),
     ("busybox:stand-in", &["CMD [\"sh\"]"]),
     ("node:16-buster-slim", &["ENTRYPOINT [\"docker-entrypoint.sh\"]", "CMD [\"node\"]"]),
     ("mysql:8", &["CMD [\"serve\"]"]),
