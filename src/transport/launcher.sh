@@ -883,6 +883,7 @@ sweep() {
 collect() {
 	boot_identity
 	now=$boot
+	R=$(cd "$R" && pwd)
 	for J in "$R"/jobs/*; do
 		if [ ! -d "$J" ] || [ -L "$J" ]; then continue; fi
 		[ -z "$(find "$J" "$J/steps" "$J"/*.spool -prune -mtime "-$1" 2>/dev/null)" ] || continue

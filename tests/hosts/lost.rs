@@ -111,7 +111,7 @@ fn what_nobody_owns_is_collected() {
         let (fresh, _fresh_events) = open(&hosts, &target, "8-1-6").await;
         let (removed, _removed_events) = open(&hosts, &target, "8-1-7").await;
         let root = PathBuf::from(running.root());
-        for key in ["8-1-4", "8-1-5"] {
+        for key in ["8-1-4", "8-1-5", "8-1-7"] {
             let job = root.join("jobs").join(key);
             let supervisor = job.join("main.sup");
             while fs::read_to_string(&supervisor).is_ok_and(|text| !text.ends_with('\n')) || !supervisor.exists() {
