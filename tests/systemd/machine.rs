@@ -141,8 +141,6 @@ pub(super) fn packages() -> Option<&'static Path> {
 
 /// The package whose name has this part.
 pub(super) fn package(directory: &Path, part: &str) -> PathBuf {
-    let file = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    file.into_iter()
-        .find(|path| path.to_string_lossy().contains(part))
-        .unwrap_or_else(|| panic!("no package with {part}"))
+    let mut files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.to_string_lossy().contains(part)).unwrap_or_else(|| panic!("no package with {part}"))
 }
