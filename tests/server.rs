@@ -8,6 +8,7 @@ mod harness;
 mod hostile;
 mod listeners;
 mod octokit;
+mod openapi;
 mod rest;
 mod roles;
 mod scene;

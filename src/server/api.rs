@@ -155,6 +155,10 @@ async fn finish(State(app): State<App>, request: Request, next: Next) -> Respons
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
         response = Fault::TooLarge.into_response();
     }
+    // A number in a path that is none names nothing; refused by the router, in words of its own.
+    if response.status() == StatusCode::BAD_REQUEST {
+        response = Fault::NotFound.into_response();
+    }
     let headers = response.headers_mut();
     headers.insert("x-github-media-type", HeaderValue::from_static("github.v3; format=json"));
     headers.insert("x-github-enterprise-version", HeaderValue::from_static(repositories::ENTERPRISE_VERSION));

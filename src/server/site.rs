@@ -23,7 +23,6 @@ use super::auth::{Role, Via};
 use super::pages::{self, Chrome};
 use super::view::{HostView, RunView};
 use super::{assets, form};
-use crate::id::RepositoryName;
 
 /// All pages.
 pub(super) fn routes(app: &App) -> Router<App> {
@@ -166,8 +165,7 @@ impl Visitor {
         let mut hosts = app.source.hosts(self.caller.now).await?;
         for slot in hosts.iter_mut().flat_map(|host| &mut host.jobs) {
             if !self.caller.client.sees(&slot.repository) {
-                slot.name = "busy".to_owned();
-                slot.repository = RepositoryName("hidden/hidden".to_owned());
+                (slot.hidden, slot.name) = (true, "busy".to_owned());
             }
         }
         Ok(hosts)

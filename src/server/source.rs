@@ -305,6 +305,7 @@ impl Source {
                     })
                     .await?;
                 jobs.extend(found.map(|(job, run)| SlotView {
+                    hidden: false,
                     repository: run.repository,
                     run: job.run,
                     job: id,

@@ -365,6 +365,8 @@ impl HostState {
 /// A job in a slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
+    /// Its run belongs to a repository that the visitor does not see: that it is busy is all that is said.
+    pub hidden: bool,
     pub repository: RepositoryName,
     pub run: RunId,
     pub job: JobId,

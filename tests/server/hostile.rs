@@ -94,7 +94,7 @@ async fn no_bytes_in_a_log_reach_a_page_as_markup() {
         ];
         match seed % 3 {
             0 => noise.extend_from_slice(pieces[usize::try_from(seed >> 32).unwrap() % pieces.len()]),
-            1 => noise.push(u8::try_from(seed >> 40 & 0xff).unwrap()),
+            1 => noise.push(u8::try_from((seed >> 40) & 0xff).unwrap()),
             _ => noise.extend_from_slice(b"2026-11-21T21:00:00.0000000Z "),
         }
     }

@@ -233,7 +233,14 @@ async fn roles_and_scopes() {
     for open in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(daemon.get(open, "").await.status, StatusCode::OK, "{open}");
     }
-    let metrics = daemon.get("/metrics", "").await.text();
+    // Ends are counted beside the engine, a moment later.
+    let mut metrics = daemon.get("/metrics", "").await.text();
+    for _ in 0..5000 {
+        if metrics.contains("job_duration_seconds_count 2") && metrics.contains("runs_completed_total{") {
+            break;
+        }
+        metrics = daemon.get("/metrics", "").await.text();
+    }
     assert!(metrics.contains("towline_host_up{host=\"selene\"} 1") && metrics.ends_with("# EOF\n"), "{metrics}");
     for line in [
         "towline_ready 1",
