@@ -66,6 +66,8 @@
     fetching = false;
     if (again) { again = false; soon(); }
   };
+  addEventListener("offline", () => offline(true));
+  addEventListener("online", () => soon());
   const soon = () => { if (!pending) pending = setTimeout(() => { pending = null; refresh(); }, 250); };
   if (body.dataset.liveEvents && window.EventSource) {
     let broken = false;
