@@ -25,10 +25,10 @@ const STAND_INS: [(&str, &str); 7] = [
     ("usr/bin/python", "[ -f \"$1\" ] && echo 3.0.0"),
     ("usr/bin/apt-get", "exit 0"),
     ("usr/bin/curl", "for last; do :; done\nexec wget -q -O - \"$last\""),
-    ("usr/bin/mysqladmin", "exec nc -z 127.0.0.1 3306"),
+    ("usr/bin/mysqladmin", "exec nc -w 2 127.0.0.1 3306 </dev/null"),
     (
         "usr/bin/mysql",
-        "host=127.0.0.1\nwhile [ $# -gt 1 ]; do [ \"$1\" != -h ] || host=$2; shift; done\nnc -z \"$host\" 3306",
+        "host=127.0.0.1\nwhile [ $# -gt 1 ]; do [ \"$1\" != -h ] || host=$2; shift; done\nnc -w 2 \"$host\" 3306 </dev/null",
     ),
     // As the real image does it: options and unknown words are for node.
     (
