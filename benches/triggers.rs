@@ -184,7 +184,7 @@ async fn ours(directory: &Path, count: usize, quick: bool) {
         paths,
         clock: Clock::System,
         open_on_loopback: true,
-        systemd: false,
+        passed: towline::server::Passed::default(),
     };
     let daemon = daemon::start(options).await.expect("the daemon starts");
     let url = daemon.url().expect("an address");

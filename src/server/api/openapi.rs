@@ -177,6 +177,9 @@ fn described((method, path, summary, paged, success): &Operation) -> Value {
     let error = json!({"description": "Why not", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}}});
     let mut responses = Map::new();
     let good = match success {
+        200 if *path == "/towline/export" => {
+            json!({"description": "Lines of JSON", "content": {"application/x-ndjson": {"schema": {}}}})
+        }
         200..=202 => json!({"description": "Done", "content": {"application/json": {"schema": {}}}}),
         _ => json!({"description": "Done"}),
     };
