@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::expr::Expression;
+use crate::expr::{Expression, Value};
 use crate::run::conclusion::Conclusion;
 use crate::toolkit::container::{is_dockerfile, plain_name, words};
 use crate::transport::{Contained, Spool, StepRequest};
@@ -160,7 +160,7 @@ impl Job<'_> {
             found.and_then(|(_, value)| value.as_str()).map(str::to_owned).unwrap_or_default()
         };
         let arguments = match args.transpose()? {
-            Some(value) => value.as_array().unwrap_or_default().iter().map(|item| item.to_display_string()).collect(),
+            Some(value) => value.as_array().unwrap_or_default().iter().map(Value::to_display_string).collect(),
             None => words(&input("args")),
         };
         let env =
