@@ -15,16 +15,23 @@ use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 use towline::clock::Clock;
 use towline::drive;
-use towline::engine::Settings;
+use towline::engine::{Change, Effect, Engine, Input, Settings};
 use towline::event::{ChangedFiles, Event};
 use towline::id::{JobId, RepositoryName, RunId};
 use towline::queue::{HostFacts, LabelMap, Queue, Request};
-use towline::run::RunSpec;
+use towline::run::report::{JobResult, Report};
+use towline::run::{Conclusion, RunSpec};
 use towline::store::Store;
 
 const SENDERS: u32 = 16;
 
+/// Set in the process that only opens a state: its directory.
+const OPENED: &str = "TOWLINE_BENCH_OPENED";
+
 fn main() {
+    if let Some(directory) = std::env::var_os(OPENED) {
+        return open(Path::new(&directory));
+    }
     // `cargo test --benches` only wants to know that it runs.
     let quick = !std::env::args().any(|argument| argument == "--bench");
     let time = Duration::from_secs(if quick { 0 } else { 3 });
@@ -37,6 +44,14 @@ fn main() {
     println!("sled alone: {raw:.0} durable writes of 3 records a second with {SENDERS} writers in one group");
     let accepted = runtime.block_on(accepts(&directory.path().join("state"), time));
     println!("engine: {accepted:.0} durable accepts a second with {SENDERS} senders");
+    println!("engine: {:.0} % of sled alone", accepted / raw * 100.0);
+    let runs = if quick { 1_000 } else { 1_000_000 };
+    let history = directory.path().join("history");
+    runtime.block_on(fill(&history, runs));
+    println!("start with {runs} finished runs of one job:");
+    let program = std::env::current_exe().expect("the bench has a path");
+    let opened = std::process::Command::new(program).env(OPENED, &history).status().expect("the bench starts itself");
+    assert!(opened.success(), "the state opens");
 }
 
 fn request(job: u64) -> Request {
@@ -135,6 +150,99 @@ fn spec() -> RunSpec {
         debug: false,
         only: None,
     }
+}
+
+/// A history of finished runs: one that really went through, again and again under other numbers.
+async fn fill(path: &Path, runs: u64) {
+    let (store, _) = Store::open(path).expect("the store opens");
+    let mut engine = Engine::new(Settings::github());
+    let mut last: BTreeMap<u8, Change> = BTreeMap::new();
+    let host = HostFacts {
+        name: "alpha".into(),
+        slots: 1,
+        os: "Linux".to_owned(),
+        arch: "X64".to_owned(),
+        labels: Vec::new(),
+        label_limits: BTreeMap::new(),
+    };
+    let result = JobResult {
+        conclusion: Conclusion::Success,
+        outputs: Map::new(),
+        environment_url: None,
+        reason: None,
+        host_lost: false,
+    };
+    let inputs = [
+        Input::HostUp(host),
+        Input::StartRun { key: None, held: false, spec: Box::new(spec()) },
+        Input::Report {
+            job: JobId(1),
+            host: "alpha".into(),
+            report: Report::Finished { at: Timestamp::UNIX_EPOCH, result },
+        },
+    ];
+    for input in inputs {
+        for effect in engine.step(Timestamp::UNIX_EPOCH, input) {
+            let Effect::Persist(changes) = effect else { continue };
+            for change in changes {
+                let kind = match &change {
+                    Change::Spec(_) => 0,
+                    Change::Graph { .. } => 1,
+                    Change::Job(_) => 2,
+                    Change::Run(_) => 3,
+                    _ => continue,
+                };
+                last.insert(kind, change);
+            }
+        }
+    }
+    let mut changes = Vec::new();
+    for number in 1..=runs {
+        for change in last.values() {
+            let mut change = change.clone();
+            match &mut change {
+                Change::Spec(spec) => spec.run = RunId(number),
+                Change::Graph { run, .. } => *run = RunId(number),
+                Change::Job(record) => {
+                    record.run = RunId(number);
+                    record.state.id = JobId(number);
+                }
+                Change::Run(record) => {
+                    record.id = RunId(number);
+                    record.run_number = number;
+                }
+                _ => {}
+            }
+            changes.push(change);
+        }
+        if number % 1000 == 0 {
+            changes.push(Change::Counters { run: number, job: number });
+            store.commit(&changes).await.expect("the history is written");
+            changes.clear();
+        }
+    }
+}
+
+/// Opens a state as a daemon does, and says what that took.
+fn open(directory: &Path) {
+    let begin = Instant::now();
+    let (store, recovery) = Store::open(directory).expect("the store opens");
+    assert!(recovery.is_none(), "the history is whole");
+    let (engine, _) =
+        Engine::restore(Timestamp::UNIX_EPOCH, Settings::github(), store.load().expect("the store loads"));
+    let took = begin.elapsed();
+    assert!(black_box(engine).active_runs().is_empty(), "all of it is over");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let memory = status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS"));
+    println!("  {took:?}, {}", memory.collect::<Vec<_>>().join(", "));
+    let size: u64 = std::fs::read_dir(directory.join("db"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum();
+    println!("  {} MB of database", size >> 20);
 }
 
 /// Runs that are planned, queued, durable and answered.
