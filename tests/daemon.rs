@@ -1,5 +1,6 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
+mod bad_days;
 mod containers;
 mod reload;
 mod vault;
@@ -24,16 +25,27 @@ struct Lab {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
     address: String,
+    /// Whether the state is on a small disk of the daemon's own.
+    small: bool,
 }
 
 impl Lab {
     fn new(hosts: &str) -> Self {
+        Self::on(hosts, false)
+    }
+
+    /// A daemon whose state is on a disk of 24 MB that only it sees; needs to be root.
+    fn on_small_disk(hosts: &str) -> Self {
+        Self::on(hosts, true)
+    }
+
+    fn on(hosts: &str, small: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = sshd::free_port();
         let address = format!("127.0.0.1:{port}");
         let config = format!("[server]\nlisten = [\"{address}\"]\ntls = false\n\n{hosts}");
         std::fs::write(directory.path().join("towline.toml"), config).unwrap();
-        let mut lab = Self { directory, daemon: None, address };
+        let mut lab = Self { directory, daemon: None, address, small };
         lab.start();
         lab
     }
@@ -54,13 +66,20 @@ impl Lab {
 
     /// Starts the daemon and waits until it says that it listens.
     fn start(&mut self) {
-        let mut child = self
-            .command()
-            .args(["serve", "--open-on-loopback"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command();
+        if self.small {
+            let state = self.path("state");
+            std::fs::create_dir_all(&state).unwrap();
+            let mount = format!("mount -t tmpfs -o size=24m none {} && exec \"$0\" \"$@\"", state.display());
+            let program = command.get_program().to_owned();
+            let environment: Vec<_> =
+                command.get_envs().map(|(key, value)| (key.to_owned(), value.map(ToOwned::to_owned))).collect();
+            command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &mount]).arg(program);
+            command.envs(environment.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        }
+        let mut child =
+            command.args(["serve", "--open-on-loopback"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains(&format!("listening on http://{}", self.address)) {
