@@ -1,5 +1,6 @@
 //! The engine: simulated schedules, the loop around it, and the scheduler's rules.
 
+mod crowd;
 mod disk;
 mod loops;
 mod simulation;

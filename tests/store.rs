@@ -222,3 +222,26 @@ async fn what_has_outlived_its_time_goes_oldest_first() {
     store.back_up(at(1_000_000)).unwrap();
     assert_eq!(store.last_backup(), Some(at(1_000_000)));
 }
+
+/// What earlier versions wrote is read for ever: one file per format, made by the version that had it.
+#[test]
+fn exports_of_every_earlier_format_are_read() {
+    use towline::engine::{Engine, Settings};
+    use towline::run::{Conclusion, RunStatus};
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/export-1.ndjson");
+    assert_eq!(store.import(&file).unwrap(), 39);
+    let page = store.runs(&towline::store::RunFilter::default(), 0, 10).unwrap();
+    let seen: Vec<_> = page.runs.iter().map(|run| (run.id.0, run.status, run.conclusion)).collect();
+    assert_eq!(seen, [(2, RunStatus::Completed, Some(Conclusion::Success)), (1, RunStatus::InProgress, None)]);
+    let jobs: Vec<_> = store.jobs(RunId(1), 1).unwrap().into_iter().map(|job| job.state).collect();
+    assert_eq!(jobs.len(), 6);
+    let built = jobs.iter().find(|job| job.name == "build").unwrap();
+    assert_eq!((built.conclusion, built.outputs["name"].as_str()), (Some(Conclusion::Success), Some("towline")));
+    assert_eq!(store.environments(&"local/app".into()).unwrap()[0].1.reviewers, ["grace"]);
+    let waits = jobs.iter().find(|job| job.name == "waits").unwrap().id;
+    let (engine, _) = Engine::restore(Timestamp::UNIX_EPOCH, Settings::github(), store.load().unwrap());
+    assert_eq!(engine.waiting_jobs(), [waits], "what waited waits again");
+    assert_eq!(engine.groups().count(), 1, "and holds what it held");
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::changes::Changes;
@@ -120,6 +120,8 @@ async fn serve(mut config: Config, paths: Paths, passed: server::Passed, argumen
         open_on_loopback: arguments.open_on_loopback,
         passed,
     };
+    // Before anything else: a stop that comes early is a stop all the same.
+    let Ok(mut signals) = Signals::listen() else { return ENVIRONMENT };
     let daemon = match daemon::start(options).await {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -134,10 +136,27 @@ async fn serve(mut config: Config, paths: Paths, passed: server::Passed, argumen
         log::info!("listening on {address}");
     }
     notify(&[NotifyState::Ready]);
-    let code = wait(&daemon, &paths).await;
+    let code = wait(&daemon, &paths, &mut signals).await;
     notify(&[NotifyState::Stopping]);
     daemon.stop().await;
     code
+}
+
+/// The signals that mean something.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 /// Reads the configuration again. One with faults changes nothing and is said so wherever somebody looks; its first fault
@@ -169,12 +188,7 @@ async fn reload(daemon: &Daemon, paths: &Paths) -> Option<String> {
 
 /// Waits for signals: SIGHUP reloads, as a changed file does; SIGTERM and SIGINT stop. Meanwhile it tells systemd what is
 /// going on.
-async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
-    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return ENVIRONMENT;
-    };
+async fn wait(daemon: &Daemon, paths: &Paths, signals: &mut Signals) -> u8 {
     let mut changes = Changes::watch(&paths.config);
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(30)));
@@ -184,7 +198,7 @@ async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
     status(daemon, fault.as_deref());
     loop {
         tokio::select! {
-            _ = hangup.recv() => {
+            _ = signals.hangup.recv() => {
                 fault = reload(daemon, paths).await;
                 status(daemon, fault.as_deref());
             }
@@ -192,8 +206,8 @@ async fn wait(daemon: &Daemon, paths: &Paths) -> u8 {
                 fault = reload(daemon, paths).await;
                 status(daemon, fault.as_deref());
             }
-            _ = terminate.recv() => return SUCCESS,
-            _ = interrupt.recv() => return SUCCESS,
+            _ = signals.terminate.recv() => return SUCCESS,
+            _ = signals.interrupt.recv() => return SUCCESS,
             () = daemon.failed() => return ENVIRONMENT,
             changed = summary.changed() => {
                 if changed.is_err() {

@@ -168,7 +168,7 @@ fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
         bare.display()
     ));
     let start = |lab: &Lab| lab.ask("PUT", "/api/v3/repos/local/full/actions/workflows/ci.yml/enable").unwrap();
-    lab.say(&["workflow", "run", "ci.yml", "-R", "local/full"], "");
+    lab.say(&["workflow", "run", "ci.yml"], "");
     let log = "/api/v3/repos/local/full/actions/jobs/1/logs";
     let begin = Instant::now();
     while !lab
