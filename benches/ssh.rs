@@ -92,6 +92,7 @@ fn step(job: &HostJob, number: u32, script: &str) -> StepRequest {
         files: vec![StepFile { path, content: script.into(), executable: false, temporary: true }],
         timeout: Some(Duration::from_secs(6 * 3600)),
         spool: Spool::Main,
+        contained: None,
     }
 }
 
