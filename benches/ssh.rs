@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench ssh -- [step] [job] [throughput] [hosts]`; all of them when none is named.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its report")]
+
 #[path = "ssh/plain.rs"]
 mod plain;
 #[expect(dead_code, reason = "the fixture of the tests has more than a benchmark needs")]

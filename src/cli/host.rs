@@ -112,8 +112,8 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     let result = match arguments.command {
         Command::List { json } => list(&paths, json),
         Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, json)),
-        Command::Drain { name, wait, daemon } => return block(drain(daemon, name, wait)),
-        Command::Resume { name, daemon } => return block(resume(daemon, name)),
+        Command::Drain { name, wait, daemon } => return block(drain(&daemon, &name, wait)),
+        Command::Resume { name, daemon } => return block(resume(&daemon, &name)),
         Command::Add(mut add) => {
             // Root adds hosts for the daemon's user, whose key it is that has to open them.
             if add.identity.is_empty() {
@@ -249,14 +249,14 @@ async fn check(paths: &Paths, wanted: &[String], as_json: bool) -> anyhow::Resul
     Ok(code)
 }
 
-async fn drain(daemon: super::remote::Target, name: String, wait: bool) -> anyhow::Result<u8> {
-    daemon.json(Method::PUT, &format!("/api/v3/towline/hosts/{}/drain", encode(&name)), None).await?;
-    let mut running = running(&daemon, &name).await?;
+async fn drain(daemon: &super::remote::Target, name: &str, wait: bool) -> anyhow::Result<u8> {
+    daemon.json(Method::PUT, &format!("/api/v3/towline/hosts/{}/drain", encode(name)), None).await?;
+    let mut running = running(daemon, name).await?;
     if wait && running > 0 {
         say(&format!("{name} takes no new jobs; waiting for the {running} that run there."));
         while running > 0 {
             tokio::time::sleep(WAITING).await;
-            running = self::running(&daemon, &name).await?;
+            running = self::running(daemon, name).await?;
         }
     }
     let rest = match running {
@@ -268,8 +268,8 @@ async fn drain(daemon: super::remote::Target, name: String, wait: bool) -> anyho
     Ok(SUCCESS)
 }
 
-async fn resume(daemon: super::remote::Target, name: String) -> anyhow::Result<u8> {
-    daemon.json(Method::DELETE, &format!("/api/v3/towline/hosts/{}/drain", encode(&name)), None).await?;
+async fn resume(daemon: &super::remote::Target, name: &str) -> anyhow::Result<u8> {
+    daemon.json(Method::DELETE, &format!("/api/v3/towline/hosts/{}/drain", encode(name)), None).await?;
     say(&format!("{name} takes jobs again."));
     Ok(SUCCESS)
 }

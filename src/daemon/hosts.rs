@@ -229,7 +229,7 @@ impl Watcher {
         let name = &self.host.name;
         match crate::transport::wake(address) {
             Ok(()) => {
-                log::info!(host:% = name; "woke {name}; it may take {} s to answer", self.host.wake_timeout.as_secs())
+                log::info!(host:% = name; "woke {name}; it may take {} s to answer", self.host.wake_timeout.as_secs());
             }
             Err(error) => log::warn!(host:% = name; "cannot wake {name}: {error}"),
         }

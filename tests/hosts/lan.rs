@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -372,7 +372,7 @@ fn another_key_and_another_address_are_told_apart() {
 }
 
 /// The host comes back with a key; its jobs go on meanwhile.
-fn change_key(lan: &Lan, from: &PathBuf, to: &PathBuf) {
+fn change_key(lan: &Lan, from: &Path, to: &Path) {
     fs::copy(from, to).expect("a key");
     for pid in descendants(lan.machine.id()) {
         let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
