@@ -262,6 +262,7 @@ fn append(file: &Path, line: &str) -> std::io::Result<()> {
     if let Some(directory) = file.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+    // Keys of hosts are public, and the daemon may be another user than who pins them.
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).mode(0o644).open(file)?;
     file.write_all(line.as_bytes())
 }
