@@ -138,6 +138,12 @@ impl Repository {
     /// # Errors
     /// When git cannot be asked.
     pub async fn head_branch(&self) -> Result<Option<String>, Error> {
+        // Read here: a process of its own would be a good part of what a push waits for. Where refs are stored in another
+        // way this file names none.
+        let head = std::fs::read_to_string(self.git_dir.join("HEAD")).unwrap_or_default();
+        if let Some(branch) = head.trim_end().strip_prefix("ref: refs/heads/").filter(|branch| *branch != ".invalid") {
+            return Ok(Some(branch.to_owned()));
+        }
         let mut git = self.git("symbolic-ref");
         git.args(["--quiet", "HEAD"]);
         let answer = git.maybe().await?;

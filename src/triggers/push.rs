@@ -59,17 +59,39 @@ pub async fn events(
         .map(|one| PushedRef { old: one.old.clone(), new: one.new.clone(), name: one.name.clone() })
         .filter(is_sound)
         .collect();
-    let default_branch = default_branch(repository, &all).await?;
-    let default_sha = repository.resolve(&format!("refs/heads/{default_branch}")).await?.unwrap_or_default();
+    let (default_branch, head) = default_branch(repository, &all).await?;
+    let default_sha = match head {
+        Some(head) => head,
+        None => repository.resolve(&format!("refs/heads/{default_branch}")).await?.unwrap_or_default(),
+    };
     let mut events = Vec::new();
     for pushed in all.iter().filter(|one| starts_something(one)).take(MOST_REFS) {
-        let tip = if pushed.is_deleted() { None } else { repository.resolve(&pushed.new).await? };
+        let is_branch = pushed.name.starts_with("refs/heads/");
+        let tip = match pushed {
+            deleted if deleted.is_deleted() => None,
+            // A branch is at a commit, always.
+            branch if is_branch => Some(branch.new.clone()),
+            tag => repository.resolve(&tag.new).await?,
+        };
         if tip.is_none() && !pushed.is_deleted() {
             // A tag of a file or a tree.
             continue;
         }
-        let mut commits = repository.log_of_push(pushed, &all, COMMITS_TOLD).await?;
+        let mut commits = match repository.log_of_push(pushed, &all, COMMITS_TOLD).await {
+            Ok(commits) => commits,
+            // A push of long ago whose commits are gone.
+            Err(_) if is_branch && repository.resolve(&pushed.new).await?.is_none() => continue,
+            Err(error) => return Err(error),
+        };
         let brought = commits.len();
+        let one_after_the_other = is_chain(pushed, &commits);
+        let changed_files = match changed_by_one(&commits).filter(|_| one_after_the_other) {
+            Some(files) => ChangedFiles::Known(files),
+            None => match repository.changes_of_push(pushed, &all).await? {
+                Changes::Files(files) => ChangedFiles::Known(files),
+                Changes::TooMany => ChangedFiles::Unknown,
+            },
+        };
         if let (Some(tip), true) = (&tip, commits.is_empty()) {
             // Nothing new, yet the payload names the head commit.
             let mut objects = repository.objects()?;
@@ -78,11 +100,8 @@ pub async fn events(
             }
             objects.close().await;
         }
-        let changed_files = match repository.changes_of_push(pushed, &all).await? {
-            Changes::Files(files) => ChangedFiles::Known(files),
-            Changes::TooMany => ChangedFiles::Unknown,
-        };
-        let forced = !pushed.is_created()
+        let forced = !one_after_the_other
+            && !pushed.is_created()
             && !pushed.is_deleted()
             && !repository.is_ancestor(&pushed.old, &pushed.new).await.unwrap_or(false);
         let mut event = event::push::push(
@@ -207,20 +226,43 @@ fn starts_something(pushed: &PushedRef) -> bool {
     pushed.name.starts_with("refs/heads/") || pushed.name.starts_with("refs/tags/")
 }
 
-/// The branch `HEAD` names. In a new repository whose first push brings another branch, that one from then on.
-async fn default_branch(repository: &Repository, pushed: &[PushedRef]) -> Result<String, git::Error> {
-    let head = repository.head_branch().await?.unwrap_or_else(|| "main".to_owned());
-    if repository.resolve("HEAD").await?.is_some() {
-        return Ok(head);
+/// The branch `HEAD` names, and its commit. In a new repository whose first push brings another branch, that one from
+/// then on.
+async fn default_branch(repository: &Repository, pushed: &[PushedRef]) -> Result<(String, Option<String>), git::Error> {
+    let branch = repository.head_branch().await?.unwrap_or_else(|| "main".to_owned());
+    let head = repository.resolve("HEAD").await?;
+    if head.is_some() {
+        return Ok((branch, head));
     }
     let first = pushed
         .iter()
         .filter(|one| !one.is_deleted())
         .find_map(|one| one.name.strip_prefix("refs/heads/"))
-        .filter(|branch| *branch != head);
-    let Some(branch) = first else { return Ok(head) };
-    repository.set_head_branch(branch).await?;
-    Ok(branch.to_owned())
+        .filter(|first| *first != branch);
+    let Some(first) = first else { return Ok((branch, None)) };
+    repository.set_head_branch(first).await?;
+    Ok((first.to_owned(), None))
+}
+
+/// Whether a ref went from its old commit to its new one through just these commits: then nothing was forced, and git need
+/// not be asked.
+fn is_chain(pushed: &PushedRef, commits: &[PushedCommit]) -> bool {
+    let mut at = pushed.old.as_str();
+    for commit in commits {
+        if commit.commit.parents != [at] {
+            return false;
+        }
+        at = &commit.commit.id;
+    }
+    !commits.is_empty() && at == pushed.new
+}
+
+/// What a push of a single commit changed: its own paths are the difference (T4).
+fn changed_by_one(commits: &[PushedCommit]) -> Option<Vec<String>> {
+    let [one] = commits else { return None };
+    let mut files: Vec<String> = [&one.added, &one.removed, &one.modified].into_iter().flatten().cloned().collect();
+    files.sort_unstable();
+    (files.len() <= git::TESTED_FILES).then_some(files)
 }
 
 fn told(pushed: &PushedCommit) -> event::push::Commit {
