@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -53,7 +53,7 @@ pub(super) async fn send(request: Request<Full<Bytes>>) -> Result<(), Error> {
     if head.status.is_success() {
         return Ok(());
     }
-    let said = read.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    let said = read.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
     let said: String = String::from_utf8_lossy(&said).chars().filter(|c| !c.is_control()).collect();
     let retry_after = super::client::retry_after(head.status, &head.headers);
     Err(Error::Refused { host, status: head.status.as_u16(), message: super::shortened(&said, 300), retry_after })

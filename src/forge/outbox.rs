@@ -361,8 +361,7 @@ impl Outbox {
         let told = |value: &[u8]| Some(serde_json::from_slice::<Told>(value).ok()?.at);
         let dead = |value: &[u8]| Some(serde_json::from_slice::<Dead>(value).ok()?.at);
         let noticed = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<Timestamp>().ok();
-        let spaces: [(&str, &dyn Fn(&[u8]) -> Option<Timestamp>); 3] =
-            [(TOLD, &told), (DEAD, &dead), (NOTICED, &noticed)];
+        let spaces: [(&str, &TimeOf<'_>); 3] = [(TOLD, &told), (DEAD, &dead), (NOTICED, &noticed)];
         let mut old = Vec::new();
         for (space, at) in spaces {
             for (key, value) in self.store.scan(space, "")? {
@@ -398,10 +397,15 @@ fn digest(report: &Report) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// When a stored value was written.
+type TimeOf<'a> = dyn Fn(&[u8]) -> Option<Timestamp> + 'a;
+/// Ways by repository, and the table each was opened for.
+type Open = HashMap<RepositoryName, (Source, Arc<Client>)>;
+
 /// Open ways to forges, kept as long as their source stays as it is: an App's token is good for an hour.
 #[derive(Clone, Default)]
 pub struct Clients {
-    open: Arc<Mutex<HashMap<RepositoryName, (Source, Arc<Client>)>>>,
+    open: Arc<Mutex<Open>>,
 }
 
 impl Clients {
