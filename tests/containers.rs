@@ -72,7 +72,7 @@ jobs:
     runs-on: ubuntu-latest
     outputs: { word: "${{ steps.first.outputs.word }}" }
     container:
-      image: ${{ format('docker://{0}', 'ubuntu:latest') }}
+      image: ${{ format('docker://{0}', 'node:16-buster-slim') }}
       env: { IN_CONTAINER: "${{ env.LEVEL }}", SECRET: "${{ secrets.WORD }}" }
       volumes: ["named_volume:/named", /nameless]
       options: --hostname container-host --cpus 1
@@ -161,7 +161,7 @@ runs:
             "db service is healthy.",
             "the word is ***",
             "by-command",
-            "hello you from /__w/repo/repo/./composite",
+            "hello you from /__w/repo/repo/composite",
             "main in container-host",
             "served",
             "post with in a file",
