@@ -3,7 +3,6 @@
 //!
 //! `cargo bench --bench server` prints the figures; `cargo bench --bench server -- 100000` with another number of runs.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::unwrap_used, reason = "what fails here ends the benchmark")]
 
 use std::convert::Infallible;
@@ -52,13 +51,13 @@ fn record(id: u64, at: Timestamp) -> RunRecord {
         workflow_name: "CI".into(),
         title: format!("Change number {id} of what is there"),
         event: "push".into(),
-        git_ref: format!("refs/heads/{}", if id % 4 == 0 { "feature/x" } else { "main" }),
+        git_ref: format!("refs/heads/{}", if id.is_multiple_of(4) { "feature/x" } else { "main" }),
         sha: format!("{id:040x}"),
         actor: "ada".into(),
         triggering_actor: "ada".into(),
         status: RunStatus::Completed,
         held: false,
-        conclusion: Some(if id % 10 == 0 { Conclusion::Failure } else { Conclusion::Success }),
+        conclusion: Some(if id.is_multiple_of(10) { Conclusion::Failure } else { Conclusion::Success }),
         created_at: at,
         attempted_at: at,
         started_at: Some(at),

@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench ssh -- [step] [job] [throughput] [hosts]`; all of them when none is named.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its report")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its report")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 #[path = "ssh/plain.rs"]
 mod plain;

@@ -129,7 +129,7 @@ pub fn main() -> ExitCode {
         Command::Exec(arguments) => exec::run(arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Init(arguments) => init::run(arguments),
-        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Drain(arguments) => drain::run(arguments),
         Command::SupportBundle(arguments) => support_bundle::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -82,15 +82,16 @@ impl Finding {
 }
 
 /// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
+pub(super) fn run(arguments: &Arguments) -> u8 {
+    let (quick, as_json, verbose) = (arguments.quick, arguments.json, arguments.verbose);
     let paths = Paths::from_environment();
     block(async move {
-        let findings = if arguments.quick { service::answers().await } else { examine(&paths).await };
+        let findings = if quick { service::answers().await } else { examine(&paths).await };
         let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Fine);
-        if arguments.json {
+        if as_json {
             say(&format!("{:#}\n", json(&findings)))?;
         } else {
-            say(&text(&findings, arguments.verbose))?;
+            say(&text(&findings, verbose))?;
         }
         Ok(if worst == Level::Error { FAILED } else { SUCCESS })
     })

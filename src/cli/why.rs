@@ -59,7 +59,7 @@ async fn of_run(arguments: &Arguments, run: u64) -> anyhow::Result<u8> {
     let wanted = |job: &&Json| match &arguments.job {
         Some(wanted) => {
             job["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-                || job["id"].to_string() == *wanted
+                || wanted.parse::<u64>().is_ok_and(|wanted| job["id"] == wanted)
         }
         None => true,
     };

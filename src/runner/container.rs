@@ -140,7 +140,7 @@ impl Job<'_> {
         }
         if let Some(token) = &order.services {
             let value = self.value(token, frame, &env, "services").await?;
-            for (name, value) in value.as_object().into_iter().flat_map(|object| object.iter()) {
+            for (name, value) in value.as_object().into_iter().flat_map(crate::expr::Object::iter) {
                 match definition(value).map_err(|fault| StepError::Failed(format!("service '{name}': {fault}")))? {
                     Some(definition) => self.containers.service_definitions.push((name.to_owned(), definition)),
                     None => self.say_line(&format!(

@@ -199,7 +199,7 @@ impl Executor {
         match quota::enforce(&self.runner.hosts, &target, quota, &slots).await {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => {
-                log::info!(host:% = host; "removed the workspaces {} on {host}: its quota is full", gone.join(", "))
+                log::info!(host:% = host; "removed the workspaces {} on {host}: its quota is full", gone.join(", "));
             }
             Err(error) => log::warn!(host:% = host; "cannot look through the workspaces on {host}: {error}"),
         }

@@ -176,7 +176,7 @@ pub(super) fn server_url(variables: &JobVariables, own: &str, action: &str) -> O
         return None;
     }
     match variables.base.rsplit_once(':') {
-        Some((host, port)) if host == "http://127.0.0.1" => Some(format!("http://{ALIAS}:{port}")),
+        Some(("http://127.0.0.1", port)) => Some(format!("http://{ALIAS}:{port}")),
         _ if checks_out => Some(variables.base.clone()),
         _ => Some(format!("http://{ALIAS}")),
     }

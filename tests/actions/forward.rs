@@ -65,7 +65,7 @@ fn an_upload_and_a_post_step_outlive_cut_links() {
     let until = |name: &str| {
         while !flags.join(name).exists() {
             assert!(!result.is_finished(), "the run ended before {name}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::park_timeout(Duration::from_millis(5));
         }
     };
     until("uploading");
@@ -115,7 +115,7 @@ fn the_same_port_comes_back_after_the_link_is_cut() {
     let until_answered = || loop {
         match ask() {
             Ok(said) if said == "here\n" => return,
-            _ => std::thread::sleep(Duration::from_millis(5)),
+            _ => std::thread::park_timeout(Duration::from_millis(5)),
         }
     };
     until_answered();

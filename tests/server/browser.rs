@@ -397,9 +397,8 @@ async fn pages_look_right_on_every_screen() {
     let page = scene.daemon.get(&pages[2].1, "").await;
     let asset = |ending: &str| {
         let text = page.text();
-        let at =
-            text.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(ending)).unwrap().to_owned();
-        at
+
+        text.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(ending)).unwrap().to_owned()
     };
     let (style, script) = (asset(".css"), asset(".js"));
     let (style, script) =

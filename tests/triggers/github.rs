@@ -240,7 +240,8 @@ fn validate(root: &Json, schema: &Json, value: &Json, place: &str, faults: &mut 
         Some("boolean") => value.is_boolean(),
         _ => true,
     };
-    if !is && !(value.is_null() && schema["nullable"] == true) {
+    let absent = value.is_null() && schema["nullable"] == true;
+    if !is && !absent {
         faults.push(format!("{place}: {value} is no {}", schema["type"]));
     }
     if let Some(words) = schema["enum"].as_array()
@@ -569,9 +570,9 @@ async fn a_relay_brings_webhooks_to_a_home_that_nobody_reaches() {
         });
         let encoded = base64::engine::general_purpose::STANDARD.encode(&text);
         if raw {
-            message["bodyB"] = json!(encoded)
+            message["bodyB"] = json!(encoded);
         } else {
-            message["body"] = body.clone()
+            message["body"] = body.clone();
         }
         format!("id: {id}\ndata: {message}\n\n")
     };

@@ -30,7 +30,7 @@ pub(super) async fn answers() -> Vec<Finding> {
     let mut findings = Vec::new();
     match target.send(Method::GET, "/readyz", None).await {
         Ok(response) if response.status().is_success() => {
-            findings.push(Finding::fine(SUBJECT, "it answers and accepts work"))
+            findings.push(Finding::fine(SUBJECT, "it answers and accepts work"));
         }
         Ok(response) => {
             let body =

@@ -55,7 +55,7 @@ pub(in super::super) async fn remove(hosts: &Hosts, target: &Target, order: &Ord
     match tokio::time::timeout(PATIENCE, hosts.exec(target, &removal(&key), b"")).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            log::warn!(job = order.job.0, host:% = target.name; "containers of the job may be left: {error}")
+            log::warn!(job = order.job.0, host:% = target.name; "containers of the job may be left: {error}");
         }
         Err(_) => log::warn!(job = order.job.0, host:% = target.name; "containers of the job may be left: no answer"),
     }
