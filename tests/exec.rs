@@ -30,7 +30,12 @@ fn known_answers_of_other_runners_hold_on_this_machine() {
 #[test]
 fn known_answers_of_other_runners_hold_over_ssh() {
     let engine = Engine::get();
-    let env = engine.map(|engine| format!("SetEnv DOCKER_HOST={}", engine.address())).unwrap_or_default();
+    let mut env = engine.map(|engine| format!("SetEnv DOCKER_HOST={}\n", engine.address())).unwrap_or_default();
+    // The cases ask for a machine that has `python`; Debian's has `python3` only.
+    let programs = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/usr/bin/python3", programs.path().join("python")).unwrap();
+    let rest = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    env.push_str(&format!("SetEnv PATH={}:{rest}\n", programs.path().display()));
     let Some(sshd) = Sshd::start_with(&env) else { return };
     let way = over(&sshd);
     run_suites(&way.iter().map(String::as_str).collect::<Vec<_>>(), engine);

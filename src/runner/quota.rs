@@ -45,9 +45,14 @@ pub(super) async fn enforce(
     slots: &impl Slots,
 ) -> Result<Vec<String>, TransportError> {
     let listed = hosts.exec(target, LIST, b"").await?;
-    let kept = parse(&String::from_utf8_lossy(&listed.stdout));
+    let kept = oldest_first(parse(&String::from_utf8_lossy(&listed.stdout)));
+    let mut total: u64 = kept.iter().map(|one| one.bytes).sum();
     let mut gone = Vec::new();
-    for one in surplus(kept, quota) {
+    for one in kept {
+        if total <= quota {
+            break;
+        }
+        // One that is in use stays, so a younger one may have to go in its place.
         if !slots.take(one.slot) {
             continue;
         }
@@ -60,6 +65,7 @@ pub(super) async fn enforce(
         let moved = hosts.exec(target, &script, b"").await;
         slots.give_back(one.slot);
         if moved?.status == 0 {
+            total = total.saturating_sub(one.bytes);
             gone.push(one.path);
         }
     }
@@ -85,17 +91,9 @@ fn parse(text: &str) -> Vec<Kept> {
     text.lines().filter_map(line).collect()
 }
 
-/// The least recently used that have to go.
-fn surplus(mut kept: Vec<Kept>, quota: u64) -> Vec<Kept> {
+/// The least recently used in front; those of which nobody knows when before all.
+fn oldest_first(mut kept: Vec<Kept>) -> Vec<Kept> {
     kept.sort_by(|one, other| (one.used, &one.path).cmp(&(other.used, &other.path)));
-    let mut total: u64 = kept.iter().map(|one| one.bytes).sum();
-    kept.retain(|one| {
-        let goes = total > quota;
-        if goes {
-            total -= one.bytes;
-        }
-        goes
-    });
     kept
 }
 
@@ -108,12 +106,11 @@ mod tests {
     use crate::transport::Way;
 
     #[test]
-    fn the_oldest_go_until_the_rest_fits() {
+    fn the_oldest_come_first() {
         let kept = parse("10 300 1/o/c\n10 100 1/o/a\nnonsense\n10 200 2/o/b\n10 x 2/o/never\n");
-        let paths = |quota| surplus(kept.clone(), quota).into_iter().map(|one| one.path).collect::<Vec<_>>();
-        assert_eq!(paths(40 * 1024), [""; 0]);
-        assert_eq!(paths(25 * 1024), ["2/o/never", "1/o/a"]);
-        assert_eq!(paths(0), ["2/o/never", "1/o/a", "2/o/b", "1/o/c"]);
+        assert_eq!(kept.iter().map(|one| one.bytes).sum::<u64>(), 40 * 1024);
+        let paths: Vec<_> = oldest_first(kept).into_iter().map(|one| one.path).collect();
+        assert_eq!(paths, ["2/o/never", "1/o/a", "2/o/b", "1/o/c"]);
     }
 
     struct Busy(u32);

@@ -38,7 +38,8 @@ pub(super) fn durations(points: &[RunPoint]) -> Option<String> {
     if points.len() < 3 {
         return None;
     }
-    let seconds = |duration: SignedDuration| duration.as_secs().max(0);
+    // Nothing takes a century; a clock that jumped must not overflow the arithmetic below.
+    let seconds = |duration: SignedDuration| duration.as_secs().clamp(0, 3_200_000_000);
     let took: Vec<i64> = points.iter().map(|point| seconds(point.took)).collect();
     let waited: Vec<i64> = points.iter().map(|point| seconds(point.waited)).collect();
     let top = round_up(took.iter().chain(&waited).copied().max().unwrap_or(0).max(1));

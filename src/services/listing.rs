@@ -34,8 +34,8 @@ impl From<ServicesError> for Refusal {
 /// What lists can be narrowed and turned by.
 #[derive(Deserialize)]
 struct Filters {
-    page: Option<usize>,
-    per_page: Option<usize>,
+    page: Option<String>,
+    per_page: Option<String>,
     name: Option<String>,
     key: Option<String>,
     #[serde(rename = "ref")]
@@ -46,8 +46,10 @@ struct Filters {
 
 /// A page of a list, in GitHub's form, with the address of the next one.
 fn page(shared: &Shared, parts: &Parts, filters: &Filters, name: &str, all: Vec<JsonValue>) -> Response {
-    let size = filters.per_page.unwrap_or(30).clamp(1, 100);
-    let number = filters.page.unwrap_or(1).clamp(1, 1_000_000);
+    // What is no number counts as not given, as on GitHub.
+    let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<usize>().ok());
+    let size = number(&filters.per_page).unwrap_or(30).clamp(1, 100);
+    let number = number(&filters.page).unwrap_or(1).clamp(1, 1_000_000);
     let total = all.len();
     let items: Vec<JsonValue> = all.into_iter().skip((number - 1) * size).take(size).collect();
     let mut body = serde_json::Map::new();
