@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     /// Puts this sample into the project in the current directory instead; `list` lists them.
     #[arg(long, value_name = "NAME")]
     sample: Option<String>,
-    /// The address that others will reach this machine by, for example https://chronos.lan:7443.
+    /// The address that others will reach this machine by, for example `https://chronos.lan:7443`.
     #[arg(long)]
     url: Option<String>,
     /// No jobs on this machine itself.
