@@ -40,6 +40,8 @@ async fn all_commands(program: std::path::PathBuf, newer: bool) {
             .env("GH_CONFIG_DIR", &config)
             .env("XDG_CACHE_HOME", &config)
             .env("XDG_STATE_HOME", &config)
+            // Its cache of logs is in a place that all users of a machine share.
+            .env("TMPDIR", &config)
             .env("GH_NO_UPDATE_NOTIFIER", "1")
             .env("GH_PROMPT_DISABLED", "1")
             .env("NO_COLOR", "1")
