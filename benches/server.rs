@@ -206,7 +206,7 @@ async fn bench(runs: u64) {
     let config = Config {
         endpoints: vec![Endpoint::Http("127.0.0.1:0".parse().unwrap())],
         passed: towline::server::Passed::default(),
-        certificate: None,
+        identity: None,
         limits: Limits::STANDARD,
     };
     let bound = Server::bind(clock.now(), config).unwrap();

@@ -6,6 +6,8 @@
 pub mod changes;
 mod decode;
 pub mod hours;
+pub mod inventory;
+mod network;
 mod paths;
 pub mod reference;
 mod sections;
@@ -21,6 +23,7 @@ use indexmap::IndexMap;
 use crate::diagnostic::Diagnostic;
 use crate::id::{HostName, RepositoryName};
 
+pub use network::Network;
 pub use paths::Paths;
 pub use sections::is_repository_name;
 
@@ -38,6 +41,7 @@ pub struct Config {
     pub retention: Retention,
     pub notify: Vec<Notify>,
     pub limits: Limits,
+    pub telemetry: Option<Telemetry>,
 }
 
 /// `[server]`: the one address.
@@ -52,9 +56,19 @@ pub struct Server {
     pub open_metrics: bool,
     /// Reading pages and logs without a token.
     pub open_reads: bool,
-    /// Addresses of reverse proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<std::net::IpAddr>,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Certificates of clients that are accepted, on every address that speaks TLS.
+    pub clients: Option<ClientCertificates>,
     pub github_login: Option<GitHubLogin>,
+}
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Viewer,
+    Operator,
+    Admin,
 }
 
 /// `[server.tls]`.
@@ -67,16 +81,38 @@ pub enum Tls {
     Files {
         certificate: PathBuf,
         key: PathBuf,
-        client_authority: Option<PathBuf>,
     },
+}
+
+/// `client_authority` and `clients` of `[server.tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file of the authority that issued them.
+    pub authority: PathBuf,
+    /// Common name → what its owner may do; `*` stands for all others.
+    pub roles: BTreeMap<String, Role>,
 }
 
 /// `[server.github_login]`: signing in through GitHub, for those on the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitHubLogin {
+    /// GitHub itself, or an Enterprise Server.
+    pub url: String,
     pub client_id: String,
     pub client_secret: SecretSource,
-    pub allow: Vec<String>,
+    /// Login in lower case → what its owner may do.
+    pub allow: BTreeMap<String, Role>,
+}
+
+/// `[telemetry]`: runs as traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// A collector that speaks OTLP over HTTP; `/v1/traces` is added.
+    pub otlp: String,
+    /// Sent with every request.
+    pub headers: BTreeMap<String, SecretSource>,
+    /// `service.name`.
+    pub service: String,
 }
 
 /// `[[host]]`: a machine that executes jobs.

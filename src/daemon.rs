@@ -3,6 +3,7 @@
 //! Start: state, keys, engine, executor, hosts, triggers, server; ready when the sockets accept. Stop: triggers and
 //! server first, then the engine; jobs are left running on their hosts and are picked up by the next start.
 
+mod certificates;
 mod chronicle;
 mod follow;
 mod hosts;
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
-use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Updates, Ways};
+use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Tracer, Updates, Ways};
 use crate::git::Credentials;
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
@@ -77,6 +78,9 @@ pub struct Daemon {
     app: App,
     executor: Executor,
     fleet: tokio::sync::Mutex<Fleet>,
+    certificates: Option<Arc<server::Certificates>>,
+    paths: Paths,
+    clock: Clock,
 }
 
 /// Starts everything.
@@ -152,6 +156,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
 
     let bound = bind(&config, &paths, &clock, passed)?;
     let addresses = bound.addresses();
+    let certificates = bound.certificates();
     // Links name the ports that the system chose.
     let tcp = addresses.iter().filter_map(|address| match address {
         server::Address::Http(address) | server::Address::Https(address) => Some(*address),
@@ -164,11 +169,12 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let (services, inner) = open_services(&config, &paths, &clock, &addresses, inventory.server_url()).await?;
     let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?
         .with_jobs(services.services.clone());
+    auth.admit(admissions(&config));
     let app = App::new(server::AppParts {
         store: store.clone(),
         engine: engine.clone(),
         vault: vault.clone(),
-        outside: outside::outside(&triggers, &inventory, &schedules),
+        outside: outside::outside(&triggers, &inventory, &schedules, &pool),
         auth,
         clock: clock.clone(),
         settings: server::Settings {
@@ -176,12 +182,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             own_url: (!addresses.iter().all(|address| matches!(address, server::Address::Unix(_))))
                 .then(|| inventory.server_url()),
             open_metrics: config.server.open_metrics,
-            trusted_proxies: config
-                .server
-                .trusted_proxies
-                .iter()
-                .filter_map(|ip| ip.to_string().parse().ok())
-                .collect(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
         },
         stop: stop.clone(),
     });
@@ -196,6 +197,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     });
     let given = hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens);
     tracker.spawn(until(stop.clone(), given));
+    if let Some(certificates) = certificates.clone() {
+        tracker.spawn(until(stop.clone(), certificates::keep(certificates, clock.clone())));
+    }
     tracker.spawn(until(stop.clone(), take_reports(reports, engine.clone())));
     tracker.spawn(until(stop.clone(), start_runs(starts, engine.clone())));
     tracker.spawn(app.clone().count_ends());
@@ -257,6 +261,15 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let notifier = Notifier { store: store.clone(), outbox: outbox.clone(), ways, server_url: inventory.server_url() };
     tracker.spawn(notifier.run(follow("notifier")?, stop.clone()));
     tracker.spawn(outbox.clone().run(stop.clone()));
+    let tracer = Tracer {
+        store: store.clone(),
+        collector: {
+            let inventory = inventory.clone();
+            Arc::new(move || inventory.config().telemetry.clone())
+        },
+        server_url: inventory.server_url(),
+    };
+    tracker.spawn(tracer.run(follow("traces")?, stop.clone()));
     let reporter = Reporter { store: store.clone(), outbox, source_of, server_url: inventory.server_url() };
     tracker.spawn(reporter.run(told, stop.clone()));
     let fleet = tokio::sync::Mutex::new(fleet);
@@ -272,6 +285,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         app,
         executor,
         fleet,
+        certificates,
+        paths,
+        clock,
     })
 }
 
@@ -316,6 +332,10 @@ impl Daemon {
         self.executor.set_log_limit(config.limits.job_log);
         if let Err(error) = self.engine.send(Input::Configure(settings(&config))).await {
             log::debug!("{error}");
+        }
+        self.app.auth().admit(admissions(&config));
+        if let Some(certificates) = &self.certificates {
+            certificates::take(certificates, self.clock.now(), identity(&config, &self.paths)).await;
         }
         self.fleet.lock().await.set(&config).await;
         self.inventory.reload(config);
@@ -372,6 +392,27 @@ fn own_names(config: &Config) -> Vec<String> {
     config.server.url.as_deref().and_then(host).into_iter().collect()
 }
 
+/// What TLS is set up with.
+fn identity(config: &Config, paths: &Paths) -> Option<server::Identity> {
+    let certificate = match &config.server.tls {
+        Tls::Off => return None,
+        Tls::Own => CertificateSource::Own { folder: paths.state.join("tls"), names: own_names(config) },
+        Tls::Files { certificate, key } => {
+            CertificateSource::Files { certificate: certificate.clone(), key: key.clone() }
+        }
+    };
+    let clients = config.server.clients.as_ref().map(|clients| clients.authority.clone());
+    Some(server::Identity { certificate, clients })
+}
+
+/// Who is let in without a token of ours.
+fn admissions(config: &Config) -> auth::Admissions {
+    auth::Admissions {
+        certificates: config.server.clients.as_ref().map(|clients| clients.roles.clone()).unwrap_or_default(),
+        github: config.server.github_login.clone(),
+    }
+}
+
 fn bind(config: &Config, paths: &Paths, clock: &Clock, passed: server::Passed) -> anyhow::Result<server::Bound> {
     let mut endpoints = vec![Endpoint::Unix { path: paths.socket(), mode: SOCKET_MODE }];
     let tcp = |address: &SocketAddr| match config.server.tls {
@@ -379,14 +420,8 @@ fn bind(config: &Config, paths: &Paths, clock: &Clock, passed: server::Passed) -
         Tls::Own | Tls::Files { .. } => Endpoint::Https(*address),
     };
     endpoints.extend(config.server.listen.iter().map(tcp));
-    let certificate = match &config.server.tls {
-        Tls::Off => None,
-        Tls::Own => Some(CertificateSource::Own { folder: paths.state.join("tls"), names: own_names(config) }),
-        Tls::Files { certificate, key, .. } => {
-            Some(CertificateSource::Files { certificate: certificate.clone(), key: key.clone() })
-        }
-    };
-    let config = server::Config { endpoints, passed, certificate, limits: server::Limits::STANDARD };
+    let config =
+        server::Config { endpoints, passed, identity: identity(config, paths), limits: server::Limits::STANDARD };
     Ok(Server::bind(clock.now(), config)?)
 }
 
@@ -448,7 +483,7 @@ fn bind_inner(paths: &Paths, clock: &Clock) -> anyhow::Result<(SocketAddr, serve
         let config = server::Config {
             endpoints,
             passed: server::Passed::default(),
-            certificate: None,
+            identity: None,
             limits: server::Limits::STANDARD,
         };
         Server::bind(clock.now(), config)

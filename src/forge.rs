@@ -1,13 +1,16 @@
-//! Telling forges what became of a commit: GitHub (checks of an App, or statuses by token), Gitea, Forgejo, GitLab.
+//! Telling forges what became of a commit: GitHub (checks of an App, or statuses by token), Gitea, Forgejo, GitLab; and
+//! people, and a collector of traces.
 //!
 //! A job's state becomes a [`Report`]; the [`Outbox`] keeps it durable until the forge has it, and only the latest of
 //! each. Knows nothing of how runs come about. `octocrab` types stay in `forge/client`.
 
 mod client;
 pub(crate) mod http;
+pub(crate) mod login;
 mod notice;
 mod outbox;
 mod reporter;
+mod traces;
 mod updates;
 
 use jiff::Timestamp;
@@ -22,6 +25,7 @@ pub use client::{CANCEL, Client, Error, Fetched, Known, RERUN_FAILED};
 pub use notice::{Notice, Notifier, Ways, way};
 pub use outbox::{Clients, Dead, Letter, Outbox, SourceOf};
 pub use reporter::{Reporter, job_report, run_report};
+pub use traces::{Collector, Tracer};
 pub use updates::Updates;
 
 /// What a forge is told about one job (or about a run that has none).

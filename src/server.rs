@@ -45,9 +45,9 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 pub use app::{App, AppParts, Settings};
 pub use format::size;
 pub use listen::{Address, Endpoint, Limits, Passed};
-pub use peer::{Network, Origin, Peer};
+pub use peer::{Origin, Peer};
 pub use source::{DispatchRequest, HostDetail, Outside, SentEvent, WorkflowFile};
-pub use tls::{CertificateSource, Certificates};
+pub use tls::{CertificateSource, Certificates, Identity};
 
 /// What can go wrong before the first request.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,10 @@ pub enum Error {
     Json { path: PathBuf, source: serde_json::Error },
     #[error("{} holds no usable PEM", path.display())]
     Pem { path: PathBuf, source: rustls_pki_types::pem::Error },
+    #[error("{} holds no certificate", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("cannot check clients by {}: {reason}", path.display())]
+    ClientAuthority { path: PathBuf, reason: String },
     #[error("cannot use the certificate")]
     Tls { source: rustls::Error },
     #[error("cannot issue a certificate")]
@@ -85,7 +89,7 @@ pub struct Config {
     /// Served besides the endpoints. An endpoint that one of these serves already is left out.
     pub passed: Passed,
     /// Needed when an endpoint speaks HTTPS; passed TCP sockets do when there is one.
-    pub certificate: Option<CertificateSource>,
+    pub identity: Option<Identity>,
     pub limits: Limits,
 }
 
@@ -101,7 +105,7 @@ impl Server {
     /// An address in use or not ours, a certificate that cannot be had.
     pub fn bind(now: Timestamp, config: Config) -> Result<Bound, Error> {
         // What systemd holds comes first: the same address cannot be bound twice.
-        let mut sockets = listen::adopt(config.passed, config.certificate.is_some())?;
+        let mut sockets = listen::adopt(config.passed, config.identity.is_some())?;
         for endpoint in &config.endpoints {
             if !sockets.iter().any(|(address, _)| endpoint.is_served_by(address)) {
                 sockets.push(listen::bind(endpoint)?);
@@ -109,14 +113,8 @@ impl Server {
         }
         let tls = sockets.iter().any(|(address, _)| matches!(address, Address::Https(_)));
         let ips: Vec<IpAddr> = sockets.iter().filter_map(|(address, _)| ip_of(address)).collect();
-        let source = config.certificate.map(|source| match source {
-            CertificateSource::Own { folder, names } => {
-                CertificateSource::Own { folder, names: tls::default_names(&names, &ips) }
-            }
-            files @ CertificateSource::Files { .. } => files,
-        });
-        let certificates = match source {
-            Some(source) if tls => Some(Arc::new(Certificates::load(now, source)?)),
+        let certificates = match config.identity {
+            Some(identity) if tls => Some(Arc::new(Certificates::load(now, identity, ips)?)),
             None if tls => return Err(Error::Tls { source: rustls::Error::NoCertificatesPresented }),
             _ => None,
         };

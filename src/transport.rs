@@ -5,6 +5,7 @@
 //! by looking at the host. Knows nothing of workflows, logs or the store. `russh` types stay inside `transport/ssh*`.
 
 mod destination;
+mod enrolment;
 mod facts;
 mod forward;
 mod job;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use crate::id::HostName;
 
 pub use destination::{Destination, SshOptions};
+pub use enrolment::{EnrolError, Enrolled, NewHost, enrol};
 pub use facts::Facts;
 pub use forward::Forward;
 pub use job::{HostEvents, HostJob};

@@ -1,5 +1,6 @@
 //! The server over real sockets on loopback.
 
+mod admission;
 mod browser;
 mod cli;
 mod clients;
@@ -14,4 +15,5 @@ mod roles;
 mod scene;
 mod schema;
 mod site;
+mod traces;
 mod values;

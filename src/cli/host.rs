@@ -1,20 +1,20 @@
 //! `towline host`: lists, adds, checks, drains and removes hosts.
 
-mod inventory;
-
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use http::Method;
 use serde_json::{Value as Json, json};
 
 use super::remote::{block, encode};
 use super::{ENVIRONMENT, FAILED, INVALID, SUCCESS};
-use crate::config::{self, Config, Host, Paths, Reach};
+use crate::config::{self, Config, Host, Paths, Reach, inventory};
 use crate::diagnostic::Diagnostic;
 use crate::id::HostName;
-use crate::transport::{Destination, Facts, Hosts, SshOptions, SshTarget, Target, TransportError, UnknownKey, Way};
+use crate::transport::{
+    Destination, EnrolError, Enrolled, Facts, Hosts, NewHost, SshOptions, SshTarget, Target, TransportError, Way, enrol,
+};
 
 /// How often a drained host is looked at while its jobs end.
 const WAITING: std::time::Duration = std::time::Duration::from_millis(500);
@@ -121,7 +121,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
             }
             on_runtime(self::add(&paths, &add))
         }
-        Command::Remove { name } => inventory::remove(&paths, &name).map(|removed| {
+        Command::Remove { name } => inventory::remove(&paths, &name).map_err(Into::into).map(|removed| {
             if removed {
                 say(&format!("Removed {name}. Its key stays known; a running daemon must be reloaded."));
                 SUCCESS
@@ -290,37 +290,39 @@ fn target(destination: &Destination, name: &str, root: &str, options: &SshOption
 }
 
 async fn add(paths: &Paths, add: &Add) -> anyhow::Result<u8> {
-    let destination = Destination::parse(&add.destination)?;
-    let first_part = || destination.address.split('.').next().unwrap_or(&destination.address).to_owned();
-    let is_number = destination.address.parse::<std::net::IpAddr>().is_ok();
-    let name = add
-        .name
-        .clone()
-        .unwrap_or_else(|| if is_number { destination.address.replace(':', "-") } else { first_part() });
     let config = configuration(paths)?;
-    if config.hosts.iter().any(|host| host.name.as_str() == name) {
-        complain(&format!("there is a host {name} already; choose another --name"));
-        return Ok(INVALID);
-    }
-    let mut options = SshOptions::with_pins(&inventory::pins(paths));
-    options.identities.clone_from(&add.identity);
-    options.jump.clone_from(&add.jump);
-    options.unknown_key = Some(add.accept.clone().map_or(UnknownKey::Refuse, UnknownKey::Fingerprint));
     let hosts = Hosts::new();
-    let facts = match hosts.probe(&target(&destination, &name, &add.root, &options)?).await {
-        Err(TransportError::HostKey { fingerprint, unknown: true, reason, .. }) if add.accept.is_none() => {
-            if !confirmed(&name, &fingerprint)? {
-                bail!("{reason}");
-            }
-            options.unknown_key = Some(UnknownKey::Fingerprint(fingerprint));
-            hosts.probe(&target(&destination, &name, &add.root, &options)?).await?
-        }
-        result => result?,
+    let mut new = NewHost {
+        destination: add.destination.clone(),
+        name: add.name.clone(),
+        slots: add.slots,
+        labels: add.labels.clone(),
+        identity: add.identity.clone(),
+        jump: add.jump.clone(),
+        root: (add.root != "~/.towline").then(|| add.root.clone()),
+        accept: add.accept.clone(),
     };
-    show(&name, &facts);
-    inventory::append(paths, &inventory::entry(&name, &destination, add)).context("cannot write the inventory")?;
-    say(&format!("Added {name} to {}. A running daemon must be reloaded.", inventory::file(paths).display()));
-    Ok(SUCCESS)
+    let mut enrolled = enrol(paths, &config, &hosts, &new).await;
+    if let Ok(Enrolled::Key { name, fingerprint, reason }) = enrolled {
+        if !confirmed(&name, &fingerprint)? {
+            bail!("{reason}");
+        }
+        new.accept = Some(fingerprint);
+        enrolled = enrol(paths, &config, &hosts, &new).await;
+    }
+    match enrolled {
+        Ok(Enrolled::Added { name, facts }) => {
+            show(&name, &facts);
+            say(&format!("Added {name} to {}. A running daemon must be reloaded.", inventory::file(paths).display()));
+            Ok(SUCCESS)
+        }
+        Ok(Enrolled::Key { reason, .. }) => bail!("{reason}"),
+        Err(error @ (EnrolError::Taken(_) | EnrolError::Name(_))) => {
+            complain(&error.to_string());
+            Ok(INVALID)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Asks at a terminal. Without one nobody can have looked at the fingerprint.
@@ -338,33 +340,8 @@ fn confirmed(name: &str, fingerprint: &str) -> anyhow::Result<bool> {
 
 /// What a host is and can run.
 fn show(name: impl std::fmt::Display, facts: &Facts) {
-    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64);
-    say(&format!(
-        "{name}: {} {} ({}), {} cores, {} memory",
-        facts.os,
-        facts.arch,
-        facts.system,
-        facts.cores,
-        gib(facts.memory_bytes)
-    ));
-    say(&format!("  {} as {}, {} free under {}", facts.hostname, facts.user, gib(facts.disk_free_bytes), facts.root));
-    let mut can = vec![if facts.bash.is_empty() { "sh steps" } else { "bash and sh steps" }.to_owned()];
-    if !facts.pwsh.is_empty() {
-        can.push("pwsh steps".to_owned());
-    }
-    if !facts.python.is_empty() {
-        can.push("python steps".to_owned());
-    }
-    if !facts.git.is_empty() {
-        can.push(format!("git {}", facts.git));
-    }
-    if !facts.node.is_empty() {
-        can.push(format!("JavaScript actions with node {}", facts.node));
-    }
-    if !facts.container_engine.is_empty() {
-        can.push(format!("containers with {}", facts.container_engine));
-    }
-    say(&format!("  can run: {}", can.join(", ")));
+    let [is, stands, can] = facts.words();
+    say(&format!("{name}: {is}\n  {stands}\n  {can}"));
     for obstacle in &facts.obstacles {
         say(&format!("  warning: {obstacle}"));
     }

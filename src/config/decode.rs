@@ -211,7 +211,7 @@ impl<'a> Table<'a> {
         Some(words.into_iter().filter_map(|(word, span)| self.pick(key, &word, span, choices)).collect())
     }
 
-    fn pick<T: Copy>(&self, key: &str, word: &str, span: Range<usize>, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn pick<T: Copy>(&self, key: &str, word: &str, span: Range<usize>, choices: &[(&str, T)]) -> Option<T> {
         let found = choices.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();

@@ -65,29 +65,46 @@ pub const SECTIONS: &[Section] = &[
             key("open_metrics", "boolean", "false", "/metrics needs no token."),
             key(
                 "trusted_proxies",
-                "list of addresses",
+                "list of addresses or networks",
                 "[]",
-                "Reverse proxies whose X-Forwarded headers are believed.",
+                "Reverse proxies whose X-Forwarded headers are believed; of everybody else they are ignored.",
             ),
             key("github_login", "[server.github_login]", "", "Signing in through GitHub."),
         ],
     },
     Section {
         title: "[server.tls]",
-        text: "A certificate of your own.",
+        text: "A certificate of your own, and certificates of clients. Files that change are taken without a restart; connections that stand keep the old ones.",
         keys: &[
             key("certificate", "path", "", "PEM file with the certificate and its chain."),
             key("key", "path", "", "PEM file with its private key."),
-            key("client_authority", "path", "", "PEM file of the authority whose client certificates are accepted."),
+            key(
+                "client_authority",
+                "path",
+                "",
+                "PEM file of the authority whose client certificates are accepted. With it alone the daemon's own certificate is as for tls = true.",
+            ),
+            key(
+                "clients",
+                "table of name = role",
+                "",
+                "What the owner of a certificate may do: its common name = \"viewer\", \"operator\" or \"admin\"; \"*\" stands for all others.",
+            ),
         ],
     },
     Section {
         title: "[server.github_login]",
-        text: "Signing in through GitHub, for those on the list.",
+        text: "Signing in through GitHub, for those on the list. The OAuth application's callback address is URL/login/github/callback.",
         keys: &[
+            key("url", "address", "\"https://github.com\"", "Another GitHub: an Enterprise Server."),
             key("client_id", "string", "", "Of the OAuth application."),
             key("client_secret", "secret", "", "Of the OAuth application."),
-            key("allow", "list", "[]", "Login names that may sign in."),
+            key(
+                "allow",
+                "table of login = role, or list",
+                "[]",
+                "Who may sign in, and as \"viewer\", \"operator\" or \"admin\"; those of a list are viewers. Who is taken off it is signed out.",
+            ),
         ],
     },
     Section {
@@ -236,6 +253,15 @@ pub const SECTIONS: &[Section] = &[
                 "\"500MB\"",
                 "What must stay free in the state directory; below it nothing new is accepted.",
             ),
+        ],
+    },
+    Section {
+        title: "[telemetry]",
+        text: "Runs as traces, for a collector of OpenTelemetry: a run is a trace, its jobs and their steps are spans.",
+        keys: &[
+            key("otlp", "address", "", "Where it takes OTLP over HTTP, as JSON; /v1/traces is added."),
+            key("headers", "table of name = secret", "", "Sent with every request."),
+            key("service", "string", "\"towline\"", "The name of the service in traces."),
         ],
     },
     Section {

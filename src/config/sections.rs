@@ -1,5 +1,7 @@
 //! The tables of the configuration, one function each.
 
+mod server;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,8 +15,8 @@ use toml::de::{DeTable, DeValue};
 use super::decode::{self, Table};
 use super::hours::Hours;
 use super::{
-    Actions, Checkout, Config, File, GitHubApp, GitHubLogin, Host, Limits, Mail, MailTls, Notify, NotifyHow, NotifyOn,
-    Reach, Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
+    Actions, Checkout, Config, File, GitHubApp, Host, Limits, Mail, MailTls, Notify, NotifyHow, NotifyOn, Reach,
+    Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::id::{HostName, RepositoryName};
@@ -62,6 +64,7 @@ fn empty() -> Config {
             open_metrics: false,
             open_reads: false,
             trusted_proxies: Vec::new(),
+            clients: None,
             github_login: None,
         },
         hosts: Vec::new(),
@@ -86,12 +89,13 @@ fn empty() -> Config {
         },
         notify: Vec::new(),
         limits: Limits { jobs: 0, job_log: 2_000_000_000, queue: DAY, disk: 500_000_000 },
+        telemetry: None,
     }
 }
 
 fn root_table(root: &Table<'_>, base: &Path, config: &mut Config, names: &mut Names) {
     if let Some(table) = root.table("server", "[server]") {
-        server(table, base, &mut config.server);
+        server::listening(table, base, &mut config.server);
     }
     for table in root.tables("host") {
         config.hosts.extend(host(table, base, names));
@@ -135,6 +139,9 @@ fn root_table(root: &Table<'_>, base: &Path, config: &mut Config, names: &mut Na
     for table in root.tables("notify") {
         config.notify.extend(notify(table, base));
     }
+    if let Some(table) = root.table("telemetry", "[telemetry]") {
+        config.telemetry = server::telemetry(table, base).or(config.telemetry.take());
+    }
 }
 
 /// A table of labels and numbers from 1.
@@ -156,65 +163,6 @@ fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
-}
-
-fn server(table: Table<'_>, base: &Path, server: &mut Server) {
-    if let Some(addresses) = table.strings("listen") {
-        server.listen.clear();
-        for (text, span) in addresses {
-            match text.parse::<SocketAddr>() {
-                Ok(address) => server.listen.push(address),
-                Err(_) => table.source.error(
-                    codes::CONFIG_VALUE,
-                    span,
-                    format!("`listen` cannot be \"{text}\""),
-                    "give ADDRESS:PORT with a numeric address, for example \"127.0.0.1:7443\", \"0.0.0.0:443\" or \"[::]:443\"",
-                ),
-            }
-        }
-    }
-    set(&mut server.url, web_address(&table, "url").map(Some));
-    set(&mut server.open_metrics, table.boolean("open_metrics"));
-    set(&mut server.open_reads, table.boolean("open_reads"));
-    if let Some(addresses) = table.strings("trusted_proxies") {
-        server.trusted_proxies.clear();
-        for (text, span) in addresses {
-            match text.parse() {
-                Ok(address) => server.trusted_proxies.push(address),
-                Err(_) => table.source.error(
-                    codes::CONFIG_VALUE,
-                    span,
-                    format!("`trusted_proxies` cannot hold \"{text}\""),
-                    "give numeric addresses, for example \"192.168.1.2\"",
-                ),
-            }
-        }
-    }
-    match table.value("tls").map(|value| (value, value.get_ref())) {
-        None => {}
-        Some((_, DeValue::Boolean(on))) => server.tls = if *on { Tls::Own } else { Tls::Off },
-        Some((value, DeValue::Table(entries))) => {
-            let files = Table::new(table.source, "[server.tls]", value.span(), entries);
-            let certificate = files.required("certificate", "\"/etc/towline/tls/cert.pem\"");
-            let key = files.required("key", "\"/etc/towline/tls/key.pem\"");
-            let client_authority = files.string("client_authority").map(|path| base.join(path));
-            if let (Some(certificate), Some(key)) = (certificate, key) {
-                server.tls = Tls::Files { certificate: base.join(certificate), key: base.join(key), client_authority };
-            }
-            files.finish();
-        }
-        Some((value, _)) => table.wrong_type("tls", value, "true, false, or a table with certificate and key"),
-    }
-    if let Some(login) = table.table("github_login", "[server.github_login]") {
-        let client_id = login.required("client_id", "\"…\"");
-        let client_secret = secret(&login, "client_secret", base);
-        let allow = login.words("allow");
-        if let (Some(client_id), Some(client_secret)) = (client_id, client_secret) {
-            server.github_login = Some(GitHubLogin { client_id, client_secret, allow });
-        }
-        login.finish();
-    }
-    table.finish();
 }
 
 fn host(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Host> {
@@ -552,7 +500,7 @@ fn secrets(table: &Table<'_>, key: &'static str, base: &Path) -> Vec<SecretSourc
 
 fn secret_of(
     table: &Table<'_>,
-    key: &'static str,
+    key: &str,
     span: Range<usize>,
     value: &DeValue<'_>,
     base: &Path,

@@ -291,6 +291,7 @@ impl Watcher {
                 facts: listed,
                 last_seen: if answered { Some(now) } else { before },
                 latency: answered.then(|| now.duration_since(began)),
+                load: answered.then_some((facts.load, facts.cores)),
                 reason,
             },
         );

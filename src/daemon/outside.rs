@@ -1,20 +1,23 @@
 //! What the server asks of other rooms: workflow files of a repository, and starting one by hand.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::git::Repository;
-use crate::id::{RepositoryName, RunId};
+use crate::id::{HostName, RepositoryName, RunId};
 use crate::server::view::ScheduleView;
 use crate::server::{DispatchRequest, Outside, SentEvent, WorkflowFile};
+use crate::transport::{EnrolError, Facts, Hosts, NewHost, enrol};
 use crate::triggers::cron::Entry;
 use crate::triggers::dispatch::Dispatch;
 use crate::triggers::schedules::Schedules;
 use crate::triggers::{Inventory, Triggers};
 
 /// The server's ways to the sources and the triggers.
-pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Schedules) -> Outside {
+pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Schedules, hosts: &Hosts) -> Outside {
+    let (adding, checking) = ((inventory.clone(), hosts.clone()), (inventory.clone(), hosts.clone()));
     let (listed, reading) = (inventory.clone(), (triggers.clone(), inventory.clone()));
     let (dispatching, sending) = (triggers.clone(), triggers.clone());
     let (replaying, schedules) = (triggers.clone(), schedules.clone());
@@ -54,7 +57,53 @@ pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Sc
             };
             schedules.preview(count).into_iter().map(view).collect()
         }),
+        // The file that is written is watched: the configuration is read again by itself.
+        add_host: Arc::new(move |new| {
+            let (inventory, hosts) = adding.clone();
+            Box::pin(async move {
+                let added = enrol(inventory.paths(), &inventory.config(), &hosts, &new).await;
+                added.map_err(|error| refusal(&error, &new))
+            })
+        }),
+        check_host: Arc::new(move |name| {
+            let (inventory, hosts) = checking.clone();
+            Box::pin(async move { check(&inventory, &hosts, &name).await })
+        }),
+        public_key: Arc::new(|| {
+            let home = std::env::var_os("HOME").map(PathBuf::from)?;
+            let key = std::fs::read_to_string(home.join(".ssh/id_ed25519.pub")).ok()?;
+            Some(key.trim().to_owned()).filter(|key| !key.is_empty())
+        }),
     }
+}
+
+/// Why a host was not added, with the way out.
+fn refusal(error: &EnrolError, new: &NewHost) -> String {
+    let text = format!("{:#}", chained(error));
+    match error {
+        EnrolError::Write { .. } => {
+            format!("{text}. On the daemon's machine, as root: `towline host add {}`", new.destination)
+        }
+        _ => text,
+    }
+}
+
+fn chained(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        text.push_str(&format!(": {deeper}"));
+        source = deeper.source();
+    }
+    text
+}
+
+async fn check(inventory: &Inventory, hosts: &Hosts, name: &HostName) -> Result<Facts, String> {
+    let (config, paths) = (inventory.config(), inventory.paths());
+    let all = super::hosts::configured(&config, &paths.state, &crate::config::inventory::pins(paths));
+    let found = all.into_iter().find(|(host, _)| host.name == *name);
+    let (_, target) = found.ok_or_else(|| format!("{name} is no longer configured"))?;
+    hosts.probe(&target?).await.map_err(|error| error.to_string())
 }
 
 /// The repository of a source, its default branch and that branch's commit.

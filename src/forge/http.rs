@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use super::Error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is read of an answer: enough for a reason.
 const LARGEST_ANSWER: usize = 64 << 10;
 

@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::config::Network;
 use crate::drive::{DriveError, Handle};
 use crate::engine::record::EnvironmentRules;
 use crate::engine::{Answer, Update};
@@ -24,9 +25,9 @@ use crate::services::Access;
 use crate::store::{AuditRecord, Store, StoreError};
 use crate::vault::Vault;
 
-use super::auth::{Auth, Client, Refusal, Role, Via};
+use super::auth::{Auth, Client, Refusal, Role, Via, is_foreign};
 use super::metrics::Metrics;
-use super::peer::{Network, Origin, Peer};
+use super::peer::{Origin, Peer};
 use super::sealed::BoxKey;
 use super::source::{HostDetail, Outside, Source};
 use super::wire::Base;
@@ -121,8 +122,7 @@ impl App {
             Role::Nobody => Access::Unknown,
             _ if !caller.client.sees(&RepositoryName(repository.to_owned())) => Access::Hidden,
             Role::Viewer => Access::Read,
-            // Another site's page could have sent the cookie of a session.
-            Role::Operator | Role::Admin if caller.client.via == Via::Session => Access::Read,
+            Role::Operator | Role::Admin if caller.sent_from_here().is_err() => Access::Read,
             Role::Operator | Role::Admin => Access::Write,
         }
     }
@@ -214,6 +214,8 @@ pub(super) struct Caller {
     pub(super) base: Base,
     pub(super) now: Timestamp,
     pub(super) csrf: String,
+    /// A page of another site may have made a browser send this.
+    foreign: bool,
 }
 
 impl Caller {
@@ -223,7 +225,8 @@ impl Caller {
         let now = app.clock.now();
         let client = app.auth.client(now, &peer, &parts.headers).map_err(Fault::Refused)?;
         let base = Base(base(app, &peer, parts));
-        Ok(Self { client, peer, base, now, csrf: app.auth.csrf(&parts.headers) })
+        let (csrf, foreign) = (app.auth.csrf(&parts.headers), is_foreign(&parts.headers));
+        Ok(Self { client, peer, base, now, csrf, foreign })
     }
 
     /// What this client may not see does not exist; one that showed nothing is asked who it is.
@@ -244,7 +247,7 @@ impl Caller {
     pub(super) fn change(&self, repository: &RepositoryName, role: Role) -> Result<(), Fault> {
         self.see(repository)?;
         self.at_least(role)?;
-        self.not_by_cookie()
+        self.sent_from_here()
     }
 
     /// A look at what belongs to no repository: hosts' addresses, tokens, the audit log. For who sees some repositories
@@ -260,7 +263,7 @@ impl Caller {
     /// A change of what belongs to no repository, through the API.
     pub(super) fn change_whole(&self, role: Role) -> Result<(), Fault> {
         self.whole(role)?;
-        self.not_by_cookie()
+        self.sent_from_here()
     }
 
     /// What the token of a job may not do, whatever its permissions: read names of secrets, approve, share.
@@ -271,14 +274,17 @@ impl Caller {
         Ok(())
     }
 
-    /// A session's cookie alone changes nothing: another site's page could have sent it.
-    fn not_by_cookie(&self) -> Result<(), Fault> {
-        if self.client.via == Via::Session {
-            return Err(Fault::Forbidden(
+    /// What a browser sends by itself changes nothing: another site's page could have made it do so.
+    fn sent_from_here(&self) -> Result<(), Fault> {
+        match self.client.via {
+            Via::Session => Err(Fault::Forbidden(
                 "The API takes changes with a token only, not with the cookie of pages.".to_owned(),
-            ));
+            )),
+            Via::Local | Via::Certificate if self.foreign => {
+                Err(Fault::Forbidden("A page of another site asked for this change.".to_owned()))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

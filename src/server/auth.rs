@@ -1,9 +1,13 @@
-//! Who may do what: tokens, sessions, local clients; and what a wrong guess costs.
+//! Who may do what: tokens, sessions, certificates, local clients; and what a wrong guess costs.
 
-use std::collections::HashMap;
+mod github;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use aws_lc_rs::{constant_time, digest, hmac, rand};
 use base64::Engine;
@@ -11,12 +15,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
 use jiff::{Timestamp, ToSpan};
 
+use crate::config::{self, GitHubLogin};
 use crate::id::{RepositoryName, RunId};
 use crate::services::{JobClient, Services, shown};
 use crate::store::{self, Store, StoreError, TokenRecord};
 
 use super::Error;
 use super::peer::{Origin, Peer};
+
+pub use github::Departure;
 
 /// What a client may do, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +57,16 @@ impl From<store::Role> for Role {
             store::Role::Viewer => Self::Viewer,
             store::Role::Operator => Self::Operator,
             store::Role::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<config::Role> for Role {
+    fn from(role: config::Role) -> Self {
+        match role {
+            config::Role::Viewer => Self::Viewer,
+            config::Role::Operator => Self::Operator,
+            config::Role::Admin => Self::Admin,
         }
     }
 }
@@ -95,6 +112,8 @@ pub enum Via {
     Token,
     /// The cookie of the pages.
     Session,
+    /// A certificate of the client's.
+    Certificate,
     /// The token of a job, for as long as it runs.
     Job,
     /// A share link: one run may be looked at, nothing else.
@@ -140,6 +159,14 @@ pub enum Refusal {
     ForeignHost,
 }
 
+/// Who is let in by something else than a token of ours; from the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admissions {
+    /// Common name of a certificate → role; `*` stands for all others.
+    pub certificates: BTreeMap<String, config::Role>,
+    pub github: Option<GitHubLogin>,
+}
+
 /// The tokens in the store, and the key of sessions in the state directory.
 pub struct Auth {
     mode: Mode,
@@ -152,6 +179,7 @@ pub struct Auth {
     own_hosts: Vec<String>,
     /// Who knows the tokens of jobs that run.
     jobs: Option<Services>,
+    admissions: RwLock<Admissions>,
 }
 
 const COOKIE: &str = "towline";
@@ -188,13 +216,24 @@ impl Auth {
             failures: Mutex::default(),
             own_hosts,
             jobs: None,
+            admissions: RwLock::default(),
         })
+    }
+
+    /// Says who else is let in; whoever is not named any more is out at once.
+    pub fn admit(&self, admissions: Admissions) {
+        *self.admissions.write().unwrap_or_else(PoisonError::into_inner) = admissions;
     }
 
     /// Lets jobs in by their tokens.
     #[must_use]
     pub fn with_jobs(self, services: Services) -> Self {
         Self { jobs: Some(services), ..self }
+    }
+
+    /// What jobs left and fetch.
+    pub(super) fn services(&self) -> Option<&Services> {
+        self.jobs.as_ref()
     }
 
     /// Makes a token and returns its value, which is shown this once. A token of the same name is replaced.
@@ -271,6 +310,9 @@ impl Auth {
         if let Some(client) = cookie(headers, COOKIE).and_then(|cookie| self.by_cookie(now, cookie)) {
             return Ok(client);
         }
+        if let Some(client) = peer.certificate.as_deref().and_then(|name| self.by_certificate(name)) {
+            return Ok(client);
+        }
         if self.mode == Mode::OpenOnLoopback && peer.is_loopback() {
             return if self.names_us(headers) { Ok(local("local")) } else { Err(Refusal::ForeignHost) };
         }
@@ -329,11 +371,31 @@ impl Auth {
     fn by_cookie(&self, now: Timestamp, cookie: &str) -> Option<Client> {
         let (payload, mac) = cookie.rsplit_once('.')?;
         hmac::verify(&self.key, payload.as_bytes(), &URL_SAFE_NO_PAD.decode(mac).ok()?).ok()?;
-        let (hash, until) = payload.split_once('.')?;
+        let (who, until) = payload.split_once('.')?;
         if until.parse::<i64>().ok()? < now.as_second() {
             return None;
         }
-        self.known(now, hash, Via::Session)
+        match who.strip_prefix(github::PREFIX) {
+            Some(login) => self.by_github(login),
+            None => self.known(now, who, Via::Session),
+        }
+    }
+
+    /// A certificate that the handshake has verified.
+    fn by_certificate(&self, name: &str) -> Option<Client> {
+        let admissions = self.admissions.read().unwrap_or_else(PoisonError::into_inner);
+        let roles = &admissions.certificates;
+        // Who has no name of their own cannot take that of all others.
+        let role = roles.get(name).filter(|_| name != "*").or_else(|| roles.get("*"))?;
+        Some(Client { name: name.to_owned(), role: (*role).into(), repositories: Vec::new(), via: Via::Certificate })
+    }
+
+    /// The cookie of a session, good for 30 days.
+    fn session(&self, now: Timestamp, peer: &Peer, who: &str) -> String {
+        let payload = format!("{who}.{}", (now + (24 * 30).hours()).as_second());
+        let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, payload.as_bytes()));
+        let secure = if peer.tls { "; Secure" } else { "" };
+        format!("{COOKIE}={payload}.{mac}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000{secure}")
     }
 
     fn known(&self, now: Timestamp, hash: &str, via: Via) -> Option<Client> {
@@ -379,10 +441,7 @@ impl Auth {
             self.failed(now, address);
             return Err(Refusal::BadCredentials);
         }
-        let payload = format!("{}.{}", hashed(token.trim()), (now + (24 * 30).hours()).as_second());
-        let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, payload.as_bytes()));
-        let secure = if peer.tls { "; Secure" } else { "" };
-        Ok(format!("{COOKIE}={payload}.{mac}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000{secure}"))
+        Ok(self.session(now, peer, &hashed(token.trim())))
     }
 
     /// The cookie that ends a session.
@@ -401,7 +460,8 @@ impl Auth {
     /// Whether a form was made by us for this session, and sent from our own page.
     #[must_use]
     pub fn csrf_is_good(&self, headers: &HeaderMap, sent: &str) -> bool {
-        let foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+        let site = headers.get("sec-fetch-site");
+        let foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
         !foreign && same(&self.csrf(headers), sent)
     }
 
@@ -426,11 +486,23 @@ impl Auth {
     }
 }
 
+/// Whether a page of another site may have made a browser send this. What a browser adds by itself (a certificate, being
+/// on this machine) proves nothing then. Programs say nothing of a site.
+#[must_use]
+pub fn is_foreign(headers: &HeaderMap) -> bool {
+    let header = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = header(header::ORIGIN) else { return false };
+    let named = origin.split_once("://").map(|(_, host)| host);
+    named.is_none() || named != header(header::HOST)
+}
+
 fn local(name: &str) -> Client {
     Client { name: name.to_owned(), role: Role::Admin, repositories: Vec::new(), via: Via::Local }
 }
 
-/// The token in `Authorization: token|Bearer T`, or as the password of basic authentication.
 /// A job reads its own repository, and changes runs if its permissions say so.
 fn of_job(job: JobClient) -> Client {
     let role = if job.may_write("actions") { Role::Operator } else { Role::Viewer };
@@ -460,128 +532,4 @@ fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).expect("the system has random numbers");
     bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn network(address: &str) -> Peer {
-        Peer { origin: Origin::Network(address.parse().unwrap()), tls: true }
-    }
-
-    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
-    }
-
-    fn opened(folder: &Path, mode: Mode) -> Auth {
-        let store = Store::open(folder).unwrap().0;
-        Auth::open(folder, store, mode, false, vec!["ci.lan".into()]).unwrap()
-    }
-
-    fn now() -> Timestamp {
-        "2026-11-21T21:00:00Z".parse().unwrap()
-    }
-
-    #[tokio::test]
-    async fn tokens_are_scoped_and_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = opened(folder.path(), Mode::Tokens);
-        let repository = RepositoryName::from("o/r");
-        let value =
-            auth.create(now(), "ci", store::Role::Operator, vec![repository], Some(now() + 1.hour())).await.unwrap();
-        assert!(!auth.store.tokens().unwrap()[0].hash.contains(&value[4..]), "the value is not kept");
-        let peer = network("192.0.2.1:1");
-        for scheme in ["token", "Bearer", "bearer"] {
-            let client =
-                auth.client(now(), &peer, &headers(&[(header::AUTHORIZATION, &format!("{scheme} {value}"))])).unwrap();
-            assert_eq!((client.name.as_str(), client.role, &client.via), ("ci", Role::Operator, &Via::Token));
-            assert!(client.sees(&"O/R".into()) && !client.sees(&"o/other".into()));
-        }
-        let shown = headers(&[(header::AUTHORIZATION, &format!("token {value}"))]);
-        assert_eq!(auth.client(now() + 2.hours(), &peer, &shown), Err(Refusal::BadCredentials), "it expires");
-        assert!(auth.revoke("ci").await.unwrap());
-        assert_eq!(auth.client(now(), &peer, &shown), Err(Refusal::BadCredentials));
-        assert_eq!(auth.client(now(), &peer, &HeaderMap::new()).unwrap().role, Role::Nobody);
-    }
-
-    #[tokio::test]
-    async fn guessing_is_stopped() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = opened(folder.path(), Mode::Tokens);
-        let wrong = headers(&[(header::AUTHORIZATION, "token nope")]);
-        let peer = network("192.0.2.1:1");
-        for _ in 0..FAILURE_LIMIT {
-            assert_eq!(auth.client(now(), &peer, &wrong), Err(Refusal::BadCredentials));
-        }
-        assert_eq!(auth.client(now(), &peer, &wrong), Err(Refusal::TooManyFailures));
-        assert_eq!(
-            auth.client(now(), &network("192.0.2.2:1"), &wrong),
-            Err(Refusal::BadCredentials),
-            "others are not hit"
-        );
-        assert_eq!(auth.client(now() + 61.seconds(), &peer, &wrong), Err(Refusal::BadCredentials));
-    }
-
-    #[tokio::test]
-    async fn sessions_are_bound_to_their_token_and_forms_to_their_session() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = opened(folder.path(), Mode::Tokens);
-        let value = auth.create(now(), "me", store::Role::Admin, Vec::new(), None).await.unwrap();
-        let peer = network("192.0.2.1:1");
-        let set = auth.sign_in(now(), &peer, &value).unwrap();
-        assert!(set.contains("HttpOnly") && set.contains("Secure") && set.contains("SameSite=Lax"));
-        assert!(!set.contains(&value));
-        let cookie = set.split(';').next().unwrap().to_owned();
-        let session = headers(&[(header::COOKIE, &format!("other=1; {cookie}"))]);
-        assert_eq!(auth.client(now(), &peer, &session).unwrap().via, Via::Session);
-        let forged = headers(&[(header::COOKIE, &cookie.replace('.', ".9"))]);
-        assert_eq!(auth.client(now(), &peer, &forged).unwrap().role, Role::Nobody);
-        assert_eq!(auth.client(now() + (24 * 31).hours(), &peer, &session).unwrap().role, Role::Nobody);
-        let csrf = auth.csrf(&session);
-        assert!(auth.csrf_is_good(&session, &csrf));
-        assert!(!auth.csrf_is_good(&HeaderMap::new(), &csrf) && !auth.csrf_is_good(&session, ""));
-        let mut foreign = session.clone();
-        foreign.insert("sec-fetch-site", "cross-site".parse().unwrap());
-        assert!(!auth.csrf_is_good(&foreign, &csrf));
-        auth.revoke("me").await.unwrap();
-        assert_eq!(auth.client(now(), &peer, &session).unwrap().role, Role::Nobody);
-    }
-
-    #[tokio::test]
-    async fn a_share_link_shows_one_run_for_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = opened(folder.path(), Mode::Tokens);
-        let (peer, repository) = (network("192.0.2.1:1"), RepositoryName::from("o/r"));
-        let key = auth.share_key(RunId(7), now() + 1.hour());
-        let set = Auth::share_cookie(&peer, &key);
-        let session = headers(&[(header::COOKIE, set.split(';').next().unwrap())]);
-        let client = auth.client(now(), &peer, &session).unwrap();
-        assert_eq!((client.role, &client.via), (Role::Nobody, &Via::Share(RunId(7))));
-        assert!(client.sees_run(&repository, RunId(7)) && !client.sees_run(&repository, RunId(8)));
-        assert!(!client.sees(&repository) && !client.sees_all());
-        assert_eq!(auth.client(now() + 2.hours(), &peer, &session).unwrap().via, Via::Nothing, "its time is over");
-        for forged in [key.replacen('7', "8", 1), key.replace('.', ".9"), "7".to_owned(), String::new()] {
-            assert_eq!(auth.shared_run(now(), &forged), None, "{forged}");
-        }
-    }
-
-    #[tokio::test]
-    async fn loopback_may_be_open_but_not_to_other_sites() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = opened(folder.path(), Mode::OpenOnLoopback);
-        let peer = network("127.0.0.1:5");
-        for host in ["localhost:7443", "127.0.0.1", "[::1]:80", "towline.localhost", "CI.lan:1"] {
-            assert_eq!(
-                auth.client(now(), &peer, &headers(&[(header::HOST, host)])).unwrap().role,
-                Role::Admin,
-                "{host}"
-            );
-        }
-        assert_eq!(auth.client(now(), &peer, &headers(&[(header::HOST, "evil.example")])), Err(Refusal::ForeignHost));
-        let far = auth.client(now(), &network("192.0.2.1:5"), &headers(&[(header::HOST, "localhost")]));
-        assert_eq!(far.unwrap().role, Role::Nobody);
-        let uid = Peer { origin: Origin::Local { uid: 7, pid: None }, tls: false };
-        assert_eq!(auth.client(now(), &uid, &HeaderMap::new()).unwrap().name, "uid:7");
-    }
 }

@@ -8,11 +8,11 @@ use super::format;
 use super::view::{RunPoint, State};
 
 const WIDTH: i64 = 720;
-const HEIGHT: i64 = 210;
-const LEFT: i64 = 58;
+const HEIGHT: i64 = 250;
+const LEFT: i64 = 104;
 const RIGHT: i64 = 12;
-const TOP: i64 = 12;
-const BOTTOM: i64 = 26;
+const TOP: i64 = 18;
+const BOTTOM: i64 = 36;
 /// A percentile at a run is that of this many runs up to it.
 const WINDOW: usize = 10;
 
@@ -79,7 +79,7 @@ pub(super) fn durations(points: &[RunPoint]) -> Option<String> {
     let middle = points.len() / 2;
     for (at, class) in [(0, "begin"), (middle, "middle"), (points.len() - 1, "end")] {
         let number = points[at].number;
-        let _ = write!(out, "<text x=\"{}\" y=\"{}\" class=\"{class}\">#{number}</text>", x(at), HEIGHT - 8);
+        let _ = write!(out, "<text x=\"{}\" y=\"{}\" class=\"{class}\">#{number}</text>", x(at), HEIGHT - 10);
     }
     for (values, class) in [(&waited, "waited"), (&most, "most"), (&half, "half")] {
         let line: Vec<String> =

@@ -10,6 +10,7 @@ use crate::event::{ChangedFiles, Event};
 use crate::id::{HostName, RepositoryName, RunId};
 use crate::run::{Rerun, RunSpec, Which};
 use crate::store;
+use crate::transport::{Enrolled, Facts, NewHost};
 use crate::vault::{Kind, Level};
 
 use super::app::{App, Caller, Fault, answered};
@@ -95,7 +96,6 @@ pub(super) async fn review(
     Ok(())
 }
 
-/// Starts a workflow.
 /// Sends a `repository_dispatch` (T12).
 pub(super) async fn send_event(
     app: &App,
@@ -114,6 +114,7 @@ pub(super) async fn send_event(
     (app.source.outside.send_event)(sent).await.map_err(Fault::Invalid)
 }
 
+/// Starts a workflow.
 pub(super) async fn dispatch(
     app: &App,
     caller: &Caller,
@@ -175,6 +176,23 @@ pub(super) async fn host(app: &App, caller: &Caller, host: &str, deed: HostDeed)
             Ok(())
         }
     }
+}
+
+/// Connects to a new host; with its key accepted it becomes one of ours. Why not is for the one who asked.
+pub(super) async fn add_host(app: &App, caller: &Caller, new: NewHost) -> Result<Result<Enrolled, String>, Fault> {
+    let detail = new.accept.clone().unwrap_or_else(|| "its key is asked for".to_owned());
+    app.audit(&caller.client, "host.add", &super::format::cut(&new.destination, 300), &detail).await?;
+    Ok((app.source.outside.add_host)(new).await)
+}
+
+/// Looks at a host now.
+pub(super) async fn check_host(app: &App, caller: &Caller, host: &str) -> Result<Result<Facts, String>, Fault> {
+    let name = HostName(host.to_owned());
+    if app.source.hosts(caller.now).await?.iter().all(|one| one.name != name) {
+        return Err(Fault::NotFound);
+    }
+    app.audit(&caller.client, "host.test", host, "").await?;
+    Ok((app.source.outside.check_host)(name).await)
 }
 
 /// Handles a delivery once more.

@@ -15,6 +15,12 @@ pub fn duration(duration: SignedDuration) -> String {
     }
 }
 
+/// As [`duration`], of what goes on: whole seconds, as the script counts them on.
+#[must_use]
+pub fn so_far(duration: SignedDuration) -> String {
+    if duration.as_secs() <= 0 { "0s".to_owned() } else { self::duration(duration) }
+}
+
 /// `just now`, `2 min ago`, `3 h ago`, `yesterday`, `12 days ago`, then the date.
 #[must_use]
 pub fn ago(now: Timestamp, then: Timestamp) -> String {

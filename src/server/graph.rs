@@ -7,7 +7,7 @@ use askama::filters::{Html, escape};
 use jiff::{SignedDuration, Timestamp};
 
 use super::format;
-use super::view::{JobView, State};
+use super::view::{JobView, PendingView, State};
 
 const BOX_WIDTH: usize = 208;
 const BOX_HEIGHT: usize = 46;
@@ -17,10 +17,12 @@ const MARGIN: usize = 3;
 /// More boxes than this are not drawn: the list of jobs says it better.
 const LIMIT: usize = 150;
 
-/// One box: a job, or the legs of a matrix.
+/// One box: a job, the legs of a matrix, or a job of which nothing is made yet.
 struct Node<'a> {
     key: &'a str,
+    needs: &'a [String],
     jobs: Vec<&'a JobView>,
+    pending: Option<&'a PendingView>,
     column: usize,
     row: usize,
     critical: bool,
@@ -28,6 +30,9 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn state(&self) -> State {
+        if self.pending.is_some() {
+            return State::Queued;
+        }
         let all_over = self.jobs.iter().all(|job| job.state().is_final());
         let states = self.jobs.iter().map(|job| job.state());
         // While legs run the box runs, unless one already failed: the worst comes first in the order of states.
@@ -45,13 +50,39 @@ impl Node<'_> {
         let end = self.end(now)?;
         Some(end.duration_since(start).max(SignedDuration::ZERO))
     }
+
+    /// What is said under the name.
+    fn detail(&self, state: State) -> String {
+        let count = self.jobs.len();
+        match (self.pending, count) {
+            (Some(_), _) => "not yet".to_owned(),
+            (None, 1) => state.word().to_owned(),
+            (None, _) if state.is_bad() || state.is_final() => {
+                let same = self.jobs.iter().filter(|job| job.state() == state).count();
+                if same == count {
+                    format!("{count} × {}", state.word())
+                } else {
+                    format!("{same} of {count} {}", state.word())
+                }
+            }
+            (None, _) => {
+                let done = self.jobs.iter().filter(|job| job.state().is_final()).count();
+                format!("{done} of {count} done")
+            }
+        }
+    }
 }
 
 /// Draws the jobs; `link` gives the address of a job's page. `None` when there is nothing worth drawing: fewer than two
 /// boxes, or more than fit.
 #[must_use]
-pub fn svg(now: Timestamp, jobs: &[JobView], link: impl Fn(&JobView) -> String) -> Option<String> {
-    let mut nodes = fold(jobs);
+pub fn svg(
+    now: Timestamp,
+    jobs: &[JobView],
+    pending: &[PendingView],
+    link: impl Fn(&JobView) -> String,
+) -> Option<String> {
+    let mut nodes = fold(jobs, pending);
     if nodes.len() < 2 || nodes.len() > LIMIT {
         return None;
     }
@@ -75,17 +106,22 @@ pub fn svg(now: Timestamp, jobs: &[JobView], link: impl Fn(&JobView) -> String) 
     Some(out)
 }
 
-fn fold(jobs: &[JobView]) -> Vec<Node<'_>> {
-    let mut nodes: Vec<Node<'_>> = Vec::new();
+fn fold<'a>(jobs: &'a [JobView], pending: &'a [PendingView]) -> Vec<Node<'a>> {
+    let mut nodes: Vec<Node<'a>> = Vec::new();
     let mut index: HashMap<&str, usize> = HashMap::new();
     for job in jobs {
         match index.get(job.key.as_str()) {
             Some(at) => nodes[*at].jobs.push(job),
             None => {
                 index.insert(&job.key, nodes.len());
-                nodes.push(Node { key: &job.key, jobs: vec![job], column: 0, row: 0, critical: false });
+                let (key, needs) = (job.key.as_str(), job.needs.as_slice());
+                nodes.push(Node { key, needs, jobs: vec![job], pending: None, column: 0, row: 0, critical: false });
             }
         }
+    }
+    for one in pending.iter().filter(|one| !index.contains_key(one.key.as_str())) {
+        let (key, needs) = (one.key.as_str(), one.needs.as_slice());
+        nodes.push(Node { key, needs, jobs: Vec::new(), pending: Some(one), column: 0, row: 0, critical: false });
     }
     nodes
 }
@@ -116,7 +152,7 @@ fn place(nodes: &mut [Node<'_>]) {
 }
 
 fn needs<'b>(node: &'b Node<'_>, index: &'b HashMap<&str, usize>) -> impl Iterator<Item = usize> + 'b {
-    node.jobs[0].needs.iter().filter_map(|need| index.get(need.as_str()).copied())
+    node.needs.iter().filter_map(|need| index.get(need.as_str()).copied())
 }
 
 /// Back from the job that ended last, along whichever need ended last. A skipped job took no time: it ends when what it
@@ -173,25 +209,31 @@ fn edges(out: &mut String, nodes: &[Node<'_>]) {
 fn draw(out: &mut String, now: Timestamp, node: &Node<'_>, link: &impl Fn(&JobView) -> String) {
     let (x, y) = position(node);
     let state = node.state();
-    let done = node.jobs.iter().filter(|job| job.state().is_final()).count();
     let several = node.jobs.len() > 1;
     // The legs of a matrix have no page of their own: the box leads to the first that needs a look.
-    let target = node.jobs.iter().min_by_key(|job| job.state()).unwrap_or(&node.jobs[0]);
-    let name = if several { base_name(node.jobs[0]) } else { &node.jobs[0].name };
-    let time = node.elapsed(now).map(format::duration).unwrap_or_default();
-    let detail = if several { format!("{done}/{} done", node.jobs.len()) } else { state.word().to_owned() };
+    let target = node.jobs.iter().min_by_key(|job| job.state()).copied();
+    let name = match (node.pending, target) {
+        (Some(pending), _) => pending.name.as_str(),
+        (None, Some(job)) if several => base_name(job),
+        (None, Some(job)) => &job.name,
+        (None, None) => node.key,
+    };
+    let shown = if state.is_final() { format::duration } else { format::so_far };
+    let time = node.elapsed(now).map(shown).unwrap_or_default();
+    let detail = node.detail(state);
     let shown = format::cut(name, 23);
     // What is heard is what is seen: voice control finds a box by its words.
     let label =
         [shown.as_str(), &detail, &time].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    let _ = write!(
-        out,
-        "<a href=\"{}\" class=\"node s-{}{}\" aria-label=\"{}\">",
-        escaped(&link(target)),
-        state.class(),
-        if node.critical { " critical" } else { "" },
-        escaped(&label),
-    );
+    let class = format!("node s-{}{}", state.class(), if node.critical { " critical" } else { "" });
+    // What is not made yet leads nowhere.
+    let element = if target.is_some() { "a" } else { "g" };
+    let _ = match target {
+        Some(job) => {
+            write!(out, "<a href=\"{}\" class=\"{class}\" aria-label=\"{}\">", escaped(&link(job)), escaped(&label))
+        }
+        None => write!(out, "<g class=\"{class} pending\">"),
+    };
     if several {
         let _ = write!(
             out,
@@ -206,8 +248,8 @@ fn draw(out: &mut String, now: Timestamp, node: &Node<'_>, link: &impl Fn(&JobVi
          <use href=\"#i-{}\" x=\"{}\" y=\"{}\" width=\"16\" height=\"16\"/>\
          <text x=\"{}\" y=\"{}\" class=\"name\">{}</text> \
          <text x=\"{}\" y=\"{}\" class=\"detail\">{}</text> \
-         <text x=\"{}\" y=\"{}\" class=\"time\">{}</text></a>",
-        state.class(),
+         <text x=\"{}\" y=\"{}\" class=\"time\">{}</text></{element}>",
+        if node.pending.is_some() { "pending" } else { state.class() },
         x + 12,
         y + 15,
         x + 38,

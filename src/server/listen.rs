@@ -264,13 +264,13 @@ impl Loop {
                         return;
                     }
                 };
-                self.serve(stream, Peer { origin, tls: false }).await;
+                self.serve(stream, Peer { origin, tls: false, certificate: None }).await;
             }
             Accepted::Tcp { stream, address, tls } => {
                 let _ = stream.set_nodelay(true);
                 let origin = Origin::Network(address);
                 let Some(certificates) = self.certificates.as_ref().filter(|_| tls) else {
-                    return self.serve(stream, Peer { origin, tls: false }).await;
+                    return self.serve(stream, Peer { origin, tls: false, certificate: None }).await;
                 };
                 let handshake = tokio::time::timeout(self.limits.handshake, async {
                     let mut first = [0];
@@ -281,7 +281,11 @@ impl Loop {
                     TlsAcceptor::from(certificates.server_config()).accept(stream).await.map(Ok)
                 });
                 match handshake.await {
-                    Ok(Ok(Ok(stream))) => self.clone().serve(stream, Peer { origin, tls: true }).await,
+                    Ok(Ok(Ok(stream))) => {
+                        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                        let certificate = shown.and_then(super::tls::common_name);
+                        self.clone().serve(stream, Peer { origin, tls: true, certificate }).await;
+                    }
                     Ok(Ok(Err(stream))) => self.clone().redirect(stream).await,
                     Ok(Err(error)) => log::debug!(peer:% = address, error:% = error; "TLS handshake failed"),
                     Err(_) => log::debug!(peer:% = address; "TLS handshake took too long"),

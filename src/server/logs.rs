@@ -128,14 +128,25 @@ pub(super) fn excerpt(logs: &Logs, log: LogId, step: &StepState, limit: usize) -
     }
     let mut cut_first = from > start;
     let mut after_error = 0;
+    // Where the group under way begins, and the last one that ended without an error: mostly the command itself.
+    let (mut group, mut folded): (Option<usize>, Vec<LogLine>) = (None, Vec::new());
     lines(logs, log, from, end, |line, _| {
         number += 1;
         if std::mem::take(&mut cut_first) {
             return true;
         }
         let line = rendered(step.number, number, &text(line));
-        if matches!(line.kind, terminal::Kind::EndGroup | terminal::Kind::Debug) {
-            return true;
+        match line.kind {
+            terminal::Kind::Debug => return true,
+            terminal::Kind::EndGroup => {
+                if let Some(from) = group.take() {
+                    folded = ring.split_off(from.min(ring.len())).into();
+                }
+                return true;
+            }
+            terminal::Kind::Group => group = Some(ring.len()),
+            terminal::Kind::Error => group = None,
+            _ => {}
         }
         if line.kind == terminal::Kind::Error || after_error > 0 {
             after_error += 1;
@@ -143,9 +154,17 @@ pub(super) fn excerpt(logs: &Logs, log: LogId, step: &StepState, limit: usize) -
         ring.push_back(line);
         if ring.len() > limit {
             ring.pop_front();
+            group = group.map(|from| from.saturating_sub(1));
         }
         after_error < 6
     })?;
+    // A step that said little is known by its command.
+    if ring.len() < 4 {
+        let room = limit - ring.len();
+        for line in folded.into_iter().take(room).rev() {
+            ring.push_front(line);
+        }
+    }
     Ok(ring.into())
 }
 

@@ -6,9 +6,15 @@ use std::collections::HashMap;
 use crate::run::{RunSpec, RunState};
 use crate::workflow::{self, model::Workflow};
 
-/// Box → boxes it needs.
+use super::source::plain_text;
+use super::view::PendingView;
+
+/// Box → boxes it needs, and the boxes of which nothing is made yet.
 #[derive(Debug, Default)]
-pub(super) struct Needs(HashMap<String, Vec<String>>);
+pub(super) struct Needs {
+    of: HashMap<String, Vec<String>>,
+    pub(super) pending: Vec<PendingView>,
+}
 
 /// The name of a box: a job of one workflow file in execution.
 pub(super) fn key(scope: usize, node: &str) -> String {
@@ -17,7 +23,7 @@ pub(super) fn key(scope: usize, node: &str) -> String {
 
 impl Needs {
     pub(super) fn of(&self, key: &str) -> Vec<String> {
-        self.0.get(key).cloned().unwrap_or_default()
+        self.of.get(key).cloned().unwrap_or_default()
     }
 }
 
@@ -40,7 +46,18 @@ pub(super) fn of(spec: &RunSpec, graph: &RunState) -> Needs {
             needs.insert(key(scope, node), found);
         }
     }
-    Needs(needs)
+    let mut pending = Vec::new();
+    for (scope, state) in graph.scopes.iter().enumerate().filter(|_| graph.conclusion.is_none()) {
+        for (node, _) in state.nodes.iter().filter(|(_, node)| !node.expanded && node.result.is_none()) {
+            let key = key(scope, node);
+            let job = models.get(scope).and_then(Option::as_ref).and_then(|model| model.jobs.get(node));
+            // A name with an expression is known when it is expanded.
+            let name = job.and_then(|job| job.name.as_ref()).and_then(plain_text).unwrap_or_else(|| node.clone());
+            let needs = needs.get(&key).cloned().unwrap_or_default();
+            pending.push(PendingView { key, name, needs });
+        }
+    }
+    Needs { of: needs, pending }
 }
 
 /// GitHub allows ten levels of calls (R6); a record cannot lead deeper.

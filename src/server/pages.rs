@@ -7,11 +7,11 @@ use askama::Template;
 
 pub use log::{LogHit, LogLine, LogWindow, rendered};
 pub use parts::{
-    ArtifactRow, Chrome, Excerpt, Filter, LevelCard, NoteRow, RunRow, ScheduleRow, Section, WaitingEnvironment,
-    job_path, repository_path, run_path, settings_path, workflow_path,
+    ArtifactRow, BrokenRow, Chrome, Excerpt, Filter, LevelCard, NoteRow, RunRow, ScheduleRow, Section,
+    WaitingEnvironment, job_path, repository_path, run_path, settings_path, workflow_path,
 };
 use parts::{
-    ago, elapsed, filters, host_icon, icon, job_elapsed, moment, role_word, rule_words, settings_base,
+    ago, elapsed, filters, host_icon, icon, job_elapsed, moment, role_word, rule_words, running_for, settings_base,
     settings_base_of, shells, step_took, took, when,
 };
 
@@ -20,10 +20,11 @@ use jiff::Timestamp;
 use crate::engine::record::Review;
 use crate::id::{HostName, RepositoryName};
 use crate::store::{AuditRecord, TokenRecord};
+use crate::transport::Facts;
 
 use super::view::{
     DeliveryView, FlakyStep, HostState, HostView, InputKind, JobView, RunView, State, WaitingView, WorkflowView,
-    step_state,
+    state_with, step_state,
 };
 
 /// `/`
@@ -35,7 +36,7 @@ pub struct Overview {
     pub headline: String,
     pub detail: String,
     /// The last run of each workflow and branch that is broken.
-    pub broken: Vec<RunView>,
+    pub broken: Vec<BrokenRow>,
     pub running: Vec<RunRow>,
     pub waiting: Vec<WaitingView>,
     pub hosts: Vec<HostView>,
@@ -47,7 +48,7 @@ impl Overview {
     #[must_use]
     pub fn new(
         chrome: Chrome,
-        broken: Vec<RunView>,
+        broken: Vec<BrokenRow>,
         running: Vec<RunRow>,
         waiting: Vec<WaitingView>,
         hosts: Vec<HostView>,
@@ -55,7 +56,7 @@ impl Overview {
     ) -> Self {
         let down = hosts.iter().filter(|host| host.state == HostState::Offline).count();
         let (state, headline) = match (&broken[..], down) {
-            ([one], _) => (State::Failure, format!("{} is broken", super::format::cut(&one.workflow.name, 60))),
+            ([one], _) => (State::Failure, format!("{} is broken", super::format::cut(&one.run.workflow.name, 60))),
             ([_, ..], _) => (State::Failure, format!("{} workflows are broken", broken.len())),
             ([], 1..) => (State::Allowed, format!("{} down", plural(down, "host"))),
             ([], 0) if !running.is_empty() => (State::Running, format!("{} under way", plural(running.len(), "run"))),
@@ -122,6 +123,8 @@ pub struct Run {
     /// How many attempts there are.
     pub attempts: u32,
     pub jobs: Vec<JobView>,
+    /// How many jobs stand behind others and are not made yet.
+    pub pending: usize,
     pub graph: Option<String>,
     pub excerpts: Vec<Excerpt>,
     pub annotations: Vec<NoteRow>,
@@ -136,6 +139,10 @@ impl Run {
     /// What reviewers said about this attempt.
     fn reviews(&self) -> Vec<&Review> {
         self.run.reviews.iter().filter(|review| review.attempt == self.run.attempt).collect()
+    }
+
+    fn state(&self) -> State {
+        state_with(&self.run, &self.jobs)
     }
 
     /// Waits for someone to let it go: it comes from a fork.
@@ -194,6 +201,48 @@ impl Hosts {
         let free = self.hosts.iter().filter(|host| matches!(host.state, HostState::Online | HostState::Busy));
         free.map(HostView::free).sum()
     }
+}
+
+/// What a look at a host found, in words.
+pub struct Looked {
+    pub name: String,
+    pub words: [String; 3],
+    pub obstacles: Vec<String>,
+}
+
+impl Looked {
+    /// Puts what was found into words.
+    #[must_use]
+    pub fn at(name: &str, facts: &Facts) -> Self {
+        Self { name: name.to_owned(), words: facts.words(), obstacles: facts.obstacles.clone() }
+    }
+}
+
+/// `/hosts/add`
+#[derive(Template)]
+#[template(path = "host_add.html", config = ".config/askama.toml")]
+pub struct AddHost {
+    pub chrome: Chrome,
+    pub destination: String,
+    pub name: String,
+    pub slots: u32,
+    pub labels: String,
+    /// What the host has to let in.
+    pub public_key: Option<String>,
+    /// The host's name and the fingerprint of its key, which somebody has to look at.
+    pub key: Option<(String, String)>,
+    pub added: Option<Looked>,
+    pub problem: Option<String>,
+}
+
+/// `/hosts/test`
+#[derive(Template)]
+#[template(path = "host_test.html", config = ".config/askama.toml")]
+pub struct TestedHost {
+    pub chrome: Chrome,
+    pub name: String,
+    pub looked: Option<Looked>,
+    pub problem: Option<String>,
 }
 
 /// `/workflows`
@@ -317,6 +366,14 @@ pub struct Login {
     pub problem: Option<String>,
     /// Where to go afterwards; a path on this server.
     pub next: String,
+    /// Whether GitHub may say who somebody is.
+    pub github: bool,
+}
+
+impl Login {
+    fn github_path(&self) -> String {
+        format!("/login/github?next={}", super::form::encode(&self.next))
+    }
 }
 
 /// Something that is not there, or went wrong.

@@ -1,5 +1,6 @@
 //! The pages' addresses: who may see them, and what all of them share. What each shows is in the files beside.
 
+mod hosts;
 mod jobs;
 mod operations;
 mod runs;
@@ -21,7 +22,7 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use super::app::{App, Asked, Caller, Fault};
 use super::auth::{Role, Via};
 use super::pages::{self, Chrome};
-use super::view::{HostView, RunView};
+use super::view::HostView;
 use super::{assets, form};
 
 /// All pages.
@@ -33,8 +34,10 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/workflows", get(workflows::all))
         .route("/queue", get(operations::queue))
         .route("/queue/{deed}", post(operations::change_queue))
-        .route("/hosts", get(operations::hosts))
-        .route("/hosts/{deed}", post(operations::change_host))
+        .route("/hosts", get(hosts::hosts))
+        .route("/hosts/add", get(hosts::form).post(hosts::add))
+        .route("/hosts/test", post(hosts::test))
+        .route("/hosts/{deed}", post(hosts::change_host))
         .route("/schedules", get(operations::schedules))
         .route("/deliveries", get(operations::deliveries))
         .route("/deliveries/{number}", get(operations::delivery))
@@ -48,6 +51,8 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/audit", get(settings::audit))
         .route("/share/{key}", get(settings::shared))
         .route("/login", get(session::form).post(session::sign_in))
+        .route("/login/github", get(session::to_github))
+        .route("/login/github/callback", get(session::from_github))
         .route("/logout", post(session::sign_out))
         .route("/{owner}/{name}", get(runs::of_repository))
         .route("/{owner}/{name}/actions", get(runs::of_repository))
@@ -162,17 +167,9 @@ impl Visitor {
 
     /// The hosts; what runs in a slot belongs to its repository.
     async fn hosts(&self, app: &App) -> Result<Vec<HostView>, Fault> {
-        let mut hosts = app.source.hosts(self.caller.now).await?;
-        for slot in hosts.iter_mut().flat_map(|host| &mut host.jobs) {
-            if !self.caller.client.sees(&slot.repository) {
-                (slot.hidden, slot.name) = (true, "busy".to_owned());
-            }
-        }
-        Ok(hosts)
-    }
-
-    fn sees(&self, run: &RunView) -> bool {
-        self.caller.client.sees(&run.repository)
+        let client = &self.caller.client;
+        let hosts = app.source.hosts(self.caller.now).await?.into_iter();
+        Ok(hosts.map(|host| host.for_client(client.sees_all(), |repository| client.sees(repository))).collect())
     }
 }
 

@@ -15,12 +15,14 @@ use crate::run::{Conclusion, JobPhase, RunSpec, RunState, RunStatus};
 use crate::store::{
     AuditRecord, DeliveryFilter, DeliveryRecord, DeliveryState, Logs, RunFilter, StatusFilter, Store, StoreError,
 };
+use crate::transport::{Enrolled, Facts, NewHost};
 use crate::workflow;
 
 use super::needs;
 use super::view::{
-    DeliveryView, FlakyStep, HostState, HostView, InputKind, InputView, JobView, RunPoint, RunView, ScheduleView,
-    SlotView, State, Status, Stretch, WaitingView, WorkflowName, WorkflowStatistics, WorkflowView,
+    DeliveryView, FlakyStep, HostState, HostView, InputKind, InputView, JobView, PendingView, Progress, RunPoint,
+    RunView, ScheduleView, SlotView, State, Status, Stretch, WaitingView, WorkflowName, WorkflowStatistics,
+    WorkflowView,
 };
 
 /// What is known of a host besides its load: configured and probed by the daemon.
@@ -33,6 +35,8 @@ pub struct HostDetail {
     pub facts: Vec<(String, String)>,
     pub last_seen: Option<Timestamp>,
     pub latency: Option<SignedDuration>,
+    /// Of the last minute, and the processors it is for.
+    pub load: Option<(f64, u32)>,
     /// Why it is not reached.
     pub reason: Option<String>,
 }
@@ -79,6 +83,13 @@ pub struct SentEvent {
     pub actor: String,
 }
 
+/// Connects to a new host and, once its key is accepted, writes it down; why not, as a sentence.
+pub type AddHost = Arc<dyn Fn(NewHost) -> BoxFuture<'static, Result<Enrolled, String>> + Send + Sync>;
+/// Looks at a host now: what it is, or why it cannot be used.
+pub type CheckHost = Arc<dyn Fn(HostName) -> BoxFuture<'static, Result<Facts, String>> + Send + Sync>;
+/// The public key that the daemon logs in with, as hosts want it.
+pub type PublicKey = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the composition root lends the server: things that other rooms of the shell do.
 #[derive(Clone)]
 pub struct Outside {
@@ -88,6 +99,9 @@ pub struct Outside {
     pub send_event: SendEvent,
     pub replay: Replay,
     pub schedules: ListSchedules,
+    pub add_host: AddHost,
+    pub check_host: CheckHost,
+    pub public_key: PublicKey,
 }
 
 impl Outside {
@@ -101,6 +115,9 @@ impl Outside {
             send_event: Arc::new(|_| Box::pin(async { Err("no repository is configured here".to_owned()) })),
             replay: Arc::new(|_| Box::pin(async { Err("deliveries cannot be replayed here".to_owned()) })),
             schedules: Arc::new(|_| Vec::new()),
+            add_host: Arc::new(|_| Box::pin(async { Err("hosts cannot be added here".to_owned()) })),
+            check_host: Arc::new(|_| Box::pin(async { Err("hosts cannot be looked at here".to_owned()) })),
+            public_key: Arc::new(|| None),
         }
     }
 }
@@ -170,6 +187,11 @@ impl Source {
 
     /// The jobs of the attempt that the view shows.
     pub(super) async fn jobs(&self, run: &RunView) -> Result<Vec<JobView>, StoreError> {
+        Ok(self.jobs_and_pending(run).await?.0)
+    }
+
+    /// As [`Source::jobs`], with the jobs of which nothing is made yet.
+    pub(super) async fn jobs_and_pending(&self, run: &RunView) -> Result<(Vec<JobView>, Vec<PendingView>), StoreError> {
         let (id, attempt) = (run.id, run.attempt);
         let (records, spec, graph) = self
             .read(move |store| Ok((store.jobs(id, attempt)?, store.spec(id, attempt)?, store.graph(id, attempt)?)))
@@ -182,7 +204,37 @@ impl Source {
         for job in jobs.iter_mut().filter(|job| job.started_at.is_none() && job.conclusion.is_none()).take(100) {
             job.reason = job.reason.take().or(self.why(job.id).await);
         }
-        Ok(jobs)
+        Ok((jobs, needs.pending))
+    }
+
+    /// How far a run is, without what its jobs need and wait for.
+    pub(super) async fn progress(&self, run: &RunView) -> Result<Progress, StoreError> {
+        let (id, attempt, over) = (run.id, run.attempt, run.state().is_final());
+        let filter = RunFilter {
+            repository: Some(run.repository.clone()),
+            workflow_path: Some(run.workflow.path.clone()),
+            status: Some(StatusFilter::Conclusion(Conclusion::Success)),
+            ..RunFilter::default()
+        };
+        self.read(move |store| {
+            let records = store.jobs(id, attempt)?;
+            let jobs = records.iter().map(|record| job_view(record, &needs::Needs::default())).collect();
+            if over {
+                return Ok(Progress { jobs, ..Progress::default() });
+            }
+            let graph = store.graph(id, attempt)?;
+            let nodes = graph.iter().flat_map(|graph| &graph.scopes).flat_map(|scope| scope.nodes.values());
+            let pending = nodes.filter(|node| !node.expanded && node.result.is_none()).count();
+            let mut took: Vec<SignedDuration> = store
+                .runs(&filter, 0, 9)?
+                .runs
+                .iter()
+                .map(|record| run_view(record).elapsed(record.updated_at))
+                .collect();
+            took.sort_unstable();
+            Ok(Progress { jobs, pending, usual: took.get(took.len() / 2).copied() })
+        })
+        .await
     }
 
     /// A job with its run as it was in that attempt.
@@ -222,11 +274,12 @@ impl Source {
         Ok((hits.into_iter().skip(skip).take(limit).map(run_view).collect(), total))
     }
 
-    /// Runs that are not over, newest first.
-    pub(super) async fn active(&self) -> Result<Vec<RunView>, StoreError> {
+    /// Runs of these repositories (none: of all) that are not over, newest first.
+    pub(super) async fn active(&self, among: &[RepositoryName]) -> Result<Vec<RunView>, StoreError> {
         let mut active = Vec::new();
         for status in [RunStatus::InProgress, RunStatus::Queued, RunStatus::Pending] {
-            let filter = RunFilter { status: Some(StatusFilter::Status(status)), ..RunFilter::default() };
+            let status = Some(StatusFilter::Status(status));
+            let filter = RunFilter { status, among: among.to_vec(), ..RunFilter::default() };
             active.extend(self.runs(filter, 0, 100).await?.0);
         }
         active.sort_by_key(|run| std::cmp::Reverse(run.id));
@@ -338,6 +391,7 @@ impl Source {
                 facts: detail.map(|detail| detail.facts.clone()).unwrap_or_default(),
                 last_seen: detail.and_then(|detail| detail.last_seen),
                 latency: detail.and_then(|detail| detail.latency),
+                load: detail.and_then(|detail| detail.load),
                 recent: recent.remove(&capacity.name).unwrap_or_default(),
             });
         }
@@ -354,6 +408,7 @@ impl Source {
                     facts: detail.facts,
                     last_seen: detail.last_seen,
                     latency: detail.latency,
+                    load: detail.load,
                     recent: Vec::new(),
                 });
             }
@@ -664,7 +719,7 @@ fn first_upper(text: &str) -> String {
 }
 
 /// A value without expressions as the text of a form field.
-fn plain_text(token: &workflow::token::Token) -> Option<String> {
+pub(super) fn plain_text(token: &workflow::token::Token) -> Option<String> {
     match token {
         workflow::token::Token::String(text) => Some(text.clone()),
         workflow::token::Token::Bool(value) => Some(value.to_string()),

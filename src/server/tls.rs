@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::{Timestamp, ToSpan};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -28,21 +28,28 @@ pub enum CertificateSource {
     Files { certificate: PathBuf, key: PathBuf },
 }
 
-/// The certificate in use, and how to get the next.
+/// What a listener that speaks TLS is set up with.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub certificate: CertificateSource,
+    /// PEM file of the authority whose client certificates are accepted; clients without one are let in all the same.
+    pub clients: Option<PathBuf>,
+}
+
+/// What TLS is made of now, and how to get the next.
 #[derive(Debug)]
 pub struct Certificates {
-    source: CertificateSource,
-    config: Arc<ServerConfig>,
-    current: Arc<Current>,
+    state: RwLock<State>,
+    /// Where we listen: our own certificate names it.
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
-    }
+struct State {
+    identity: Identity,
+    /// The certificate and the authority of clients that `config` was made of.
+    made_of: (Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>),
+    config: Arc<ServerConfig>,
 }
 
 impl Certificates {
@@ -50,26 +57,27 @@ impl Certificates {
     ///
     /// # Errors
     /// A file that cannot be read, written or understood, or a key that does not fit its certificate.
-    pub fn load(now: Timestamp, source: CertificateSource) -> Result<Self, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let current = Arc::new(Current(RwLock::new(Arc::new(obtain(now, &source)?))));
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|source| Error::Tls { source })?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { source, config: Arc::new(config), current })
+    pub fn load(now: Timestamp, identity: Identity, addresses: Vec<IpAddr>) -> Result<Self, Error> {
+        Ok(Self { state: RwLock::new(build(now, identity, &addresses)?), addresses })
     }
 
-    /// Reads the source again; connections made from now on use what it gives. On an error the old certificate stays.
+    /// Takes another identity, or reads the files of the one in use again; says whether anything is new. Connections made
+    /// from now on use it. On an error all stays as it was.
     ///
     /// # Errors
     /// As [`Certificates::load`].
-    pub fn reload(&self, now: Timestamp) -> Result<(), Error> {
-        let next = Arc::new(obtain(now, &self.source)?);
-        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+    pub fn reload(&self, now: Timestamp, identity: Option<Identity>) -> Result<bool, Error> {
+        let identity = identity.unwrap_or_else(|| self.state().identity.clone());
+        let next = build(now, identity, &self.addresses)?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = next.made_of != state.made_of;
+        if is_new {
+            *state = next;
+        } else {
+            // Sessions that may be resumed stay so.
+            state.identity = next.identity;
+        }
+        Ok(is_new)
     }
 
     /// The PEM text of our own authority, for clients to trust.
@@ -77,21 +85,58 @@ impl Certificates {
     /// # Errors
     /// The file cannot be read, or the certificate is the user's.
     pub fn authority(&self) -> Result<String, Error> {
-        match &self.source {
+        match &self.state().identity.certificate {
             CertificateSource::Own { folder, .. } => read(&folder.join("ca.pem")),
             CertificateSource::Files { certificate, .. } => read(certificate),
         }
     }
 
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.state().config)
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn obtain(now: Timestamp, source: &CertificateSource) -> Result<CertifiedKey, Error> {
+fn build(now: Timestamp, identity: Identity, addresses: &[IpAddr]) -> Result<State, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certified = obtain(now, &identity.certificate, addresses)?;
+    let authorities = identity.clients.as_deref().map_or_else(|| Ok(Vec::new()), |path| chain(path, &read(path)?))?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|source| Error::Tls { source })?;
+    let builder = match &identity.clients {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let unusable = |reason: String| Error::ClientAuthority { path: path.clone(), reason };
+            let mut roots = RootCertStore::empty();
+            for authority in &authorities {
+                roots.add(authority.clone()).map_err(|error| unusable(error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = verifier.allow_unauthenticated().build().map_err(|error| unusable(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let made_of = (certified.cert.clone(), authorities);
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(State { identity, made_of, config: Arc::new(config) })
+}
+
+/// The common name in the certificate of a client, which the handshake has verified.
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+    Some(name)
+}
+
+fn obtain(now: Timestamp, source: &CertificateSource, addresses: &[IpAddr]) -> Result<CertifiedKey, Error> {
     match source {
         CertificateSource::Files { certificate, key } => certified(certificate, &read(certificate)?, key, &read(key)?),
-        CertificateSource::Own { folder, names } => own(now, folder, names),
+        CertificateSource::Own { folder, names } => own(now, folder, &default_names(names, addresses)),
     }
 }
 
@@ -163,13 +208,21 @@ fn validity(params: &mut CertificateParams, now: Timestamp, until: Timestamp) {
     params.not_after = day(until);
 }
 
+fn chain(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let chain = read.map_err(|source| Error::Pem { path: path.to_owned(), source })?;
+    if chain.is_empty() {
+        return Err(Error::NoCertificate { path: path.to_owned() });
+    }
+    Ok(chain)
+}
+
 fn certified(chain_path: &Path, chain: &str, key_path: &Path, key: &str) -> Result<CertifiedKey, Error> {
     let pem = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::Pem { path, source }
     };
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().map_err(pem(chain_path))?;
+    let chain = self::chain(chain_path, chain)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(pem(key_path))?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|source| Error::Tls { source })
 }
@@ -193,8 +246,7 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error>
 }
 
 /// Names a certificate for these listeners needs: loopback, this machine's name, and the configured ones.
-#[must_use]
-pub fn default_names(configured: &[String], addresses: &[IpAddr]) -> Vec<String> {
+fn default_names(configured: &[String], addresses: &[IpAddr]) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let machine = machine.trim();

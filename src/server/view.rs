@@ -288,6 +288,36 @@ impl JobView {
     }
 }
 
+/// A job of which nothing is made yet: it stands behind others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingView {
+    /// As of [`JobView::key`].
+    pub key: String,
+    pub name: String,
+    pub needs: Vec<String>,
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub jobs: Vec<JobView>,
+    /// Jobs of which nothing is made yet.
+    pub pending: usize,
+    /// Half of the last good runs of its workflow took less.
+    pub usual: Option<SignedDuration>,
+}
+
+/// The state of a run whose jobs are known: one of which nothing runs waits for what its jobs wait for.
+#[must_use]
+pub fn state_with(run: &RunView, jobs: &[JobView]) -> State {
+    match run.state() {
+        State::Running => {
+            jobs.iter().map(JobView::state).filter(|state| !state.is_final()).min().unwrap_or(State::Running)
+        }
+        state => state,
+    }
+}
+
 /// The state of a step. A step whose failure was allowed has an outcome that its conclusion hides.
 #[must_use]
 pub fn step_state(step: &StepState, job_is_over: bool) -> State {
@@ -321,6 +351,8 @@ pub struct HostView {
     pub facts: Vec<(String, String)>,
     pub last_seen: Option<Timestamp>,
     pub latency: Option<SignedDuration>,
+    /// Of the last minute, and the processors it is for.
+    pub load: Option<(f64, u32)>,
     /// What ended here in the last 24 hours.
     pub recent: Vec<Stretch>,
 }
@@ -359,6 +391,23 @@ impl HostState {
             Self::Offline => "failure",
             Self::Unknown => "queued",
         }
+    }
+}
+
+impl HostView {
+    /// The host as a client of some repositories only sees it: how busy it is, not whose or where.
+    #[must_use]
+    pub fn for_client(mut self, sees_all: bool, sees: impl Fn(&RepositoryName) -> bool) -> Self {
+        for slot in self.jobs.iter_mut().filter(|slot| !sees(&slot.repository)) {
+            (slot.hidden, slot.name) = (true, "busy".to_owned());
+        }
+        if !sees_all {
+            self.address.clear();
+            self.facts.clear();
+            self.recent.clear();
+            (self.reason, self.last_seen, self.latency, self.load) = (None, None, None, None);
+        }
+        self
     }
 }
 

@@ -18,6 +18,8 @@ use crate::run::{Conclusion, RunSpec, RunState, RunStatus};
 pub struct RunFilter {
     /// Compares without case.
     pub repository: Option<RepositoryName>,
+    /// One of these, compared without case; empty: any.
+    pub among: Vec<RepositoryName>,
     pub workflow_path: Option<String>,
     /// Short branch or tag name.
     pub branch: Option<String>,
@@ -88,6 +90,7 @@ impl RunFilter {
             .or_else(|| run.git_ref.strip_prefix("refs/tags/"))
             .unwrap_or(&run.git_ref);
         self.repository.as_ref().is_none_or(|wanted| wanted.0.eq_ignore_ascii_case(&run.repository.0))
+            && (self.among.is_empty() || self.among.iter().any(|one| one.0.eq_ignore_ascii_case(&run.repository.0)))
             && same(&self.workflow_path, &run.workflow_path)
             && same(&self.branch, branch)
             && same(&self.event, &run.event)

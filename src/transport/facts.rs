@@ -72,6 +72,40 @@ impl Facts {
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+
+    /// What the host is and can run, a line each; [`Facts::obstacles`] are not among them.
+    #[must_use]
+    pub fn words(&self) -> [String; 3] {
+        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64);
+        let mut can = vec![if self.bash.is_empty() { "sh steps" } else { "bash and sh steps" }.to_owned()];
+        if !self.pwsh.is_empty() {
+            can.push("pwsh steps".to_owned());
+        }
+        if !self.python.is_empty() {
+            can.push("python steps".to_owned());
+        }
+        if !self.git.is_empty() {
+            can.push(format!("git {}", self.git));
+        }
+        if !self.node.is_empty() {
+            can.push(format!("JavaScript actions with node {}", self.node));
+        }
+        if !self.container_engine.is_empty() {
+            can.push(format!("containers with {}", self.container_engine));
+        }
+        [
+            format!(
+                "{} {} ({}), {} cores, {} memory",
+                self.os,
+                self.arch,
+                self.system,
+                self.cores,
+                gib(self.memory_bytes)
+            ),
+            format!("{} as {}, {} free under {}", self.hostname, self.user, gib(self.disk_free_bytes), self.root),
+            format!("can run: {}", can.join(", ")),
+        ]
+    }
 }
 
 /// What finds it out.

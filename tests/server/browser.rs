@@ -249,9 +249,9 @@ async fn forms_work_with_and_without_the_script() {
         browser.wait("#jobs summary b", "chronos");
         // Hosts drain and come back.
         browser.goto("/hosts");
-        browser.click("#host-chronos button");
+        browser.click("#host-chronos button[formaction='/hosts/drain']");
         browser.wait("#host-chronos .word", "draining");
-        browser.click("#host-chronos button");
+        browser.click("#host-chronos button[formaction='/hosts/resume']");
         browser.wait("#host-chronos button", "Drain");
     }
     // An approval lets the deployment go; its comment is kept.
@@ -354,6 +354,7 @@ async fn pages_look_right_on_every_screen() {
         ("workflow", "/yadag/todo-app/actions/workflows/ci.yml".to_owned()),
         ("queue", "/queue".to_owned()),
         ("hosts", "/hosts".to_owned()),
+        ("host-add", "/hosts/add".to_owned()),
         ("schedules", "/schedules".to_owned()),
         ("deliveries", "/deliveries".to_owned()),
         ("scripts", "/scripts".to_owned()),

@@ -26,7 +26,7 @@ use towline::server::auth::{Auth, Mode};
 use towline::server::source::{Outside, WorkflowFile};
 use towline::server::view::ScheduleView;
 use towline::server::{
-    Address, App, AppParts, CertificateSource, Config, Endpoint, HostDetail, Limits, Server, Settings,
+    Address, App, AppParts, CertificateSource, Config, Endpoint, HostDetail, Identity, Limits, Server, Settings,
 };
 use towline::store::logs::LogId;
 use towline::store::{Role, Store};
@@ -163,7 +163,10 @@ impl Daemon {
                 Endpoint::Http("127.0.0.1:0".parse().unwrap()),
                 Endpoint::Https("127.0.0.1:0".parse().unwrap()),
             ],
-            certificate: Some(CertificateSource::Own { folder: folder.path().join("tls"), names: Vec::new() }),
+            identity: Some(Identity {
+                certificate: CertificateSource::Own { folder: folder.path().join("tls"), names: Vec::new() },
+                clients: None,
+            }),
             passed: towline::server::Passed::default(),
             limits: Limits::STANDARD,
         };

@@ -13,12 +13,17 @@ use axum::routing::get;
 use rustls_pki_types::pem::PemObject;
 use tokio_util::sync::CancellationToken;
 use towline::clock::Clock;
-use towline::server::{Address, CertificateSource, Config, Endpoint, Error, Limits, Peer, Server};
+use towline::server::{Address, CertificateSource, Config, Endpoint, Error, Identity, Limits, Peer, Server};
 
 fn router() -> Router {
     Router::new()
         .route("/who", get(|Extension(peer): Extension<Peer>| async move { format!("{peer} tls={}", peer.tls) }))
         .route("/panic", get(|| async { panic!("oh no") as String }))
+}
+
+fn own(folder: &Path) -> Identity {
+    let certificate = CertificateSource::Own { folder: folder.join("tls"), names: vec!["towline.test".into()] };
+    Identity { certificate, clients: None }
 }
 
 fn config(folder: &Path) -> Config {
@@ -28,7 +33,7 @@ fn config(folder: &Path) -> Config {
             Endpoint::Https("127.0.0.1:0".parse().unwrap()),
             Endpoint::Unix { path: folder.join("run/towline.sock"), mode: 0o660 },
         ],
-        certificate: Some(CertificateSource::Own { folder: folder.join("tls"), names: vec!["towline.test".into()] }),
+        identity: Some(own(folder)),
         passed: towline::server::Passed::default(),
         limits: Limits { header: Duration::from_millis(300), ..Limits::STANDARD },
     }
@@ -83,7 +88,7 @@ async fn every_kind_of_listener_answers_and_stops() {
         let who = tls(secure, &authority, "towline.test").unwrap();
         assert!(who.ends_with("127.0.0.1 tls=true"), "{who}");
         assert!(tls(secure, &authority, "elsewhere.test").is_err(), "a name that is not in the certificate");
-        certificates.reload(now).unwrap();
+        assert!(!certificates.reload(now, None).unwrap(), "nothing is new");
         tls(secure, &authority, "localhost").unwrap();
 
         // Plain HTTP on the TLS port is told where to go.
@@ -124,7 +129,7 @@ async fn a_socket_file_is_taken_over_only_from_the_dead() {
     let path = folder.path().join("towline.sock");
     let config = |path: &Path| Config {
         endpoints: vec![Endpoint::Unix { path: path.to_owned(), mode: 0o600 }],
-        certificate: None,
+        identity: None,
         passed: towline::server::Passed::default(),
         limits: Limits::STANDARD,
     };

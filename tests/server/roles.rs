@@ -163,6 +163,27 @@ async fn what_a_client_may_not_see_is_nowhere() {
         let answer = daemon.ask(method, path, &[("authorization", &format!("token {elsewhere}"))], body).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
     }
+    // What is hidden is not counted, nor is there a next page of it.
+    let counted = daemon.get("/api/v3/towline/runs?per_page=1", &elsewhere).await;
+    assert_eq!((counted.json()["total_count"].as_u64(), counted.header("link")), (Some(0), ""));
+    let page = daemon.get("/runs", &elsewhere).await.text();
+    assert!(page.contains("0 runs") && !page.contains("rel=\"next\""), "{page}");
+    // Machines are known by name and how busy they are: not where they are, nor what they did.
+    daemon.app.set_hosts(vec![towline::server::HostDetail {
+        name: towline::id::HostName::from("selene"),
+        address: "ci@HIDDEN.lan".into(),
+        labels: Vec::new(),
+        facts: vec![("system".into(), "HIDDEN-SYSTEM".into())],
+        last_seen: None,
+        latency: None,
+        load: Some((1.0, 2)),
+        reason: Some("HIDDEN-REASON".into()),
+    }]);
+    for path in ["/hosts", "/", "/api/v3/towline/hosts"] {
+        let answer = daemon.get(path, &elsewhere).await.text();
+        assert!(answer.contains("selene") && !answer.contains(SECRET), "{path}: {answer}");
+        assert!(path == "/" || daemon.get(path, &viewer).await.text().contains("HIDDEN.lan"));
+    }
     // The stream says nothing of what is hidden.
     let mut stream = daemon
         .open(Method::GET, "/api/v3/towline/events", &[("authorization", &format!("token {elsewhere}"))], "")

@@ -100,6 +100,7 @@ impl Scene {
             facts: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             last_seen: Some(self.now()),
             latency: Some(SignedDuration::from_millis(3)),
+            load: Some((1.4, 8)),
             reason: None,
         });
         self.daemon.app.set_hosts(details.clone());

@@ -121,11 +121,17 @@ pub(super) fn state(paths: &Paths, config: &Config) -> Vec<Finding> {
 }
 
 fn certificate(paths: &Paths, config: &Config) -> Option<Finding> {
-    let (certificate, key) = match &config.server.tls {
-        Tls::Files { certificate, key, .. } => (certificate.clone(), Some(key.clone())),
-        Tls::Own | Tls::Off => return None,
-    };
-    let missing = std::iter::once(certificate.clone()).chain(key).find(|path| !readable(path));
+    if let Some(clients) = &config.server.clients
+        && !readable(&clients.authority)
+    {
+        return Some(Finding::error(
+            "certificate",
+            format!("the authority of clients, {}, cannot be read", clients.authority.display()),
+            "let the daemon's user read it, or remove `client_authority` from [server.tls]",
+        ));
+    }
+    let Tls::Files { certificate, key } = &config.server.tls else { return None };
+    let missing = [certificate, key].into_iter().find(|path| !readable(path));
     Some(match missing {
         Some(path) => Finding::error(
             "certificate",

@@ -15,6 +15,7 @@ use crate::server::deeds::HostDeed;
 use crate::server::streams::{self, UpdateFilter};
 use crate::server::view::{DeliveryView, HostView, RunView, step_state};
 use crate::server::{deeds, form, format, wire};
+use crate::store::RunFilter;
 
 use super::lists::{self, Page};
 
@@ -30,12 +31,11 @@ pub(super) async fn events(State(app): State<App>, caller: Caller, Asked(uri): A
     Ok(streams::updates(&app, &caller, filter))
 }
 
-/// A client of some repositories only sees a host's load, not whose it is.
-fn host(caller: &Caller, host: &HostView) -> Value {
+fn host(host: &HostView) -> Value {
     let jobs: Vec<Value> = host
         .jobs
         .iter()
-        .filter(|slot| caller.client.sees(&slot.repository))
+        .filter(|slot| !slot.hidden)
         .map(|slot| {
             json!({
                 "id": slot.job.0, "run_id": slot.run.0, "repository": slot.repository, "name": slot.name,
@@ -48,20 +48,23 @@ fn host(caller: &Caller, host: &HostView) -> Value {
         "labels": host.labels, "slots": host.slots, "slots_used": host.jobs.len(), "jobs": jobs,
         "facts": host.facts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "last_seen_at": host.last_seen.map(format::api),
+        "load": host.load.map(|(load, _)| load),
         "latency_ms": host.latency.map(|latency| i64::try_from(latency.as_millis()).unwrap_or(i64::MAX)),
     })
 }
 
 pub(super) async fn hosts(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
     caller.at_least(Role::Viewer)?;
-    let hosts: Vec<Value> = app.source.hosts(caller.now).await?.iter().map(|one| host(&caller, one)).collect();
+    let client = &caller.client;
+    let all = app.source.hosts(caller.now).await?.into_iter();
+    let seen = all.map(|one| one.for_client(client.sees_all(), |repository| client.sees(repository)));
+    let hosts: Vec<Value> = seen.map(|one| host(&one)).collect();
     Ok(Json(json!({"total_count": hosts.len(), "hosts": hosts})))
 }
 
 pub(super) async fn queue(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
     caller.at_least(Role::Viewer)?;
-    let active = app.source.active().await?;
-    let seen: Vec<RunView> = active.into_iter().filter(|run| caller.client.sees(&run.repository)).collect();
+    let seen = app.source.active(&caller.client.repositories).await?;
     let waiting: Vec<Value> = app
         .source
         .waiting(&seen)
@@ -84,17 +87,17 @@ pub(super) async fn runs(State(app): State<App>, caller: Caller, Asked(uri): Ask
     let pairs = query(&uri);
     let page = Page::of(&pairs);
     let repository = form::first(&pairs, "repository").map(RepositoryName::from);
-    let (runs, total) = match lists::run_filter(repository, &pairs)? {
+    // What a client may not see is not counted for it either.
+    let wanted = lists::run_filter(repository, &pairs)?;
+    let wanted = wanted.map(|wanted| RunFilter { among: caller.client.repositories.clone(), ..wanted });
+    let (runs, total) = match wanted {
         Some(filter) => match form::first(&pairs, "q").filter(|text| !text.is_empty()) {
             Some(text) => app.source.search(filter, text, page.skip(), page.size).await?,
             None => app.source.runs(filter, page.skip(), page.size).await?,
         },
         None => (Vec::new(), 0),
     };
-    let seen = runs.iter().filter(|run| caller.client.sees(&run.repository));
-    let items = seen.map(|run| wire::run(&caller.base, run)).collect();
-    // What a client may not see is not counted for it either.
-    let total = if caller.client.sees_all() { total } else { 0 };
+    let items = runs.iter().map(|run| wire::run(&caller.base, run)).collect();
     Ok(lists::answer(&caller, &uri, page, total, "workflow_runs", items))
 }
 

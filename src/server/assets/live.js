@@ -186,7 +186,7 @@
       j: () => move(1), k: () => move(-1),
       f: () => { if (follow) { follow.checked = !follow.checked; follow.dispatchEvent(new Event("change")); } },
       t: () => { if (times) { times.checked = !times.checked; times.dispatchEvent(new Event("change")); } },
-      e: () => find("#first-error")?.click(),
+      e: () => (find("#first-error") ?? find(".excerpt a"))?.click(),
       "?": help,
     }[event.key];
     if (act) { event.preventDefault(); act(); }

@@ -10,7 +10,8 @@ use crate::id::{JobId, RepositoryName, RunId};
 use crate::run::report::{Annotation, AnnotationLevel, StepState};
 use crate::server::auth::Role;
 use crate::server::view::{
-    HostState, HostView, InputView, JobView, RunView, ScheduleView, State, WorkflowName, WorkflowView, step_elapsed,
+    HostState, HostView, InputView, JobView, Progress, RunView, ScheduleView, State, WorkflowName, WorkflowView,
+    state_with, step_elapsed,
 };
 use crate::server::{assets, format};
 use crate::store;
@@ -49,6 +50,10 @@ impl Chrome {
 
     pub(super) fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
+    }
+
+    pub(super) fn is_admin(&self) -> bool {
+        self.role >= Role::Admin
     }
 
     pub(super) fn may_operate(&self) -> bool {
@@ -106,16 +111,89 @@ impl Filter {
     }
 }
 
-/// A run with the states of its jobs, for the strip.
+/// A run that is not over, with how far it is.
 #[derive(Clone, Debug)]
 pub struct RunRow {
     pub run: RunView,
-    pub jobs: Vec<State>,
+    pub progress: Progress,
 }
 
 impl RunRow {
+    pub(super) fn state(&self) -> State {
+        state_with(&self.run, &self.progress.jobs)
+    }
+
     pub(super) fn done(&self) -> usize {
-        self.jobs.iter().filter(|state| state.is_final()).count()
+        self.progress.jobs.iter().filter(|job| job.state().is_final()).count()
+    }
+
+    /// Jobs of which nothing is made yet may become several; they count as one.
+    pub(super) fn count(&self) -> usize {
+        self.progress.jobs.len() + self.progress.pending
+    }
+
+    pub(super) fn states(&self) -> impl Iterator<Item = State> {
+        let made = self.progress.jobs.iter().map(JobView::state);
+        made.chain(std::iter::repeat_n(State::Skipped, self.progress.pending))
+    }
+
+    pub(super) fn usual(&self) -> Option<String> {
+        self.progress.usual.map(format::duration)
+    }
+
+    /// What goes on now: the step, its job and host.
+    pub(super) fn now_at(&self) -> Option<String> {
+        let mut at = self.progress.jobs.iter().filter(|job| matches!(job.state(), State::Running | State::Detached));
+        let first = at.next()?;
+        let step = first.steps.iter().rev().find(|step| step.started_at.is_some() && step.conclusion.is_none());
+        let mut text = step.map_or_else(|| first.name.clone(), |step| format!("{} in {}", step.name, first.name));
+        if let Some(host) = &first.host {
+            let _ = write!(text, " on {host}");
+        }
+        match at.count() {
+            0 => {}
+            1 => text.push_str(", and 1 more job"),
+            more => {
+                let _ = write!(text, ", and {more} more jobs");
+            }
+        }
+        Some(text)
+    }
+}
+
+/// A workflow whose last run failed, and where.
+#[derive(Clone, Debug)]
+pub struct BrokenRow {
+    pub run: RunView,
+    /// To the log of the step that failed.
+    pub link: Option<String>,
+    pub place: String,
+    /// The first thing it complained of.
+    pub said: String,
+}
+
+impl BrokenRow {
+    /// Finds the step that failed among the jobs of a run.
+    #[must_use]
+    pub fn new(run: RunView, jobs: &[JobView]) -> Self {
+        let failed = jobs.iter().find(|job| job.state().is_bad());
+        let Some(job) = failed else {
+            let said = run.messages.first().cloned().unwrap_or_default();
+            return Self { run, link: None, place: String::new(), said };
+        };
+        let link = job_path(&run.repository, &run.id, &job.id);
+        let complaint = job.annotations.iter().find(|note| note.level == AnnotationLevel::Failure);
+        let said = complaint.map(|note| note.message.lines().next().unwrap_or_default().to_owned());
+        let said = said.or_else(|| job.reason.clone()).unwrap_or_default();
+        match job.failed_step() {
+            Some(step) => Self {
+                link: Some(format!("{link}?step={0}#step-{0}", step.number)),
+                place: format!("{} in {}", step.name, job.name),
+                said,
+                run,
+            },
+            None => Self { link: Some(link), place: format!("{} {}", job.name, job.state().word()), said, run },
+        }
     }
 }
 
@@ -227,6 +305,7 @@ pub struct ArtifactRow {
     pub name: String,
     pub size: String,
     pub link: String,
+    pub until: Timestamp,
 }
 
 /// A step on the page of a job.
@@ -364,20 +443,27 @@ pub(super) fn moment(at: &Timestamp) -> String {
 
 /// How long a run took, or takes so far, counting.
 pub(super) fn elapsed(now: &Timestamp, run: &RunView) -> String {
-    let text = format::duration(run.elapsed(*now));
-    if run.completed_at.is_some() { text } else { counting(run.started_at, &text) }
+    match run.completed_at {
+        Some(_) => format::duration(run.elapsed(*now)),
+        None => counting(run.started_at, run.elapsed(*now)),
+    }
 }
 
 /// As [`elapsed`], for a job.
 pub(super) fn job_elapsed(now: &Timestamp, job: &JobView) -> String {
-    let text = job.elapsed(*now).map(format::duration).unwrap_or_default();
     match (job.started_at, job.completed_at) {
-        (Some(started), None) => counting(started, &text),
-        _ => text,
+        (Some(started), None) => counting(started, now.duration_since(started)),
+        _ => job.elapsed(*now).map(format::duration).unwrap_or_default(),
     }
 }
 
-fn counting(since: Timestamp, text: &str) -> String {
+/// How long something has been running, counting.
+pub(super) fn running_for(now: &Timestamp, since: &Timestamp) -> String {
+    counting(*since, now.duration_since(*since))
+}
+
+fn counting(since: Timestamp, so_far: SignedDuration) -> String {
+    let text = format::so_far(so_far);
     format!(
         "<time datetime=\"{}\" title=\"since {}\" data-since>{text}</time>",
         format::api(since),
@@ -387,7 +473,11 @@ fn counting(since: Timestamp, text: &str) -> String {
 
 /// A duration that does not count.
 pub(super) fn took(now: &Timestamp, run: &RunView) -> String {
-    if run.state() == State::Queued { String::new() } else { format::duration(run.elapsed(*now)) }
+    match run.state() {
+        State::Queued => String::new(),
+        state if state.is_final() => format::duration(run.elapsed(*now)),
+        _ => format::so_far(run.elapsed(*now)),
+    }
 }
 
 /// How long a step took; empty before it started.
@@ -412,6 +502,21 @@ impl HostView {
         self.slots.saturating_sub(u32::try_from(self.jobs.len()).unwrap_or(u32::MAX)).min(64)
     }
 
+    pub(super) fn load_words(&self) -> Option<String> {
+        let (load, cores) = self.load?;
+        Some(if cores > 0 { format!("load {load:.1} of {cores}") } else { format!("load {load:.1}") })
+    }
+
+    /// Facts in one line; what a number counts stands behind it.
+    pub(super) fn fact_words(&self) -> Vec<String> {
+        let word = |(name, value): &(String, String)| match name.as_str() {
+            "system" => value.clone(),
+            "git" | "node" | "containers" => format!("{name} {value}").replace("containers ", ""),
+            _ => format!("{value} {name}"),
+        };
+        self.facts.iter().map(word).collect()
+    }
+
     pub(super) fn takes_jobs(&self) -> bool {
         matches!(self.state, HostState::Online | HostState::Busy)
     }
@@ -419,7 +524,7 @@ impl HostView {
     /// The last 24 hours as a strip: what ran when, by colour of result.
     pub(super) fn day(&self, now: &Timestamp) -> String {
         let seconds = |at: Timestamp| (86_400 - now.duration_since(at).as_secs()).clamp(0, 86_400);
-        let mut out = "<svg class=\"day\" viewBox=\"0 0 86400 10\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"The last 24 hours\">".to_owned();
+        let mut out = "<svg class=\"day\" viewBox=\"0 0 86400 10\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"The last 24 hours\"><path d=\"M21600 0V10M43200 0V10M64800 0V10\"/>".to_owned();
         for stretch in self.recent.iter().take(500) {
             let (from, to) = (seconds(stretch.from), seconds(stretch.to));
             // A short job must stay visible: two minutes are about one pixel.
@@ -516,6 +621,23 @@ pub(super) mod filters {
             text = text.chars().map(|c| if unprintable(c) && c != '\n' { '\u{fffd}' } else { c }).collect();
         }
         Ok(format::cut(&text, limit))
+    }
+
+    /// Escaped, with what stands between backticks as code.
+    #[askama::filter_fn]
+    pub(crate) fn prose(value: impl Display, _: &dyn askama::Values) -> askama::Result<String> {
+        let text = value.to_string();
+        let mut out = String::with_capacity(text.len() + 32);
+        let parts: Vec<&str> = text.split('`').collect();
+        for (at, part) in parts.iter().enumerate() {
+            let part = askama::filters::escape(part, askama::filters::Html)?.to_string();
+            match at % 2 {
+                1 if at + 1 < parts.len() => out.extend(["<code>", &part, "</code>"]),
+                1 => out.extend(["`", &part]),
+                _ => out.push_str(&part),
+            }
+        }
+        Ok(out)
     }
 
     fn unprintable(character: char) -> bool {

@@ -1,4 +1,4 @@
-//! Queue, hosts, schedules and deliveries: what keeps the work going.
+//! Queue, schedules and deliveries: what keeps the work going.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -7,29 +7,18 @@ use crate::engine::Input;
 use crate::id::RepositoryName;
 use crate::server::app::{App, Fault};
 use crate::server::auth::Role;
-use crate::server::deeds::HostDeed;
 use crate::server::pages::{self, ScheduleRow};
 use crate::server::view::{DeliveryView, WorkflowName};
-use crate::server::{access, deeds, form};
+use crate::server::{access, deeds};
 
 use super::{Sent, Visitor};
 
 pub(super) async fn queue(State(app): State<App>, visitor: Visitor) -> Response {
     let page = async {
         visitor.may_see()?;
-        let mut active = app.source.active().await?;
-        active.retain(|run| visitor.sees(run));
+        let active = app.source.active(&visitor.caller.client.repositories).await?;
         let (waiting, paused) = (app.source.waiting(&active).await?, app.source.engine.summary().borrow().paused);
         Ok(pages::Queue { chrome: visitor.chrome("Queue"), paused, waiting })
-    };
-    visitor.show(page.await)
-}
-
-pub(super) async fn hosts(State(app): State<App>, visitor: Visitor) -> Response {
-    let page = async {
-        visitor.may_see()?;
-        let hosts = visitor.hosts(&app).await?;
-        Ok(pages::Hosts { chrome: visitor.chrome("Hosts"), hosts })
     };
     visitor.show(page.await)
 }
@@ -55,23 +44,6 @@ pub(super) async fn change_queue(State(app): State<App>, Path(deed): Path<String
         };
         deeds::tell(&app, sent.caller(), action, "queue", Input::PauseQueue { paused }).await?;
         Ok("/queue".to_owned())
-    };
-    sent.back(done.await)
-}
-
-/// Drains, pauses or resumes a host.
-pub(super) async fn change_host(State(app): State<App>, Path(deed): Path<String>, sent: Sent) -> Response {
-    let done = async {
-        sent.caller().whole(Role::Operator)?;
-        let deed = match deed.as_str() {
-            "drain" => HostDeed::Drain,
-            "pause" => HostDeed::Pause,
-            "resume" => HostDeed::Resume,
-            _ => return Err(Fault::NotFound),
-        };
-        let host = sent.text("host");
-        deeds::host(&app, sent.caller(), host, deed).await?;
-        Ok(format!("/hosts#host-{}", form::encode(host)))
     };
     sent.back(done.await)
 }

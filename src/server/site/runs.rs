@@ -7,10 +7,13 @@ use crate::id::RepositoryName;
 use crate::run::Which;
 use crate::server::api::lists;
 use crate::server::app::{App, Fault, query};
-use crate::server::pages::{self, Excerpt, Filter, NoteRow, RunRow, SummaryRow, WaitingEnvironment};
+use crate::server::pages::{
+    self, ArtifactRow, BrokenRow, Excerpt, Filter, NoteRow, RunRow, SummaryRow, WaitingEnvironment,
+};
 use crate::server::source::PAGE_OF_RUNS;
 use crate::server::view::{JobView, RunView, State as Look, Status};
-use crate::server::{access, deeds, form, graph, logs, markdown};
+use crate::server::{access, deeds, form, format, graph, logs, markdown};
+use crate::services::Artifact;
 use crate::store::RunFilter;
 
 use super::{Sent, Visitor, beside};
@@ -18,17 +21,21 @@ use super::{Sent, Visitor, beside};
 pub(super) async fn overview(State(app): State<App>, visitor: Visitor) -> Response {
     let page = async {
         visitor.may_see()?;
-        let mut active = app.source.active().await?;
-        active.retain(|run| visitor.sees(run));
-        let (mut recent, _) = app.source.runs(RunFilter::default(), 0, 100).await?;
-        recent.retain(|run| visitor.sees(run));
+        let active = app.source.active(&visitor.caller.client.repositories).await?;
+        let seen = RunFilter { among: visitor.caller.client.repositories.clone(), ..RunFilter::default() };
+        let (mut recent, _) = app.source.runs(seen, 0, 100).await?;
         let waiting = app.source.waiting(&active).await?;
         let mut running = Vec::new();
         for run in active.into_iter().take(20) {
-            let jobs = app.source.jobs(&run).await?.iter().map(JobView::state).collect();
-            running.push(RunRow { run, jobs });
+            let progress = app.source.progress(&run).await?;
+            running.push(RunRow { run, progress });
         }
-        let broken = broken(&recent);
+        let mut rows = Vec::new();
+        for run in broken(&recent) {
+            let jobs = app.source.progress(&run).await?.jobs;
+            rows.push(BrokenRow::new(run, &jobs));
+        }
+        let broken = rows;
         recent.retain(|run| run.state().is_final());
         recent.truncate(12);
         let hosts = visitor.hosts(&app).await?;
@@ -62,16 +69,14 @@ async fn list(app: &App, visitor: &Visitor, repository: Option<RepositoryName>) 
     let pairs = query(&visitor.uri);
     let filter = filter_of(&pairs);
     let page = lists::Page { size: PAGE_OF_RUNS, ..lists::Page::of(&pairs) };
-    let (mut runs, mut total) = match lists::run_filter(repository.clone(), &pairs)? {
+    let wanted = lists::run_filter(repository.clone(), &pairs)?;
+    // What is hidden is not counted either.
+    let wanted = wanted.map(|wanted| RunFilter { among: visitor.caller.client.repositories.clone(), ..wanted });
+    let (runs, total) = match wanted {
         Some(wanted) if filter.q.is_empty() => app.source.runs(wanted, page.skip(), page.size).await?,
         Some(wanted) => app.source.search(wanted, &filter.q, page.skip(), page.size).await?,
         None => (Vec::new(), 0),
     };
-    let all = total;
-    if !visitor.caller.client.sees_all() && repository.is_none() {
-        runs.retain(|run| visitor.sees(run));
-        total = runs.len();
-    }
     let link = |number: usize| {
         let rest = pairs.iter().filter(|(name, value)| name != "page" && !value.is_empty());
         let mut all: Vec<String> =
@@ -87,7 +92,7 @@ async fn list(app: &App, visitor: &Visitor, repository: Option<RepositoryName>) 
         total,
         runs,
         previous: (page.number > 1).then(|| link(page.number - 1)),
-        next: (page.number * page.size < all).then(|| link(page.number + 1)),
+        next: (page.number * page.size < total).then(|| link(page.number + 1)),
     })
 }
 
@@ -134,9 +139,9 @@ pub(super) async fn attempt(
 }
 
 async fn run_page(app: &App, visitor: &Visitor, run: RunView, attempts: u32) -> Result<pages::Run, Fault> {
-    let jobs = app.source.jobs(&run).await?;
+    let (jobs, pending) = app.source.jobs_and_pending(&run).await?;
     let link = |job: &JobView| pages::job_path(&run.repository, &run.id, &job.id);
-    let graph = graph::svg(visitor.caller.now, &jobs, link);
+    let graph = graph::svg(visitor.caller.now, &jobs, &pending, link);
     let failed: Vec<JobView> = jobs.iter().filter(|job| job.state().is_bad()).take(5).cloned().collect();
     let all = app.source.logs.clone();
     let read = move || {
@@ -177,11 +182,24 @@ async fn run_page(app: &App, visitor: &Visitor, run: RunView, attempts: u32) -> 
         excerpts,
         annotations: notes,
         summaries,
-        artifacts: Vec::new(),
+        artifacts: artifacts(app, &run),
+        pending: pending.len(),
         waiting,
         jobs,
         run,
     })
+}
+
+/// What the jobs of a run left to be fetched.
+fn artifacts(app: &App, run: &RunView) -> Vec<ArtifactRow> {
+    let all = app.auth.services().map(|services| services.artifacts(run.id.0)).unwrap_or_default();
+    let row = |artifact: Artifact| ArtifactRow {
+        link: format!("/api/v3/repos/{}/actions/artifacts/{}/zip", run.repository, artifact.id),
+        size: format::size(artifact.size),
+        until: artifact.expires_at,
+        name: artifact.name,
+    };
+    all.into_iter().map(row).collect()
 }
 
 /// What the jobs of a run wrote to `GITHUB_STEP_SUMMARY`.

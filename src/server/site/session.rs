@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use crate::forge::login;
 use crate::server::app::{App, Fault, query};
-use crate::server::auth::Auth;
+use crate::server::auth::{Auth, is_foreign};
 use crate::server::pages::{self, Chrome};
 
 use super::{Visitor, html, see_other};
@@ -19,24 +20,27 @@ fn safe_next(next: Option<&str>) -> String {
     if good { next.to_owned() } else { "/".to_owned() }
 }
 
-pub(super) async fn form(visitor: Visitor) -> Response {
-    let next = safe_next(super::form::first(&query(&visitor.uri), "next"));
+/// The form to sign in with.
+fn login(app: &App, visitor: &Visitor, status: StatusCode, problem: Option<String>, next: String) -> Response {
     let chrome = Chrome { live: false, ..visitor.chrome("") };
-    html(StatusCode::OK, &pages::Login { chrome, problem: None, next })
+    html(status, &pages::Login { chrome, problem, next, github: app.auth.github().is_some() })
 }
 
-pub(super) async fn sign_in(State(app): State<App>, visitor: Visitor, body: Bytes) -> Response {
+pub(super) async fn form(State(app): State<App>, visitor: Visitor) -> Response {
+    let next = safe_next(super::form::first(&query(&visitor.uri), "next"));
+    login(&app, &visitor, StatusCode::OK, None, next)
+}
+
+pub(super) async fn sign_in(State(app): State<App>, visitor: Visitor, headers: HeaderMap, body: Bytes) -> Response {
     let pairs = super::form::pairs(&String::from_utf8_lossy(&body));
     let next = safe_next(super::form::first(&pairs, "next"));
+    if is_foreign(&headers) {
+        let problem = "Another site sent this form. Sign in here, if you meant to.".to_owned();
+        return login(&app, &visitor, StatusCode::FORBIDDEN, Some(problem), "/".to_owned());
+    }
     let token = super::form::first(&pairs, "token").unwrap_or_default();
     match app.auth.sign_in(visitor.caller.now, &visitor.caller.peer, token) {
-        Ok(cookie) => {
-            let mut response = see_other(&next);
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                response.headers_mut().insert(header::SET_COOKIE, cookie);
-            }
-            response
-        }
+        Ok(cookie) => with_cookie(see_other(&next), &cookie),
         Err(refusal) => {
             let fault = Fault::Refused(refusal);
             let problem = if fault.status() == StatusCode::UNAUTHORIZED {
@@ -44,8 +48,73 @@ pub(super) async fn sign_in(State(app): State<App>, visitor: Visitor, body: Byte
             } else {
                 fault.message()
             };
-            let chrome = Chrome { live: false, ..visitor.chrome("") };
-            html(fault.status(), &pages::Login { chrome, problem: Some(problem), next })
+            login(&app, &visitor, fault.status(), Some(problem), next)
+        }
+    }
+}
+
+fn with_cookie(mut response: Response, cookie: &str) -> Response {
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Where GitHub sends the browser back to.
+fn callback(visitor: &Visitor) -> String {
+    format!("{}/login/github/callback", visitor.caller.base.0)
+}
+
+/// Sends the browser to GitHub.
+pub(super) async fn to_github(State(app): State<App>, visitor: Visitor) -> Response {
+    let Some(github) = app.auth.github() else { return visitor.fault(&Fault::NotFound) };
+    let next = safe_next(super::form::first(&query(&visitor.uri), "next"));
+    let departure = app.auth.depart(visitor.caller.now, &visitor.caller.peer, &next);
+    let encode = super::form::encode;
+    let to = format!(
+        "{}/login/oauth/authorize?client_id={}&redirect_uri={}&state={}&code_challenge={}&code_challenge_method=S256&allow_signup=false",
+        github.url,
+        encode(&github.client_id),
+        encode(&callback(&visitor)),
+        departure.state,
+        departure.challenge,
+    );
+    with_cookie(see_other(&to), &departure.cookie)
+}
+
+/// The browser comes back with a code. Who it is for is asked of GitHub, and looked up on the list.
+pub(super) async fn from_github(State(app): State<App>, visitor: Visitor, headers: HeaderMap) -> Response {
+    let Some(github) = app.auth.github() else { return visitor.fault(&Fault::NotFound) };
+    let pairs = query(&visitor.uri);
+    let given = |name| super::form::first(&pairs, name).unwrap_or_default();
+    let (now, peer) = (visitor.caller.now, &visitor.caller.peer);
+    let refused = |status, problem: String| login(&app, &visitor, status, Some(problem), "/".to_owned());
+    let lost = |problem: String| match app.auth.lost_way(now, peer) {
+        Ok(()) => refused(StatusCode::FORBIDDEN, problem),
+        Err(refusal) => {
+            let fault = Fault::Refused(refusal);
+            refused(fault.status(), fault.message())
+        }
+    };
+    let Some(arrival) = app.auth.arrive(now, &headers, given("state")) else {
+        return lost("That took too long, or began in another browser. Try again.".to_owned());
+    };
+    if given("code").is_empty() {
+        return refused(StatusCode::FORBIDDEN, "GitHub did not sign you in.".to_owned());
+    }
+    match login::login_of(&github, given("code"), &arrival.verifier, &callback(&visitor)).await {
+        Ok(login) => match app.auth.sign_in_github(now, peer, &login) {
+            Some(cookie) => {
+                log::info!(actor = login.as_str(), peer:% = peer; "{login} signed in through GitHub");
+                with_cookie(see_other(&safe_next(Some(&arrival.next))), &cookie)
+            }
+            None => lost(format!(
+                "You are {login} on GitHub, and not on this server's list. Its administrator adds you to `allow` of [server.github_login]."
+            )),
+        },
+        Err(error) => {
+            log::warn!(error:% = error; "a sign-in through GitHub failed");
+            refused(StatusCode::BAD_GATEWAY, format!("GitHub could not be asked who you are: {error}"))
         }
     }
 }
@@ -55,9 +124,5 @@ pub(super) async fn sign_out(State(app): State<App>, visitor: Visitor, headers: 
     if !app.auth.csrf_is_good(&headers, super::form::first(&pairs, "csrf").unwrap_or_default()) {
         return visitor.fault(&Fault::Forbidden("Go back, reload the page and sign out again.".to_owned()));
     }
-    let mut response = see_other("/login");
-    if let Ok(cookie) = HeaderValue::from_str(&Auth::sign_out()) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
-    }
-    response
+    with_cookie(see_other("/login"), &Auth::sign_out())
 }

@@ -1,24 +1,39 @@
-//! `conf.d/hosts.toml`: the hosts that `towline host add` added, and the keys it pinned.
+//! `conf.d/hosts.toml`: the hosts that `towline host add` and the page of hosts added, and the keys that were pinned.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Add;
-use crate::config::Paths;
-use crate::transport::Destination;
+use super::Paths;
 
 /// The first line of the file.
 const HEAD: &str = "# Hosts added by `towline host add`.\n";
 
+/// A host to be written down.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    pub name: &'a str,
+    pub address: &'a str,
+    pub user: Option<&'a str>,
+    pub port: Option<u16>,
+    pub identity: &'a [PathBuf],
+    pub jump: &'a [String],
+    /// `None`: the usual one.
+    pub root: Option<&'a str>,
+    pub labels: &'a [String],
+    pub slots: u32,
+}
+
 /// Where the hosts are written.
-pub(super) fn file(paths: &Paths) -> PathBuf {
+#[must_use]
+pub fn file(paths: &Paths) -> PathBuf {
     directory(paths).join("conf.d/hosts.toml")
 }
 
 /// Where keys are pinned.
-pub(super) fn pins(paths: &Paths) -> PathBuf {
+#[must_use]
+pub fn pins(paths: &Paths) -> PathBuf {
     directory(paths).join("known_hosts")
 }
 
@@ -27,33 +42,33 @@ fn directory(paths: &Paths) -> &Path {
 }
 
 /// One `[[host]]`.
-pub(super) fn entry(name: &str, destination: &Destination, add: &Add) -> String {
+fn text_of(host: &Entry<'_>) -> String {
     let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let list = |texts: &[String]| {
         let texts: Vec<String> = texts.iter().map(|one| text(one)).collect();
         format!("[{}]", texts.join(", "))
     };
-    let mut entry = format!("\n[[host]]\nname = {}\naddress = {}\n", text(name), text(&destination.address));
-    if let Some(user) = &destination.user {
+    let mut entry = format!("\n[[host]]\nname = {}\naddress = {}\n", text(host.name), text(host.address));
+    if let Some(user) = host.user {
         entry.push_str(&format!("user = {}\n", text(user)));
     }
-    if let Some(port) = destination.port {
+    if let Some(port) = host.port {
         entry.push_str(&format!("port = {port}\n"));
     }
-    if !add.identity.is_empty() {
-        let files: Vec<String> = add.identity.iter().map(|file| absolute(file)).collect();
+    if !host.identity.is_empty() {
+        let files: Vec<String> = host.identity.iter().map(|file| absolute(file)).collect();
         entry.push_str(&format!("identity = {}\n", list(&files)));
     }
-    if !add.jump.is_empty() {
-        entry.push_str(&format!("jump = {}\n", list(&add.jump)));
+    if !host.jump.is_empty() {
+        entry.push_str(&format!("jump = {}\n", list(host.jump)));
     }
-    if add.root != "~/.towline" {
-        entry.push_str(&format!("root = {}\n", text(&add.root)));
+    if let Some(root) = host.root {
+        entry.push_str(&format!("root = {}\n", text(root)));
     }
-    if !add.labels.is_empty() {
-        entry.push_str(&format!("labels = {}\n", list(&add.labels)));
+    if !host.labels.is_empty() {
+        entry.push_str(&format!("labels = {}\n", list(host.labels)));
     }
-    entry.push_str(&format!("slots = {}\n", add.slots));
+    entry.push_str(&format!("slots = {}\n", host.slots));
     entry
 }
 
@@ -62,25 +77,31 @@ fn absolute(file: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Adds an entry at the end of the file, which is replaced as a whole.
-pub(super) fn append(paths: &Paths, entry: &str) -> std::io::Result<()> {
+/// Adds a host at the end of the file, which is replaced as a whole.
+///
+/// # Errors
+/// The file cannot be read or replaced.
+pub fn append(paths: &Paths, host: &Entry<'_>) -> std::io::Result<()> {
     let file = file(paths);
     let mut text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
         Err(error) => return Err(error),
     };
-    text.push_str(entry);
+    text.push_str(&text_of(host));
     replace(&file, &text)
 }
 
 /// Removes a host's entry; false when it is not there.
-pub(super) fn remove(paths: &Paths, name: &str) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// The file cannot be read or replaced.
+pub fn remove(paths: &Paths, name: &str) -> std::io::Result<bool> {
     let file = file(paths);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     match without(&text, name) {
         Some(rest) => {
