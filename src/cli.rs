@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 the run failed (or errors were found), 2 invalid input, 3 environment.
 
 mod actions;
+mod audit;
 mod check;
 mod completion;
 mod delivery;
@@ -18,12 +19,14 @@ mod host;
 mod init;
 mod logger;
 mod man;
+mod output;
 mod plan;
 mod queue;
 mod remote;
 mod repo;
 mod run;
 mod runtime;
+mod schedule;
 mod screen;
 mod serve;
 mod support_bundle;
@@ -97,6 +100,10 @@ enum Command {
     Import(export::Import),
     /// Lists, shows and repeats what came from outside.
     Delivery(delivery::Arguments),
+    /// Lists schedules with their next times.
+    Schedule(schedule::Arguments),
+    /// Shows who did what, newest first.
+    Audit(audit::Arguments),
     /// Prints completions for a shell.
     Completion(completion::Arguments),
     /// Writes manual pages and the reference.
@@ -148,6 +155,8 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),
         Command::Delivery(arguments) => delivery::run(arguments),
+        Command::Schedule(arguments) => schedule::run(arguments),
+        Command::Audit(arguments) => audit::run(arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Man(arguments) => man::run(arguments),
         Command::Hook(arguments) => hook::run(arguments),

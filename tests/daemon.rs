@@ -89,8 +89,15 @@ impl Lab {
             assert!(said.len() > before, "the daemon ended: {said}");
         }
         // What it says later must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let mut file = std::fs::File::options().append(true).create(true).open(self.path("daemon.log")).unwrap();
+        file.write_all(said.as_bytes()).unwrap();
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut file));
         self.daemon = Some(child);
+    }
+
+    /// What all daemons so far said on standard error.
+    fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path("daemon.log")).unwrap_or_default()).into_owned()
     }
 
     fn kill(&mut self) {
@@ -286,11 +293,42 @@ fn kill_9_at_random_moments_loses_and_repeats_nothing() {
         }
         lab.kill();
         lab.start();
-        assert_eq!(lab.conclusion(&name, round), "success", "round {round}, seed {seed}");
+        let conclusion = lab.conclusion(&name, round);
+        let context = || format!("round {round}, seed {seed}:\n{}\n{}", lab.log(&name, round), lab.said());
+        assert_eq!(conclusion, "success", "{}", context());
         let log = lab.log(&name, round);
         assert_eq!(numbered(&log), (1..=400).collect::<Vec<_>>(), "round {round}, seed {seed}:\n{log}");
         assert_eq!(log.lines().filter(|line| line.ends_with(&format!("done {round}"))).count(), 1, "{log}");
         assert_eq!(std::fs::read_to_string(&effect).unwrap(), "effect\n", "round {round}, seed {seed}");
+    }
+}
+
+/// The moment between a host that forgot its job and the record that the job has ended.
+#[test]
+fn kill_9_at_the_very_end_of_a_job_keeps_its_result() {
+    let mut lab = Lab::new("[[host]]\nname = \"here\"\nkind = \"local\"\nslots = 12\n");
+    let jobs = lab.path(".towline/jobs");
+    for round in 1..=6 {
+        let name = format!("local/end{round}");
+        let effect = lab.path(&format!("effect-{round}"));
+        let workflow = format!(
+            "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    strategy: {{matrix: {{leg: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]}}}}\n    \
+             steps:\n      - run: echo ${{{{ matrix.leg }}}} >> {}\n",
+            effect.display()
+        );
+        lab.push(&name, &workflow);
+        let legs = || std::fs::read_to_string(&effect).unwrap_or_default().lines().count();
+        let here = || std::fs::read_dir(&jobs).map_or(0, Iterator::count);
+        let started = Instant::now();
+        // Most of them are over then, some just so.
+        while legs() < 12 || here() > 6 {
+            assert!(started.elapsed() < PATIENCE, "the jobs do not end: {}", lab.said());
+            std::thread::yield_now();
+        }
+        lab.kill();
+        lab.start();
+        assert_eq!(lab.conclusion(&name, round), "success", "round {round}:\n{}", lab.said());
+        assert_eq!(legs(), 12, "round {round}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::output::complain;
 use super::{ENVIRONMENT, FAILED, INVALID, SUCCESS};
 use crate::diagnostic::{Diagnostic, Span, codes, explain, github, json_report, nearest, text};
 use crate::workflow::{self, events};
@@ -292,9 +293,4 @@ fn yaml_files(directory: &Path, repository: bool, found: &mut Vec<PathBuf>) -> i
         }
     }
     Ok(())
-}
-
-fn complain(message: &str) {
-    // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "towline: {message}");
 }

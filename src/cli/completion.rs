@@ -14,5 +14,5 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> u8 {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "towline", &mut script);
-    super::remote::block(async move { super::remote::say(&String::from_utf8_lossy(&script)).map(|()| super::SUCCESS) })
+    super::remote::block(async move { super::output::say(&String::from_utf8_lossy(&script)).map(|()| super::SUCCESS) })
 }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use http::Method;
 use serde_json::Value;
 
-use super::remote::{Target, block, say, table, text};
+use super::output::{Json, items, listed, say, table, text};
+use super::remote::{Target, block};
 
 const PATH: &str = "/api/v3/towline/deliveries";
 
@@ -24,20 +25,20 @@ enum Command {
         /// How many at most.
         #[arg(short = 'L', long, default_value_t = 30)]
         limit: usize,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Shows one delivery with what came.
     View {
         number: u64,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Handles a delivery once more: its runs start again.
     Replay {
         number: u64,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
 }
 
@@ -50,20 +51,16 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
     match command {
         Command::List { limit, json } => {
             let body = target.json(Method::GET, &format!("{PATH}?per_page={}", limit.clamp(1, 100)), None).await?;
-            if json {
-                say(&format!("{:#}\n", body["deliveries"]))?;
-            } else {
-                let mut rows =
-                    vec![["NUMBER", "RECEIVED", "EVENT", "SOURCE", "RUNS", "OUTCOME"].map(str::to_owned).to_vec()];
-                rows.extend(body["deliveries"].as_array().into_iter().flatten().map(row));
-                say(&table(&rows))?;
+            if json.is_wanted() {
+                return json.print(&body["deliveries"]);
             }
+            let head = ["NUMBER", "RECEIVED", "EVENT", "SOURCE", "RUNS", "OUTCOME"];
+            say(&table(&listed(head, items(&body["deliveries"]).map(row))))?;
         }
         Command::View { number, json } => {
             let one = target.json(Method::GET, &format!("{PATH}/{number}"), None).await?;
-            if json {
-                say(&format!("{one:#}\n"))?;
-                return Ok(super::SUCCESS);
+            if json.is_wanted() {
+                return json.print(&one);
             }
             let mut rows: Vec<Vec<String>> = Vec::new();
             for (title, value) in [
@@ -90,21 +87,20 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
         }
         Command::Replay { number, json } => {
             let one = target.json(Method::POST, &format!("{PATH}/{number}/replay"), None).await?;
-            if json {
-                say(&format!("{one:#}\n"))?;
-            } else {
-                let runs = runs(&one);
-                let runs = if runs.is_empty() { "no runs".to_owned() } else { format!("runs {runs}") };
-                say(&format!("Delivery {number} was handled again as {}: {runs}.\n", text(&one["number"])))?;
+            if json.is_wanted() {
+                return json.print(&one);
             }
+            let runs = runs(&one);
+            let runs = if runs.is_empty() { "no runs".to_owned() } else { format!("runs {runs}") };
+            say(&format!("Delivery {number} was handled again as {}: {runs}.\n", text(&one["number"])))?;
         }
     }
     Ok(super::SUCCESS)
 }
 
-fn row(one: &Value) -> Vec<String> {
+fn row(one: &Value) -> [String; 6] {
     let outcome = one["outcome"].as_str().unwrap_or_default();
-    vec![
+    [
         text(&one["number"]),
         text(&one["received_at"]),
         text(&one["event"]),
@@ -116,6 +112,6 @@ fn row(one: &Value) -> Vec<String> {
 }
 
 fn runs(one: &Value) -> String {
-    let runs: Vec<String> = one["run_ids"].as_array().into_iter().flatten().map(text).collect();
+    let runs: Vec<String> = items(&one["run_ids"]).map(text).collect();
     runs.join(" ")
 }

@@ -8,7 +8,8 @@ use serde_json::{Value as Json, json};
 
 use crate::config::Paths;
 
-use super::remote::{block, say};
+use super::output::say;
+use super::remote::block;
 use super::{FAILED, SUCCESS, screen};
 
 /// Arguments of `towline doctor`.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use http::Method;
 
-use super::remote::{Target, block, say, text};
+use super::output::{say, text};
+use super::remote::{Target, block};
 
 const PAUSE: &str = "/api/v3/towline/queue/pause";
 /// Between two looks at what still runs.

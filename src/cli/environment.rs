@@ -1,10 +1,11 @@
 //! `towline environment`: the protection rules of environments.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use http::Method;
 use serde_json::json;
 
-use super::remote::{Target, block, encode, say, table, text};
+use super::output::{Json, Refused, items, listed, say, table, text};
+use super::remote::{Target, block, encode};
 
 /// Arguments of `towline environment`.
 #[derive(Debug, clap::Args)]
@@ -22,8 +23,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Lists environments with their rules.
     List {
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Sets the rules of an environment, in place of those it had.
     Set {
@@ -64,25 +65,23 @@ async fn execute(arguments: Arguments) -> Result<u8> {
     match command {
         Command::List { json } => {
             let body = target.json(Method::GET, &path(""), None).await?;
-            if json {
-                say(&format!("{:#}\n", body["environments"]))?;
-                return Ok(super::SUCCESS);
+            if json.is_wanted() {
+                return json.print(&body["environments"]);
             }
-            let mut rows = vec![["NAME", "REVIEWERS", "WAIT", "BRANCHES"].map(str::to_owned).to_vec()];
-            for one in body["environments"].as_array().into_iter().flatten() {
-                let words =
-                    |key: &str| one[key].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(" ");
+            let cells = items(&body["environments"]).map(|one| {
+                let words = |key: &str| items(&one[key]).map(text).collect::<Vec<_>>().join(" ");
                 let wait = match one["wait_minutes"].as_u64() {
                     None | Some(0) => String::new(),
                     Some(minutes) => format!("{minutes} min"),
                 };
-                rows.push(vec![text(&one["name"]), words("reviewers"), wait, words("branches")]);
-            }
+                [text(&one["name"]), words("reviewers"), wait, words("branches")]
+            });
+            let rows = listed(["NAME", "REVIEWERS", "WAIT", "BRANCHES"], cells);
             say(&if rows.len() == 1 { format!("{repository} has no environments.\n") } else { table(&rows) })?;
         }
         Command::Set { name, reviewers, prevent_self_review, wait, branches } => {
             if name.is_empty() {
-                bail!("the name is empty");
+                return Err(Refused("the name is empty".to_owned()).into());
             }
             let rules = json!({
                 "reviewers": reviewers, "prevent_self_review": prevent_self_review, "wait_minutes": wait,

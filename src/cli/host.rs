@@ -7,8 +7,9 @@ use anyhow::bail;
 use http::Method;
 use serde_json::{Value as Json, json};
 
+use super::output::{self, complain, listed, table};
 use super::remote::{block, encode};
-use super::{ENVIRONMENT, FAILED, INVALID, SUCCESS};
+use super::{FAILED, INVALID, SUCCESS};
 use crate::config::{self, Config, Host, Paths, Reach, inventory};
 use crate::diagnostic::Diagnostic;
 use crate::id::HostName;
@@ -30,18 +31,16 @@ pub(super) struct Arguments {
 enum Command {
     /// Lists the configured hosts.
     List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: output::Json,
     },
     /// Connects and says what a host can run, and what stands in the way.
     Check {
         /// Names of configured hosts, or `USER@ADDRESS[:PORT]`. All configured hosts when absent.
         #[arg(value_name = "HOST")]
         hosts: Vec<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: output::Json,
     },
     /// Accepts a host's key, checks it and adds it to the configuration.
     Add(Box<Add>),
@@ -110,8 +109,8 @@ pub(super) fn pins_of(paths: &Paths) -> PathBuf {
 pub(super) fn run(arguments: Arguments) -> u8 {
     let paths = Paths::from_environment();
     let result = match arguments.command {
-        Command::List { json } => list(&paths, json),
-        Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, json)),
+        Command::List { json } => list(&paths, &json),
+        Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, &json)),
         Command::Drain { name, wait, daemon } => return block(drain(&daemon, &name, wait)),
         Command::Resume { name, daemon } => return block(resume(&daemon, &name)),
         Command::Add(mut add) => {
@@ -131,10 +130,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
             }
         }),
     };
-    result.unwrap_or_else(|error| {
-        complain(&format!("{error:#}"));
-        ENVIRONMENT
-    })
+    output::exit_code(result)
 }
 
 fn on_runtime(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
@@ -161,27 +157,20 @@ fn configuration(paths: &Paths) -> anyhow::Result<Config> {
     }
 }
 
-fn list(paths: &Paths, as_json: bool) -> anyhow::Result<u8> {
+fn list(paths: &Paths, as_json: &output::Json) -> anyhow::Result<u8> {
     let config = configuration(paths)?;
-    if as_json {
-        let hosts: Vec<Json> = config.hosts.iter().map(described).collect();
-        say(&serde_json::to_string_pretty(&hosts)?);
-        return Ok(SUCCESS);
+    if as_json.is_wanted() {
+        return as_json.print(&config.hosts.iter().map(described).collect());
     }
     if config.hosts.is_empty() {
         say("No hosts are configured. Add one: towline host add USER@ADDRESS");
         return Ok(SUCCESS);
     }
-    let mut rows = vec![["NAME".to_owned(), "ADDRESS".to_owned(), "SLOTS".to_owned(), "LABELS".to_owned()]];
-    rows.extend(
-        config
-            .hosts
-            .iter()
-            .map(|host| [host.name.to_string(), address(host), host.slots.to_string(), host.labels.join(", ")]),
-    );
-    for line in table(&rows) {
-        say(&line);
-    }
+    let cells = config
+        .hosts
+        .iter()
+        .map(|host| [host.name.to_string(), address(host), host.slots.to_string(), host.labels.join(", ")]);
+    output::say(&table(&listed(["NAME", "ADDRESS", "SLOTS", "LABELS"], cells)))?;
     Ok(SUCCESS)
 }
 
@@ -200,7 +189,7 @@ fn described(host: &Host) -> Json {
     json!({ "name": host.name, "address": address(host), "slots": host.slots, "labels": host.labels })
 }
 
-async fn check(paths: &Paths, wanted: &[String], as_json: bool) -> anyhow::Result<u8> {
+async fn check(paths: &Paths, wanted: &[String], as_json: &output::Json) -> anyhow::Result<u8> {
     let config = configuration(paths)?;
     let pins = inventory::pins(paths);
     let mut targets = Vec::new();
@@ -231,11 +220,11 @@ async fn check(paths: &Paths, wanted: &[String], as_json: bool) -> anyhow::Resul
     let mut objects = Vec::new();
     for (name, result) in results {
         match result.await? {
-            Ok(facts) if as_json => objects.push(json!({ "name": name, "ok": true, "facts": facts })),
+            Ok(facts) if as_json.is_wanted() => objects.push(json!({ "name": name, "ok": true, "facts": facts })),
             Ok(facts) => show(&name, &facts),
             Err(error) => {
                 code = FAILED;
-                if as_json {
+                if as_json.is_wanted() {
                     objects.push(json!({ "name": name, "ok": false, "error": error.to_string() }));
                 } else {
                     say(&format!("{name}: {error}"));
@@ -243,8 +232,8 @@ async fn check(paths: &Paths, wanted: &[String], as_json: bool) -> anyhow::Resul
             }
         }
     }
-    if as_json {
-        say(&serde_json::to_string_pretty(&objects)?);
+    if as_json.is_wanted() {
+        as_json.print(&Json::Array(objects))?;
     }
     Ok(code)
 }
@@ -347,26 +336,7 @@ fn show(name: impl std::fmt::Display, facts: &Facts) {
     }
 }
 
-/// Columns as wide as their widest cell; the last one is not padded.
-fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |row: &[String; N]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
 fn say(text: &str) {
     // A closed pipe is no reason to fail: whoever reads has enough.
     let _ = writeln!(io::stdout().lock(), "{text}");
-}
-
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "towline: {text}");
 }

@@ -13,7 +13,8 @@ use crate::config::Paths;
 use crate::transport::Destination;
 use crate::vault::MasterKey;
 
-use super::remote::{block, say};
+use super::output::say;
+use super::remote::block;
 use super::{INVALID, SUCCESS};
 
 /// Where drop-ins of the unit lie.

@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 
 use crate::config::reference;
 
-use super::{SUCCESS, remote};
+use super::{SUCCESS, output, remote};
 
 /// Arguments of `towline man`.
 #[derive(Debug, clap::Args)]
@@ -32,12 +32,12 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     remote::block(async move {
         match (arguments.directory, arguments.markdown) {
             (Some(directory), _) => write_all(&directory)?,
-            (None, Some(Reference::Commands)) => remote::say(&commands())?,
-            (None, Some(Reference::Configuration)) => remote::say(&reference::markdown())?,
+            (None, Some(Reference::Commands)) => output::say(&commands())?,
+            (None, Some(Reference::Configuration)) => output::say(&reference::markdown())?,
             (None, None) => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(super::Arguments::command()).render(&mut page)?;
-                remote::say(&String::from_utf8_lossy(&page))?;
+                output::say(&String::from_utf8_lossy(&page))?;
             }
         }
         Ok(SUCCESS)

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use http::Method;
 
-use super::remote::{Target, block, say, table, text};
+use super::output::{Json, items, listed, say, table, text};
+use super::remote::{Target, block};
 
 /// Arguments of `towline queue`.
 #[derive(Debug, clap::Args)]
@@ -18,8 +19,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Lists waiting jobs, each with its reason.
     List {
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Starts no jobs until the queue is resumed; what runs goes on.
     Pause,
@@ -37,18 +38,15 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
     match command {
         Command::List { json } => {
             let body = target.json(Method::GET, "/api/v3/towline/queue", None).await?;
-            if json {
-                say(&format!("{body:#}\n"))?;
-                return Ok(super::SUCCESS);
+            if json.is_wanted() {
+                return json.print(&body["jobs"]);
             }
             if body["paused"] == true {
                 say("The queue is paused: `towline queue resume`.\n")?;
             }
-            let mut rows = vec![["JOB", "RUN", "REPOSITORY", "NAME", "SINCE", "WHY"].map(str::to_owned).to_vec()];
-            for one in body["jobs"].as_array().into_iter().flatten() {
-                let keys = ["job_id", "run_id", "repository", "name", "since", "reason"];
-                rows.push(keys.map(|key| text(&one[key])).to_vec());
-            }
+            let keys = ["job_id", "run_id", "repository", "name", "since", "reason"];
+            let cells = items(&body["jobs"]).map(|one| keys.map(|key| text(&one[key])));
+            let rows = listed(["JOB", "RUN", "REPOSITORY", "NAME", "SINCE", "WHY"], cells);
             say(&if rows.len() == 1 { "Nothing waits.\n".to_owned() } else { table(&rows) })?;
         }
         Command::Pause => {

@@ -1,6 +1,5 @@
 //! Commands that talk to a daemon: over its socket, or to an address with a token.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -179,51 +178,7 @@ pub(super) fn usual_socket() -> PathBuf {
 /// Runs a command on a small runtime and turns its end into an exit code; errors go to standard error.
 pub(super) fn block(work: impl Future<Output = Result<u8>>) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work));
-    done.unwrap_or_else(|error| {
-        // A reader that went away (`| head`) ends the command quietly.
-        let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-        if error.downcast_ref().is_some_and(closed) {
-            return super::SUCCESS;
-        }
-        // Nobody reads a closed standard error.
-        let _ = writeln!(std::io::stderr(), "towline: {error:#}");
-        super::ENVIRONMENT
-    })
-}
-
-/// Writes lines to standard output.
-pub(super) fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
-}
-
-/// Rows as aligned columns.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
-}
-
-/// Text of a field; nothing when it is absent. What a terminal would obey is taken out.
-pub(super) fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
+    super::output::exit_code(runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work)))
 }
 
 /// A segment or a value in an address, percent-encoded.

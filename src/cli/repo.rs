@@ -13,6 +13,7 @@ use crate::id::RepositoryName;
 use crate::triggers::hook::{self, Installed};
 use crate::triggers::inventory::{self, Inventory};
 
+use super::output::{self, listed, table};
 use super::{ENVIRONMENT, INVALID, SUCCESS};
 
 /// Arguments of `towline repo`.
@@ -36,9 +37,8 @@ enum Command {
     },
     /// Lists all sources: configured ones and added repositories.
     List {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: output::Json,
     },
     /// Takes the hook out and forgets the repository. One that was adopted stays where it is.
     Remove {
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     let done = runtime.block_on(async {
         match arguments.command {
             Command::Add { name, path, default_branch } => add(&paths, &name, path.as_deref(), &default_branch).await,
-            Command::List { json } => list(&paths, json).await,
+            Command::List { json } => list(&paths, &json).await,
             Command::Remove { name, delete } => remove(&paths, &name, delete).await,
         }
     });
@@ -186,8 +186,7 @@ fn group_name(gid: u32) -> String {
     named.unwrap_or_else(|| gid.to_string())
 }
 
-#[expect(clippy::print_stdout, reason = "the command line prints")]
-async fn list(paths: &Paths, as_json: bool) -> anyhow::Result<u8> {
+async fn list(paths: &Paths, as_json: &output::Json) -> anyhow::Result<u8> {
     let (config, _) = config::parse(&config::read(&paths.config)?);
     let inventory = Inventory::new(config.unwrap_or_default(), paths.clone());
     let mut rows = Vec::new();
@@ -198,8 +197,8 @@ async fn list(paths: &Paths, as_json: bool) -> anyhow::Result<u8> {
         };
         rows.push((source, hooked));
     }
-    if as_json {
-        let rows: Vec<_> = rows
+    if as_json.is_wanted() {
+        let rows = rows
             .iter()
             .map(|(source, hooked)| {
                 json!({
@@ -210,18 +209,18 @@ async fn list(paths: &Paths, as_json: bool) -> anyhow::Result<u8> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(SUCCESS);
+        return as_json.print(&rows);
     }
     if rows.is_empty() {
-        println!("There are no repositories yet. Add one: towline repo add NAME");
+        output::say("There are no repositories yet. Add one: towline repo add NAME\n")?;
+        return Ok(SUCCESS);
     }
-    let width = rows.iter().map(|(source, _)| source.name.as_str().len()).max().unwrap_or(0);
-    for (source, hooked) in &rows {
-        let hook = if *hooked { "  hook" } else { "" };
+    let cells = rows.iter().map(|(source, hooked)| {
         let location = inventory::clone_url(source).unwrap_or_default();
-        println!("{:width$}  {:9}  {location}{hook}", source.name.as_str(), source.kind.as_str());
-    }
+        let hook = if *hooked { "hook" } else { "" };
+        [source.name.to_string(), source.kind.as_str().to_owned(), location, hook.to_owned()]
+    });
+    output::say(&table(&listed(["NAME", "KIND", "LOCATION", "HOOK"], cells)))?;
     Ok(SUCCESS)
 }
 

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use http::Method;
 use serde_json::Value;
 
-use super::remote::{Target, block, encode, say, table, text};
+use super::output::{Json, Refused, items, listed, say, table, text};
+use super::remote::{Target, block, encode};
 use super::screen;
 use crate::clock::Clock;
 
@@ -36,8 +37,8 @@ enum Command {
         status: Option<String>,
         #[arg(short, long)]
         branch: Option<String>,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Shows a run with its jobs and steps.
     View {
@@ -45,8 +46,8 @@ enum Command {
         /// The whole log of every job.
         #[arg(long)]
         log: bool,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
         /// Exit code 1 if the run failed.
         #[arg(long)]
         exit_status: bool,
@@ -124,18 +125,17 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
                 }
             }
             let body = target.json(Method::GET, &path, None).await?;
-            if json {
-                say(&format!("{:#}\n", body["workflow_runs"]))?;
-            } else {
-                say(&list(&body))?;
+            if json.is_wanted() {
+                return json.print(&body["workflow_runs"]);
             }
+            say(&list(&body))?;
         }
         Command::View { run, log, json, exit_status } => {
             let body = target.json(Method::GET, &format!("/api/v3/towline/runs/{run}"), None).await?;
-            if json {
-                say(&format!("{body:#}\n"))?;
+            if json.is_wanted() {
+                json.print(&body)?;
             } else if log {
-                for job in body["jobs"].as_array().into_iter().flatten() {
+                for job in items(&body["jobs"]) {
                     let path = format!("{}/jobs/{}/logs", actions(&body), job["id"]);
                     let mut content = Vec::new();
                     target.download(&path, &mut content).await?;
@@ -204,12 +204,8 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
 async fn review(target: &Target, run: u64, approved: bool, environments: &[String], comment: &str) -> Result<()> {
     let path = format!("{}/runs/{run}", actions_of(target, run).await?);
     let pending = target.json(Method::GET, &format!("{path}/pending_deployments"), None).await?;
-    let pending: Vec<(String, Value)> = pending
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|one| (text(&one["environment"]["name"]), one["environment"]["id"].clone()))
-        .collect();
+    let pending: Vec<(String, Value)> =
+        items(&pending).map(|one| (text(&one["environment"]["name"]), one["environment"]["id"].clone())).collect();
     if pending.is_empty() && approved && environments.is_empty() {
         target.json(Method::POST, &format!("{path}/approve"), None).await?;
         return say(&format!("Run {run} is approved.\n"));
@@ -221,7 +217,7 @@ async fn review(target: &Target, run: u64, approved: bool, environments: &[Strin
     if chosen.is_empty() {
         let names: Vec<&str> = pending.iter().map(|(name, _)| name.as_str()).collect();
         let waits = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        anyhow::bail!("run {run} does not wait for that; it waits for {waits}");
+        return Err(Refused(format!("run {run} does not wait for that; it waits for {waits}")).into());
     }
     let ids: Vec<&Value> = chosen.iter().map(|(_, id)| id).collect();
     let state = if approved { "approved" } else { "rejected" };
@@ -252,9 +248,8 @@ fn state_of(run: &Value) -> String {
 }
 
 fn list(body: &Value) -> String {
-    let mut rows = vec![["ID", "STATE", "TITLE", "WORKFLOW", "BRANCH", "EVENT", "STARTED"].map(str::to_owned).to_vec()];
-    for run in body["workflow_runs"].as_array().into_iter().flatten() {
-        rows.push(vec![
+    let cells = items(&body["workflow_runs"]).map(|run| {
+        [
             text(&run["id"]),
             state_of(run),
             crate::server::format::cut(&text(&run["display_title"]), 50),
@@ -262,7 +257,8 @@ fn list(body: &Value) -> String {
             crate::server::format::cut(&text(&run["head_branch"]), 30),
             text(&run["event"]),
             text(&run["run_started_at"]),
-        ]);
-    }
+        ]
+    });
+    let rows = listed(["ID", "STATE", "TITLE", "WORKFLOW", "BRANCH", "EVENT", "STARTED"], cells);
     if rows.len() == 1 { "There are no runs.\n".to_owned() } else { table(&rows) }
 }

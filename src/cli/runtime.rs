@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::actions::Runtimes;
 use crate::config::Paths;
 
+use super::output::{self, listed, table};
 use super::{ENVIRONMENT, INVALID, SUCCESS};
 
 /// Arguments of `towline runtime`.
@@ -30,9 +31,8 @@ enum Command {
     },
     /// Lists what was added.
     List {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: output::Json,
     },
     /// Forgets a runtime: all of a name, or one by its full name.
     Remove { name: String },
@@ -50,8 +50,8 @@ pub(super) fn run(arguments: Arguments) -> u8 {
             }
             Err(error) => complain(&error),
         },
-        Command::List { json: true } => {
-            let all: Vec<_> = runtimes
+        Command::List { json } if json.is_wanted() => {
+            let all = runtimes
                 .list()
                 .iter()
                 .map(|runtime| {
@@ -61,14 +61,17 @@ pub(super) fn run(arguments: Arguments) -> u8 {
                     })
                 })
                 .collect();
-            println!("{}", json!(all));
-            SUCCESS
+            output::exit_code(json.print(&all))
         }
-        Command::List { json: false } => {
-            for runtime in runtimes.list() {
-                println!("{:<8} {:<18} {}", runtime.name, runtime.platform.to_string(), runtime.digest);
-            }
-            SUCCESS
+        Command::List { .. } => {
+            let all = runtimes.list();
+            let cells = all.iter().map(|one| [one.name.to_string(), one.platform.to_string(), one.digest.to_string()]);
+            let shown = if all.is_empty() {
+                "There are no runtimes. Add one: towline runtime add node24 PATH\n".to_owned()
+            } else {
+                table(&listed(["NAME", "PLATFORM", "DIGEST"], cells))
+            };
+            output::exit_code(output::say(&shown).map(|()| SUCCESS))
         }
         Command::Remove { name } => match runtimes.remove(&name) {
             Ok(0) => {

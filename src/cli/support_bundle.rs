@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::config::{self, Paths};
 
 use super::doctor;
-use super::remote::{Target, block, say};
+use super::output::say;
+use super::remote::{Target, block};
 
 /// Keys whose values are secrets wherever they stand in the configuration.
 const SECRET: &[&str] = &["password", "token", "secret", "webhook_secret", "client_secret", "private_key"];

@@ -4,7 +4,8 @@ use anyhow::Result;
 use http::Method;
 use serde_json::json;
 
-use super::remote::{Target, block, encode, say, table, text};
+use super::output::{Json, items, listed, say, table, text};
+use super::remote::{Target, block, encode};
 
 /// Arguments of `towline token`.
 #[derive(Debug, clap::Args)]
@@ -32,8 +33,8 @@ enum Command {
     },
     /// Lists tokens, without their values.
     List {
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Revokes a token; sessions opened with it end.
     Revoke { name: String },
@@ -54,24 +55,21 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
         }
         Command::List { json } => {
             let body = target.json(Method::GET, path, None).await?;
-            if json {
-                say(&format!("{:#}\n", body["tokens"]))?;
-            } else {
-                let mut rows = vec![["NAME", "ROLE", "REPOSITORIES", "CREATED", "EXPIRES"].map(str::to_owned).to_vec()];
-                for one in body["tokens"].as_array().into_iter().flatten() {
-                    let repositories: Vec<String> =
-                        one["repositories"].as_array().into_iter().flatten().map(text).collect();
-                    let repositories = if repositories.is_empty() { "all".to_owned() } else { repositories.join(" ") };
-                    rows.push(vec![
-                        text(&one["name"]),
-                        text(&one["role"]),
-                        repositories,
-                        text(&one["created_at"]),
-                        text(&one["expires_at"]),
-                    ]);
-                }
-                say(&table(&rows))?;
+            if json.is_wanted() {
+                return json.print(&body["tokens"]);
             }
+            let cells = items(&body["tokens"]).map(|one| {
+                let repositories: Vec<String> = items(&one["repositories"]).map(text).collect();
+                let repositories = if repositories.is_empty() { "all".to_owned() } else { repositories.join(" ") };
+                [
+                    text(&one["name"]),
+                    text(&one["role"]),
+                    repositories,
+                    text(&one["created_at"]),
+                    text(&one["expires_at"]),
+                ]
+            });
+            say(&table(&listed(["NAME", "ROLE", "REPOSITORIES", "CREATED", "EXPIRES"], cells)))?;
         }
         Command::Revoke { name } => {
             target.json(Method::DELETE, &format!("{path}/{}", encode(&name)), None).await?;

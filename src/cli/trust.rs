@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::remote::say;
+use super::output::{exit_code, say};
 use crate::config::Paths;
 
 /// Arguments of `towline trust`.
@@ -33,14 +33,7 @@ const PLACES: [(&str, &str, &[&str]); 4] = [
 
 /// Runs the command and says the exit code.
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    match trust(arguments) {
-        Ok(()) => super::SUCCESS,
-        Err(error) => {
-            // Nobody reads a closed standard error.
-            let _ = writeln!(std::io::stderr(), "towline: {error:#}");
-            super::ENVIRONMENT
-        }
-    }
+    exit_code(trust(arguments).map(|()| super::SUCCESS))
 }
 
 fn trust(arguments: &Arguments) -> Result<()> {

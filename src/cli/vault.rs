@@ -11,7 +11,8 @@ use http::Method;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::json;
 
-use super::remote::{Target, block, encode, say, table, text};
+use super::output::{Json, items, say, table, text};
+use super::remote::{Target, block, encode};
 use crate::vault::Kind;
 
 /// Arguments of `towline secret`.
@@ -37,8 +38,8 @@ enum SecretCommand {
     List {
         #[command(flatten)]
         level: Level,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Removes a secret.
     Delete {
@@ -82,8 +83,8 @@ enum VariableCommand {
     List {
         #[command(flatten)]
         level: Level,
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Removes a variable.
     Delete {
@@ -121,7 +122,7 @@ pub(super) fn secret(arguments: Secrets) -> u8 {
     block(async move {
         match command {
             SecretCommand::Set { name, level, from } => set(&target, Kind::Secret, &name, &level, &from, None).await,
-            SecretCommand::List { level, json } => list(&target, Kind::Secret, &level, json).await,
+            SecretCommand::List { level, json } => list(&target, Kind::Secret, &level, &json).await,
             SecretCommand::Delete { name, level } => delete(&target, Kind::Secret, &name, &level).await,
             SecretCommand::RotateKey => rotate(&target).await,
         }
@@ -137,7 +138,7 @@ pub(super) fn variable(arguments: Variables) -> u8 {
                 set(&target, Kind::Variable, &name, &level, &from, body).await
             }
             VariableCommand::Get { name, level } => get(&target, &name, &level).await,
-            VariableCommand::List { level, json } => list(&target, Kind::Variable, &level, json).await,
+            VariableCommand::List { level, json } => list(&target, Kind::Variable, &level, &json).await,
             VariableCommand::Delete { name, level } => delete(&target, Kind::Variable, &name, &level).await,
         }
     })
@@ -190,20 +191,19 @@ fn absent(kind: Kind, name: &str, whom: &str) -> anyhow::Error {
 async fn get(target: &Target, name: &str, level: &Level) -> Result<u8> {
     let (query, whom) = query(target, level).await?;
     let body = target.json(Method::GET, &format!("/api/v3/towline/variables{query}"), None).await?;
-    let mut all = body["variables"].as_array().into_iter().flatten();
+    let mut all = items(&body["variables"]);
     let found = all.find(|one| one["name"].as_str().is_some_and(|one| one.eq_ignore_ascii_case(name)));
     let value = found.and_then(|one| one["value"].as_str()).ok_or_else(|| absent(Kind::Variable, name, &whom))?;
     say(&format!("{value}\n"))?;
     Ok(super::SUCCESS)
 }
 
-async fn list(target: &Target, kind: Kind, level: &Level, json: bool) -> Result<u8> {
+async fn list(target: &Target, kind: Kind, level: &Level, json: &Json) -> Result<u8> {
     let (query, whom) = query(target, level).await?;
     let key = format!("{}s", kind.word());
     let body = target.json(Method::GET, &format!("/api/v3/towline/{key}{query}"), None).await?;
-    if json {
-        say(&format!("{:#}\n", body[&key]))?;
-        return Ok(super::SUCCESS);
+    if json.is_wanted() {
+        return json.print(&body[&key]);
     }
     let all = body[&key].as_array().cloned().unwrap_or_default();
     if all.is_empty() {

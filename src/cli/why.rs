@@ -6,9 +6,10 @@ use http::Method;
 use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
+use super::output::{say, text};
 use super::plan::source::{Planned, prepare};
 use super::plan::{self, refused};
-use super::remote::{Target, block, say, text};
+use super::remote::{Target, block};
 use super::{ENVIRONMENT, INVALID, SUCCESS};
 use crate::plan::forecast::{Forecast, Verdict, forecast};
 

@@ -1,10 +1,11 @@
 //! `towline workflow`: lists, shows, starts, enables and disables workflows of a daemon.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::remote::{Target, block, say, table, text};
+use super::output::{Json, Refused, items, listed, say, table, text};
+use super::remote::{Target, block};
 
 /// Arguments of `towline workflow`.
 #[derive(Debug, clap::Args)]
@@ -22,8 +23,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Lists workflows.
     List {
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Shows a workflow and its last runs.
     View {
@@ -59,21 +60,17 @@ async fn execute(arguments: Arguments) -> Result<u8> {
     match arguments.command {
         Command::List { json } => {
             let body = target.json(Method::GET, &format!("{base}?per_page=100"), None).await?;
-            if json {
-                say(&format!("{:#}\n", body["workflows"]))?;
-            } else {
-                let mut rows = vec![["NAME", "STATE", "FILE", "ID"].map(str::to_owned).to_vec()];
-                for one in body["workflows"].as_array().into_iter().flatten() {
-                    rows.push(vec![text(&one["name"]), text(&one["state"]), text(&one["path"]), text(&one["id"])]);
-                }
-                say(&table(&rows))?;
+            if json.is_wanted() {
+                return json.print(&body["workflows"]);
             }
+            let cells = items(&body["workflows"]).map(|one| ["name", "state", "path", "id"].map(|key| text(&one[key])));
+            say(&table(&listed(["NAME", "STATE", "FILE", "ID"], cells)))?;
         }
         Command::View { workflow } => {
             let one = target.json(Method::GET, &format!("{base}/{workflow}"), None).await?;
             let runs = target.json(Method::GET, &format!("{base}/{workflow}/runs?per_page=10"), None).await?;
             let mut rows = Vec::new();
-            for run in runs["workflow_runs"].as_array().into_iter().flatten() {
+            for run in items(&runs["workflow_runs"]) {
                 let conclusion = text(&run["conclusion"]);
                 let state = if conclusion.is_empty() { text(&run["status"]) } else { conclusion };
                 rows.push(vec![text(&run["id"]), state, text(&run["display_title"]), text(&run["head_branch"])]);
@@ -96,7 +93,8 @@ async fn execute(arguments: Arguments) -> Result<u8> {
             };
             let mut inputs = Map::new();
             for field in fields {
-                let (name, value) = field.split_once('=').ok_or_else(|| anyhow!("{field:?} is not NAME=VALUE"))?;
+                let (name, value) =
+                    field.split_once('=').ok_or_else(|| Refused(format!("{field:?} is not NAME=VALUE")))?;
                 inputs.insert(name.to_owned(), Value::from(value));
             }
             let body = json!({"ref": git_ref, "inputs": inputs, "return_run_details": true});

@@ -15,7 +15,7 @@ use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::transport::Target;
 
-use super::journal::{Entry, JournalStore};
+use super::journal::{Entry, JournalStore, OPENED};
 use super::log::LogFile;
 use super::quota::{self, Slots};
 use super::{Assignment, Cancel, Runner, ServicesAddress};
@@ -111,8 +111,7 @@ impl Executor {
             }
             let target = state.hosts.get(host).cloned().ok_or_else(|| format!("the host {host} is not configured"))?;
             let slots = state.slots.entry(host.clone()).or_default();
-            let known =
-                entries.iter().find(|entry| entry.key == "opened").and_then(|entry| entry.value.get(1)?.as_u64());
+            let known = entries.iter().find(|entry| entry.key == OPENED).and_then(|entry| entry.value.get(1)?.as_u64());
             let slot = match known.and_then(|slot| u32::try_from(slot).ok()) {
                 Some(slot) => slot,
                 None => (1..).find(|slot| !slots.contains(slot)).unwrap_or(u32::MAX),

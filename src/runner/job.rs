@@ -22,7 +22,7 @@ use crate::toolkit::environment;
 use crate::toolkit::header;
 use crate::toolkit::mask::Masks;
 use crate::toolkit::matcher::Matchers;
-use crate::transport::{HostEvents, HostJob, JobSpec, Resume};
+use crate::transport::{HostEvents, HostJob, JobSpec, Resume, TransportError};
 use crate::workflow::model::{Step, StepBody};
 
 use super::action::Found;
@@ -30,7 +30,7 @@ use super::background::Background;
 use super::container::{Containers, DockerStage};
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Journal, OPENED};
 use super::services::{self, Reached};
 use super::step::{StepEnd, StepError, variables};
 use super::summaries::Summaries;
@@ -102,11 +102,22 @@ pub(super) struct Post {
     pub(super) github: Map<String, Json>,
 }
 
+/// The journal's last entry: how the job ended. It is durable before the host forgets the job.
+const RESULT: &str = "result";
+
 /// Runs the order to its end.
 pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
     let reports = assignment.reports.clone();
     let order = assignment.order.clone();
     let target = assignment.target.clone();
+    if let Some(result) = ended(&assignment.journal) {
+        // The process went between the job's end and the record of its report: the host may have nothing left to ask.
+        drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
+        if let Err(error) = forget(runner, &assignment).await {
+            stays(&order, target.name.as_str(), &error);
+        }
+        return result;
+    }
     let mut outcome = start(runner, &order, assignment).await;
     let result = match &mut outcome {
         Ok(job) => match job.work().await {
@@ -123,15 +134,51 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         container::leftovers::remove(&runner.hosts, &target, &order).await;
     }
     if let Ok(job) = &mut outcome {
+        let kept = job.keep(&result).await;
         job.report(Report::Finished { at: runner.clock.now(), result: result.clone() }).await;
-        // The result is durable once the report was taken; only then does the host forget the job.
-        if let Err(error) = job.host.finish().await {
-            log::warn!(job = order.job.0, host:% = job.host_name; "the job's directory stays on the host: {error}");
+        let finished = match kept {
+            Ok(()) => job.host.finish().await.map_err(JobError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = finished {
+            stays(&order, &job.host_name, &error);
         }
     } else {
         drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
     }
     result
+}
+
+/// The result of a job that ended before this process began.
+fn ended(journal: &[Entry]) -> Option<JobResult> {
+    let last = journal.last().filter(|entry| entry.key == RESULT)?;
+    serde_json::from_value(last.value.clone()).ok()
+}
+
+/// Has the host forget a job that ended before this process began, if it has not done so.
+async fn forget(runner: &Runner, assignment: &Assignment) -> Result<(), JobError> {
+    let entries = &assignment.journal;
+    let opened = entries.iter().find(|entry| entry.key == OPENED).map(|entry| entry.value.clone());
+    let (Some(opened), Some(last)) = (opened, entries.last()) else { return Ok(()) };
+    let (nonce, _): (String, u32) =
+        serde_json::from_value(opened).map_err(|error| JobError::Journal(error.to_string()))?;
+    let resume = Some(Resume { offset: last.spool, ended: last.ended });
+    let spec = JobSpec { key: key(&assignment.order), nonce, resume };
+    match runner.hosts.open_job(&assignment.target, spec).await {
+        Ok((host, _events)) => Ok(host.finish().await?),
+        Err(TransportError::Gone { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name of the job's directory on its host.
+fn key(order: &Order) -> String {
+    format!("{}-{}-{}", order.run, order.attempt, order.job)
+}
+
+/// What is left on a host is collected after some days.
+fn stays(order: &Order, host: &str, error: &JobError) {
+    log::warn!(job = order.job.0, host = host; "the job's directory stays on the host: {error}");
 }
 
 fn failed(error: &JobError) -> JobResult {
@@ -171,20 +218,19 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
             None
         }
     };
-    let (nonce, slot) = match journal.recall::<(String, u32)>("opened")? {
+    let (nonce, slot) = match journal.recall::<(String, u32)>(OPENED)? {
         Some(opened) => opened,
         None => {
             let opened = (JobSpec::new_nonce(), slot);
             let value = json!(opened);
-            journal.record(&Entry { key: "opened".to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
+            journal.record(&Entry { key: OPENED.to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
             journal.durable().await?;
             opened
         }
     };
-    let key = format!("{}-{}-{}", order.run, order.attempt, order.job);
     let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     let until = runner.clock.now() + limit;
-    let open = runner.hosts.open_job(&target, JobSpec { key, nonce, resume });
+    let open = runner.hosts.open_job(&target, JobSpec { key: key(order), nonce, resume });
     // A job that is picked up again keeps its tokens and its port: an action that runs has them.
     let known = journal.recall::<JobVariables>("services")?;
     let is_known = known.is_some();
@@ -445,6 +491,12 @@ impl Job<'_> {
             outputs.insert(name, Json::from(value));
         }
         Ok(outputs)
+    }
+
+    /// Makes the result durable: from here on nothing is asked of the host any more.
+    async fn keep(&mut self, result: &JobResult) -> Result<(), JobError> {
+        self.record(RESULT, result)?;
+        self.journal.durable().await
     }
 
     /// The job cannot go on: says so in its log and closes what is open.

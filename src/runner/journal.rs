@@ -14,6 +14,9 @@ use serde_json::Value as Json;
 
 use super::JobError;
 
+/// The key of the first entry: the job's nonce and its slot.
+pub(super) const OPENED: &str = "opened";
+
 /// One answer, with how far the log and the host's output had come when it was recorded: one record, one
 /// transaction, so the two can never disagree.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::super::remote::{say, table};
+use super::super::output::{say, table};
 use super::super::{INVALID, SUCCESS};
 use crate::diagnostic::nearest;
 

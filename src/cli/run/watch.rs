@@ -16,7 +16,8 @@ use serde_json::Value;
 use crate::clock::Clock;
 use crate::server::format;
 
-use super::super::remote::{Target, say, text};
+use super::super::output::{say, text};
+use super::super::remote::Target;
 
 /// Lines of a tree that are drawn at most: what is over goes first.
 const TALLEST: usize = 60;
