@@ -3,7 +3,9 @@
 mod access;
 mod basics;
 mod faults;
+mod identity;
 mod lan;
 mod lost;
 mod shells;
 mod support;
+mod words;

@@ -152,7 +152,7 @@ fn doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
         ("error", "configuration", "everybody can write", "chmod o-w"),
         ("error", "master key", "others can read", "chmod 600"),
         ("error", "daemon", "nobody answers at", "towline serve"),
-        ("error", "host away", "cannot reach away", "sshd listen there"),
+        ("error", "host away", "cannot reach away: nothing listens at 127.0.0.1:", ""),
         ("error", "source a/b", "no-such-file", "readable for the daemon's user"),
         ("error", "source c/d", "does not exist", "correct `path`"),
         ("warning", "address", "listens on this machine alone", "trusted_proxies"),

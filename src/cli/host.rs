@@ -39,6 +39,9 @@ enum Command {
         /// Names of configured hosts, or `USER@ADDRESS[:PORT]`. All configured hosts when absent.
         #[arg(value_name = "HOST")]
         hosts: Vec<String>,
+        /// Accept this host key of the one HOST, also in the place of the one that was accepted before: SHA256:...
+        #[arg(long, value_name = "FINGERPRINT")]
+        accept: Option<String>,
         #[command(flatten)]
         json: output::Json,
     },
@@ -110,7 +113,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
     let paths = Paths::from_environment();
     let result = match arguments.command {
         Command::List { json } => list(&paths, &json),
-        Command::Check { hosts, json } => on_runtime(check(&paths, &hosts, &json)),
+        Command::Check { hosts, accept, json } => on_runtime(check(&paths, &hosts, accept.as_deref(), &json)),
         Command::Drain { name, wait, daemon } => return block(drain(&daemon, &name, wait)),
         Command::Resume { name, daemon } => return block(resume(&daemon, &name)),
         Command::Add(mut add) => {
@@ -189,7 +192,11 @@ fn described(host: &Host) -> Json {
     json!({ "name": host.name, "address": address(host), "slots": host.slots, "labels": host.labels })
 }
 
-async fn check(paths: &Paths, wanted: &[String], as_json: &output::Json) -> anyhow::Result<u8> {
+async fn check(paths: &Paths, wanted: &[String], accept: Option<&str>, as_json: &output::Json) -> anyhow::Result<u8> {
+    if accept.is_some() && wanted.len() != 1 {
+        complain("a key is one host's: name the HOST whose key to accept");
+        return Ok(INVALID);
+    }
     let config = configuration(paths)?;
     let pins = inventory::pins(paths);
     let mut targets = Vec::new();
@@ -207,14 +214,17 @@ async fn check(paths: &Paths, wanted: &[String], as_json: &output::Json) -> anyh
             Some(host) => Target::from_config(host, &pins)?,
             None => target(&Destination::parse(name)?, name, "~/.towline", &SshOptions::with_pins(&pins))?,
         };
-        targets.push(target);
+        targets.push(match accept {
+            Some(fingerprint) => target.accepting(fingerprint),
+            None => target,
+        });
     }
     let hosts = Hosts::new();
     let mut results = Vec::new();
     for target in targets {
         let hosts = hosts.clone();
         let name = target.name.clone();
-        results.push((name, tokio::spawn(async move { hosts.probe(&target).await })));
+        results.push((name, tokio::spawn(async move { hosts.check(&target).await })));
     }
     let mut code = SUCCESS;
     let mut objects = Vec::new();
@@ -227,7 +237,7 @@ async fn check(paths: &Paths, wanted: &[String], as_json: &output::Json) -> anyh
                 if as_json.is_wanted() {
                     objects.push(json!({ "name": name, "ok": false, "error": error.to_string() }));
                 } else {
-                    say(&format!("{name}: {error}"));
+                    say(&error.to_string());
                 }
             }
         }
@@ -291,14 +301,23 @@ async fn add(paths: &Paths, add: &Add) -> anyhow::Result<u8> {
         root: (add.root != "~/.towline").then(|| add.root.clone()),
         accept: add.accept.clone(),
     };
-    let mut enrolled = enrol(paths, &config, &hosts, &new).await;
-    if let Ok(Enrolled::Key { name, fingerprint, reason }) = enrolled {
-        if !confirmed(&name, &fingerprint)? {
-            bail!("{reason}");
+    let mut asked = 0;
+    let enrolled = loop {
+        match enrol(paths, &config, &hosts, &new).await {
+            // Each hop on the way has a key of its own.
+            Ok(Enrolled::Key { name, fingerprint, reason }) if asked <= add.jump.len() => {
+                asked += 1;
+                if !confirmed(&name, &fingerprint)? {
+                    // It is not configured yet: what was typed, and the key.
+                    let typed: Vec<String> = std::env::args().skip(1).collect();
+                    let here = format!("towline {}", typed.join(" "));
+                    bail!("{}", reason.replace(&format!("towline host check {name}"), &here));
+                }
+                new.accept = Some(fingerprint);
+            }
+            enrolled => break enrolled,
         }
-        new.accept = Some(fingerprint);
-        enrolled = enrol(paths, &config, &hosts, &new).await;
-    }
+    };
     match enrolled {
         Ok(Enrolled::Added { name, facts }) => {
             show(&name, &facts);

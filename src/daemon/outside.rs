@@ -103,7 +103,7 @@ async fn check(inventory: &Inventory, hosts: &Hosts, name: &HostName) -> Result<
     let all = super::hosts::configured(&config, &paths.state, &crate::config::inventory::pins(paths));
     let found = all.into_iter().find(|(host, _)| host.name == *name);
     let (_, target) = found.ok_or_else(|| format!("{name} is no longer configured"))?;
-    hosts.probe(&target?).await.map_err(|error| error.to_string())
+    hosts.check(&target?).await.map_err(|error| error.to_string())
 }
 
 /// The repository of a source, its default branch and that branch's commit.

@@ -16,6 +16,11 @@ const PASSPHRASE: &str = "ssh-passphrase";
 /// A systemd credential that is a private key, tried before the usual ones.
 const IDENTITY: &str = "towline-ssh-identity";
 
+/// Whether a key is one that is offered without being told: then it is no fault that it is not there.
+pub(super) fn is_usual_key(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| USUAL_KEYS.iter().any(|usual| name == *usual))
+}
+
 /// What is said of a server before any file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
@@ -104,6 +109,19 @@ impl SshTarget {
 }
 
 impl Target {
+    /// The same host, where this key is accepted: pinned if none is recorded, and in the place of one that was pinned.
+    #[must_use]
+    pub fn accepting(mut self, fingerprint: &str) -> Self {
+        if let Way::Ssh(ssh) = &mut self.way {
+            let mut hop = Some(ssh);
+            while let Some(ssh) = hop {
+                ssh.unknown_key = UnknownKey::Fingerprint(fingerprint.to_owned());
+                hop = ssh.jump.as_mut();
+            }
+        }
+        self
+    }
+
     /// A host of the configuration. `pins` is the file of [`SshOptions::pins`].
     ///
     /// # Errors

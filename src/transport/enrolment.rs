@@ -69,7 +69,7 @@ pub async fn enrol(paths: &Paths, config: &Config, hosts: &Hosts, new: &NewHost)
         way: Way::Ssh(Box::new(SshTarget::resolve(&destination, &options)?)),
         root: new.root.clone().unwrap_or_else(|| "~/.towline".to_owned()),
     };
-    let facts = match hosts.probe(&target).await {
+    let facts = match hosts.check(&target).await {
         Ok(facts) => facts,
         Err(TransportError::HostKey { fingerprint, unknown: true, reason, .. }) if new.accept.is_none() => {
             return Ok(Enrolled::Key { name, fingerprint, reason });

@@ -26,6 +26,15 @@ pub struct Facts {
     pub memory_bytes: u64,
     /// Free for this user in the file system of the root directory.
     pub disk_free_bytes: u64,
+    /// Files that can still be made there, where the file system counts them.
+    #[serde(default)]
+    pub inodes_free: Option<u64>,
+    /// Where that file system is mounted.
+    #[serde(default)]
+    pub mount: String,
+    /// Programs without which no job runs there, and that it does not have.
+    #[serde(default)]
+    pub missing: Vec<String>,
     /// The load average of the last minute.
     pub load: f64,
     /// `glibc 2.36`, `musl`, or empty.
@@ -154,6 +163,9 @@ fn parse(text: &[u8]) -> Facts {
             "cores" => facts.cores = value.parse().unwrap_or_default(),
             "memory" => facts.memory_bytes = value.parse::<u64>().unwrap_or_default() * 1024,
             "disk" => facts.disk_free_bytes = value.parse::<u64>().unwrap_or_default() * 1024,
+            "inodes" => facts.inodes_free = value.parse().ok(),
+            "mount" => facts.mount = text,
+            "missing" => facts.missing = value.split_whitespace().map(str::to_owned).collect(),
             "load" => facts.load = value.parse().unwrap_or_default(),
             "libc" => facts.libc = libc(value),
             "boot" => facts.boot_id = text,
@@ -211,36 +223,89 @@ fn libc(text: &str) -> String {
     }
 }
 
+/// The command that installs a package there, as far as the system's name tells.
+fn install(facts: &Facts, package: &str) -> String {
+    const MANAGERS: [(&str, &str); 13] = [
+        ("Debian", "apt-get install"),
+        ("Ubuntu", "apt-get install"),
+        ("Mint", "apt-get install"),
+        ("Raspbian", "apt-get install"),
+        ("Alpine", "apk add"),
+        ("Fedora", "dnf install"),
+        ("Red Hat", "dnf install"),
+        ("CentOS", "dnf install"),
+        ("Rocky", "dnf install"),
+        ("AlmaLinux", "dnf install"),
+        ("Arch", "pacman -S"),
+        ("SUSE", "zypper install"),
+        ("FreeBSD", "pkg install"),
+    ];
+    if facts.os == "macOS" {
+        return format!("`brew install {package}`");
+    }
+    let sudo = if facts.uid == 0 { "" } else { "sudo " };
+    match MANAGERS.iter().find(|(name, _)| facts.system.contains(name)) {
+        Some((_, command)) => format!("`{sudo}{command} {package}`"),
+        None => format!("install {package}"),
+    }
+}
+
 fn obstacles(facts: &Facts) -> Vec<String> {
+    const ELSEWHERE: &str = "choose another `root` for the host";
     let mut found = Vec::new();
+    let sudo = if facts.uid == 0 { "" } else { "sudo " };
+    if !facts.missing.is_empty() {
+        let (are, them) = if facts.missing.len() == 1 { ("is", "it") } else { ("are", "them") };
+        found.push(format!(
+            "no job can run: {} {are} not there; coreutils, findutils and grep have {them}: {}",
+            facts.missing.join(", "),
+            install(facts, "coreutils findutils grep")
+        ));
+    }
     if facts.bash.is_empty() {
-        found.push(
-            "there is no bash: steps without a `shell` run in sh, and actions written for bash fail; install bash"
-                .to_owned(),
-        );
+        found.push(format!(
+            "there is no bash: steps without a `shell` run in sh, and actions written for bash fail; {}",
+            install(facts, "bash")
+        ));
     }
     if facts.tar.is_empty() {
-        found.push("there is no tar: files cannot be brought there; install tar".to_owned());
+        found.push(format!("there is no tar: files cannot be brought there; {}", install(facts, "tar")));
     }
     if facts.git.is_empty() {
-        found.push("there is no git: checkout unpacks an archive instead; install git for a full checkout".to_owned());
+        found.push(format!(
+            "there is no git: checkout brings files without history commands; {} for a full checkout",
+            install(facts, "git")
+        ));
     }
-    if facts.disk_free_bytes < 1 << 30 {
-        let free = facts.disk_free_bytes >> 20;
-        found.push(format!("only {free} MiB are free under {}; make room", facts.root));
+    if facts.disk_free_bytes < 1 << 30 && !facts.mount.is_empty() {
+        found.push(format!(
+            "only {} MiB are free in {}; `{sudo}du -xm {1} | sort -n | tail` shows what takes the room",
+            facts.disk_free_bytes >> 20,
+            facts.mount
+        ));
+    }
+    if let Some(inodes) = facts.inodes_free.filter(|inodes| *inodes < 10_000) {
+        found.push(format!(
+            "only {inodes} files can still be made in {0}; `{sudo}du -x --inodes {0} | sort -n | tail` shows where they are",
+            facts.mount
+        ));
     }
     if !facts.runs_files {
-        found.push(format!("files under {} cannot be executed (mounted noexec); choose another root", facts.root));
+        found.push(format!(
+            "files under {} cannot be executed: {} is mounted noexec; `{sudo}mount -o remount,exec {1}` there, or {ELSEWHERE}",
+            facts.root, facts.mount
+        ));
     }
     if facts.clock_offset_seconds.abs() > 60 {
-        let offset = facts.clock_offset_seconds;
+        let (offset, way) =
+            (facts.clock_offset_seconds.abs(), if facts.clock_offset_seconds > 0 { "ahead" } else { "behind" });
         found.push(format!(
-            "its clock is {offset} s off ours: caches and certificates will misbehave; run an NTP client there"
+            "its clock is {offset} s {way}: caches and certificates will misbehave; `{sudo}timedatectl set-ntp true` there keeps it right"
         ));
     }
     if facts.kills_user_processes {
         found.push(format!(
-            "logind ends what a closed session leaves (KillUserProcesses=yes), steps too; run `loginctl enable-linger {}` there",
+            "logind ends what a closed session leaves (KillUserProcesses=yes), steps too; `{sudo}loginctl enable-linger {}` there",
             facts.user
         ));
     }

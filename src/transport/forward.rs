@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::job::Backoff;
 use super::pool::Hosts;
 use super::ssh::Connection;
-use super::{SshTarget, Target, TransportError, Way};
+use super::{Facts, SshTarget, Target, TransportError, Way};
 
 /// Ports asked for: below those that systems give out by themselves, so that a port is free again after a break.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -107,6 +107,30 @@ impl Hosts {
         let port = keeper.port;
         self.tracker().spawn(keeper.keep(connection, stop.clone()));
         Ok(Forward { port, _stop: stop.drop_guard() })
+    }
+}
+
+impl Hosts {
+    /// What [`Hosts::probe`] finds, and whether the SSH server forwards ports, which services need: what a person wants to know.
+    ///
+    /// # Errors
+    /// As [`Hosts::probe`].
+    pub async fn check(&self, target: &Target) -> Result<Facts, TransportError> {
+        let mut facts = self.probe(target).await?;
+        if let Way::Ssh(ssh) = &target.way
+            && let Some(connection) = self.server(ssh).any()
+        {
+            let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+            match tokio::time::timeout(PATIENCE, connection.forward(0, nowhere)).await {
+                Ok(Ok(port)) => connection.unforward(port).await,
+                Ok(Err(reason)) if !connection.is_closed() => {
+                    let error = TransportError::NotForwarded { host: target.name.clone(), reason };
+                    facts.obstacles.push(error.to_string());
+                }
+                _ => {}
+            }
+        }
+        Ok(facts)
     }
 }
 

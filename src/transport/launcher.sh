@@ -137,7 +137,7 @@ fetch() {
 	if head -c "$1" >"incoming.$$" && [ "$(wc -c <"incoming.$$")" -eq "$1" ]; then
 		say fetched
 	else
-		say failed "cannot write in $J: $(echo 2>&1 >>"incoming.$$")"
+		say failed "cannot write in $J: $(env echo 2>&1 >>"incoming.$$")"
 	fi
 }
 
@@ -160,6 +160,12 @@ say() {
 	printf '\036%s %s\n' "$mark" "$*"
 }
 
+# unable TEXT: says why nothing can be done, and waits for whoever wants to know more.
+unable() {
+	say failed "$*"
+	exec /bin/sh
+}
+
 # open_job OWNER create|attach: creates the job's directory, or looks at what is there.
 open_job() {
 	boot_identity
@@ -172,10 +178,7 @@ open_job() {
 	elif mkdir "$J" 2>/dev/null; then
 		how=new
 	elif [ ! -d "$J" ]; then
-		mkdir -p "$R/jobs" && mkdir "$J" && how=new || {
-			say failed "cannot make $J: $(mkdir -p "$J" 2>&1)"
-			exit 1
-		}
+		mkdir -p "$R/jobs" && mkdir "$J" && how=new || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
 	fi
 	if [ -s "$J/owner" ]; then
 		read -r owner <"$J/owner"
@@ -184,10 +187,8 @@ open_job() {
 			exit 1
 		fi
 	else
-		mkdir -p "$J/steps" && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" || {
-			say failed "cannot write in $J: $(echo "$1" 2>&1 >"$J/owner")"
-			exit 1
-		}
+		mkdir -p "$J/steps" && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" ||
+			unable "cannot write in $J: $(env echo "$1" 2>&1 >"$J/owner")"
 	fi
 	was=
 	read -r was <"$J/boot"
@@ -257,10 +258,7 @@ control() {
 		say ready "$how" "$pace" "$J"
 	else
 		J=$R/scratch
-		mkdir -p "$J" && cd "$J" || {
-			say failed "cannot make $J: $(mkdir -p "$J" 2>&1)"
-			exit 1
-		}
+		mkdir -p "$J" && cd "$J" || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
 		trap 'rm -f "$J"/*.$$' EXIT
 		say ready scratch "$pace" "$J"
 	fi
@@ -271,7 +269,7 @@ start() {
 	attempt=$((attempt + 1))
 	file=steps/$1.start.$$.$attempt
 	if ! take "$file" 2>/dev/null; then
-		say failed "cannot write $J/$file: $(echo 2>&1 >>"$file")"
+		say failed "cannot write $J/$file: $(env echo 2>&1 >>"$file")"
 		rm -f "$file"
 		return
 	fi
@@ -330,7 +328,7 @@ cancel() {
 
 # input: what came is the standard input of the next command
 input() {
-	take "input.$$" 2>/dev/null || say failed "cannot write in $J: $(echo 2>&1 >>"input.$$")"
+	take "input.$$" 2>/dev/null || say failed "cannot write in $J: $(env echo 2>&1 >>"input.$$")"
 }
 
 # become: what came is a script that this shell becomes; then the channel is its own
@@ -339,13 +337,13 @@ become() {
 		say becoming
 		exec /bin/sh "$J/command.$$" 7<&-
 	fi
-	say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
+	say failed "cannot write in $J: $(env echo 2>&1 >>"command.$$")"
 }
 
 # run TOKEN STDIN: what came is a script; its output goes out as it comes, then the token
 run() {
 	if ! take "command.$$" 2>/dev/null; then
-		say failed "cannot write in $J: $(echo 2>&1 >>"command.$$")"
+		say failed "cannot write in $J: $(env echo 2>&1 >>"command.$$")"
 		return
 	fi
 	if [ "$2" = - ]; then from=/dev/null; else from=input.$$; fi

@@ -210,6 +210,12 @@ impl Server {
         connections.iter().find(|connection| connection.reserve(alone, most)).cloned()
     }
 
+    /// A connection that is there already, for what needs no channel.
+    pub(super) fn any(&self) -> Option<Arc<Connection>> {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().find(|connection| !connection.is_closed()).cloned()
+    }
+
     /// A connection that is not shared with jobs.
     pub(super) async fn connect_alone(
         &self,

@@ -23,7 +23,13 @@ if [ -r /proc/meminfo ]; then
 else
 	say memory "$(($(sysctl -n hw.memsize 2>/dev/null || sysctl -n hw.physmem 2>/dev/null || echo 0) / 1024))"
 fi
-df -Pk "$root" 2>/dev/null | { read -r line; read -r device size used free rest; say disk "$free"; }
+df -Pk "$root" 2>/dev/null | { read -r line; read -r device size used free share mount; say disk "$free"; say mount "$mount"; }
+df -Pi "$root" 2>/dev/null | { read -r line; read -r device size used free rest; [ "${size:-0}" -eq 0 ] 2>/dev/null || say inodes "$free"; }
+missing=
+for program in cat chmod env find grep head ln mkdir mkfifo mv rm rmdir sleep tail tr wc; do
+	command -v $program >/dev/null 2>&1 || missing="$missing $program"
+done
+say missing "$missing"
 if [ -r /proc/loadavg ]; then
 	read -r load rest </proc/loadavg
 	say load "$load"

@@ -8,12 +8,18 @@ use tokio::time::timeout;
 
 use super::process::{Piece, Process};
 use super::step::quoted;
-use super::{JobSpec, Output, Target, TransportError};
+use super::{JobSpec, Output, Target, TransportError, Way};
 
 /// What we bring to a host.
 const LAUNCHER: &str = include_str!("launcher.sh");
-/// The time a login shell may take over its start-up files.
+/// What finds out why a host cannot be written on.
+const TROUBLE: &str = include_str!("trouble.sh");
+/// The time a login shell may take over its start-up files, in times of the connection's own: 60 s where nothing else is said.
+const LOGIN_TIMES: u32 = 6;
+/// The same on this machine.
 const LOGIN_TIME: Duration = Duration::from_secs(60);
+/// How long the host may look for the reason of a failure.
+const EXPLAINING: Duration = Duration::from_secs(10);
 /// The time the launcher may take over a request, which is never the running time of a step.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// The most a small command may say.
@@ -97,18 +103,35 @@ impl Shell {
             dir: String::new(),
             inline: INLINE_SLOW,
         };
-        match timeout(LOGIN_TIME, shell.bootstrap(mode)).await {
+        let patience = match &target.way {
+            Way::Local => LOGIN_TIME,
+            Way::Ssh(ssh) => ssh.connect_timeout * LOGIN_TIMES,
+        };
+        match timeout(patience, shell.bootstrap(mode)).await {
             Ok(result) => result.map(|()| shell),
-            Err(_) => Err(TransportError::Unusable {
-                host: target.name.clone(),
-                reason: format!(
-                    "the login shell did not come to an answer within {} s; look at its start-up files{}",
-                    LOGIN_TIME.as_secs(),
+            Err(_) => Err(shell
+                .unusable(format!(
+                    "the login shell of {} did not come to an end of its start-up files within {} s{}. One of them waits: ~/.bashrc, \
+                     ~/.profile, ~/.zshenv, config.fish and what they call have to leave when nobody is there \
+                     (`case $- in *i*) ;; *) return ;; esac`); `connect_timeout` gives a slow one longer",
+                    shell.user(),
+                    patience.as_secs_f32(),
                     shell.noise()
-                ),
-            }
-            .into()),
+                ))
+                .into()),
         }
+    }
+
+    /// Whose shell it is.
+    fn user(&self) -> &str {
+        match &self.target.way {
+            Way::Local => "this machine",
+            Way::Ssh(ssh) => &ssh.user,
+        }
+    }
+
+    fn unusable(&self, reason: String) -> TransportError {
+        TransportError::Unusable { host: self.target.name.clone(), reason }
     }
 
     async fn bootstrap(&mut self, mode: Mode<'_>) -> Result<(), OpenError> {
@@ -159,12 +182,24 @@ impl Shell {
                 },
             }
             .into()),
-            _ => Err(TransportError::Unusable {
-                host: self.target.name.clone(),
-                reason: format!("{}{}", words.get(1..).unwrap_or_default().join(" "), self.noise()),
+            _ => {
+                let failure = words.get(1..).unwrap_or_default().join(" ");
+                let reason = match self.explain().await {
+                    Some(why) => format!("{failure}: {why}"),
+                    None => format!("{failure}{}", self.noise()),
+                };
+                Err(self.unusable(reason).into())
             }
-            .into()),
         }
+    }
+
+    /// Why nothing can be written there, found out by a shell that waits for its next line.
+    async fn explain(&mut self) -> Option<String> {
+        let script = format!("{{\nmark={}\nd={}\n{TROUBLE}}}\n", self.mark, root_word(&self.target.root));
+        self.write(script.into()).await;
+        let words = timeout(EXPLAINING, self.answer("looking for the reason")).await.ok()?.ok()?;
+        let text = words.get(1..).unwrap_or_default().join(" ");
+        (words.first().is_some_and(|word| word == "trouble") && !text.is_empty()).then_some(text)
     }
 
     async fn write(&mut self, bytes: Bytes) {
@@ -200,10 +235,12 @@ impl Shell {
             }
             if let Some(code) = exit {
                 if doing == "logging in" {
-                    return Err(TransportError::Unusable {
-                        host: self.target.name.clone(),
-                        reason: format!("the login shell ended with code {code}{}", self.noise()),
-                    });
+                    return Err(self.unusable(format!(
+                        "the login shell of {user} ended with code {code}{}. Give the account one that runs commands: `sudo usermod -s \
+                         /bin/sh {user}` there; no `ForceCommand` of sshd_config and no `command=` of authorized_keys may stand before it",
+                        self.noise(),
+                        user = self.user()
+                    )));
                 }
                 return Err(self.interrupted(doing));
             }
@@ -369,6 +406,8 @@ impl Shell {
                 });
             }
             if let Some((_, reason)) = closing(&self.held, &failure, 0).filter(|_| self.held.starts_with(&failure)) {
+                self.held.clear();
+                let reason = self.explain().await.unwrap_or(reason);
                 return Err(TransportError::Failed { host: self.target.name.clone(), doing: DOING.to_owned(), reason });
             }
             // The end is looked for only in what is new, and in as much before it as an end may have begun in.

@@ -5,6 +5,7 @@
 
 mod authenticate;
 mod server_key;
+mod trouble;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -26,6 +27,7 @@ use super::{SshTarget, TransportError};
 use crate::id::HostName;
 
 use server_key::{Checker, ConnectError};
+use trouble::{Overheard, Progress, Stage};
 
 /// A server that says nothing for three of these is gone.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -67,24 +69,33 @@ impl Connection {
         ssh: &'a SshTarget,
     ) -> Pin<Box<dyn Future<Output = Result<Self, TransportError>> + Send + 'a>> {
         Box::pin(async move {
-            match tokio::time::timeout(ssh.connect_timeout, Self::set_up(tracker, host, ssh)).await {
+            // The way there has a time of its own.
+            let through = match &ssh.jump {
+                None => None,
+                Some(jump) => Some(Box::new(Self::connect(tracker, host, jump).await?)),
+            };
+            let progress = Progress::default();
+            let set_up = Self::set_up(tracker, host, ssh, through, progress.clone());
+            match tokio::time::timeout(ssh.connect_timeout, set_up).await {
                 Ok(result) => result,
-                Err(_) => Err(TransportError::Unreachable {
-                    host: host.clone(),
-                    reason: format!(
-                        "{}:{} did not answer within {} s",
-                        ssh.address,
-                        ssh.port,
-                        ssh.connect_timeout.as_secs_f32()
-                    ),
-                }),
+                Err(_) => Err(trouble::silent(host, ssh, &progress)),
             }
         })
     }
 
-    async fn set_up(tracker: &TaskTracker, host: &HostName, ssh: &SshTarget) -> Result<Self, TransportError> {
+    async fn set_up(
+        tracker: &TaskTracker,
+        host: &HostName,
+        ssh: &SshTarget,
+        through: Option<Box<Self>>,
+        progress: Progress,
+    ) -> Result<Self, TransportError> {
         let (routes, closed) = (Routes::default(), CancellationToken::new());
-        let checker = Checker::new(host, ssh)?.forwarding(routes.clone(), closed.clone().drop_guard(), tracker.clone());
+        let checker = Checker::new(host, ssh, progress.clone())?.forwarding(
+            routes.clone(),
+            closed.clone().drop_guard(),
+            tracker.clone(),
+        );
         let config = Arc::new(client::Config {
             nodelay: true,
             keepalive_interval: Some(KEEPALIVE),
@@ -104,39 +115,28 @@ impl Connection {
             },
             ..client::Config::default()
         });
-        let (handle, through) = match &ssh.jump {
+        let handle = match &through {
             None => {
-                let stream = tokio::net::TcpStream::connect((ssh.address.as_str(), ssh.port))
-                    .await
-                    .map_err(|error| unreachable(host, ssh, &error))?;
-                // Without it small messages wait 40 ms for each other.
-                if let Err(error) = stream.set_nodelay(true) {
-                    log::debug!("nodelay: {error}");
-                }
-                (client::connect_stream(config, stream, checker).await, None)
+                let stream = call(host, ssh, &progress).await?;
+                progress.reached(Stage::Agreeing);
+                client::connect_stream(config, Overheard::new(stream, progress.clone()), checker).await
             }
-            Some(jump) => {
-                let through = Self::connect(tracker, host, jump).await?;
+            Some(through) => {
                 let channel = through
                     .handle
                     .channel_open_direct_tcpip(ssh.address.clone(), u32::from(ssh.port), "127.0.0.1", 0)
                     .await
-                    .map_err(|error| TransportError::Unreachable {
-                        host: host.clone(),
-                        reason: format!("{} cannot reach {}:{}: {error}", jump.address, ssh.address, ssh.port),
-                    })?;
-                let stream = channel.into_stream();
-                (client::connect_stream(config, stream, checker).await, Some(Box::new(through)))
+                    .map_err(|error| trouble::not_through(host, ssh, &error))?;
+                progress.reached(Stage::Agreeing);
+                client::connect_stream(config, Overheard::new(channel.into_stream(), progress.clone()), checker).await
             }
         };
         let mut handle = handle.map_err(|error| match error {
             ConnectError::Key(error) => *error,
-            ConnectError::Russh(error) => TransportError::Unreachable {
-                host: host.clone(),
-                reason: format!("{}:{} does not speak SSH as we do: {error}", ssh.address, ssh.port),
-            },
+            ConnectError::Russh(error) => trouble::disagreed(host, ssh, &error, &progress),
         })?;
-        authenticate::log_in(&mut handle, host, ssh).await?;
+        progress.reached(Stage::LoggingIn);
+        authenticate::log_in(&mut handle, host, ssh, &progress).await?;
         Ok(Self {
             handle,
             channels: Arc::default(),
@@ -284,14 +284,18 @@ async fn drain(
     drop(used);
 }
 
-fn unreachable(host: &HostName, ssh: &SshTarget, error: &std::io::Error) -> TransportError {
-    use std::io::ErrorKind;
-    let why = match error.kind() {
-        ErrorKind::ConnectionRefused => "nothing listens there; is sshd running?".to_owned(),
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            "no route to it; is the machine on, and the address right?".to_owned()
-        }
-        _ => error.to_string(),
-    };
-    TransportError::Unreachable { host: host.clone(), reason: format!("{}:{}: {why}", ssh.address, ssh.port) }
+/// The address, at the other end of a stream.
+async fn call(host: &HostName, ssh: &SshTarget, progress: &Progress) -> Result<tokio::net::TcpStream, TransportError> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((ssh.address.as_str(), ssh.port))
+        .await
+        .map_err(|error| trouble::unresolved(host, ssh, &error))?
+        .collect();
+    progress.reached(Stage::Calling);
+    let stream =
+        tokio::net::TcpStream::connect(&addresses[..]).await.map_err(|error| trouble::uncalled(host, ssh, &error))?;
+    // Without it small messages wait 40 ms for each other.
+    if let Err(error) = stream.set_nodelay(true) {
+        log::debug!("nodelay: {error}");
+    }
+    Ok(stream)
 }

@@ -47,12 +47,17 @@ impl Sshd {
         let port = free_port();
         // sshd takes the first `SetEnv` alone.
         let (env, lines): (Vec<&str>, Vec<&str>) = lines.lines().partition(|line| line.starts_with("SetEnv "));
-        let env: String = env.iter().map(|line| line.trim_start_matches("SetEnv")).collect();
+        let mut env: String = env.iter().map(|line| line.trim_start_matches("SetEnv")).collect();
+        if !env.contains(" HOME=") {
+            env.push_str(&format!(" HOME={}/home", path.display()));
+        }
         let lines = lines.join("\n");
+        // Of this one sshd takes the last.
+        let startups = if lines.contains("MaxStartups ") { "" } else { "MaxStartups 100:30:200\n" };
         let configuration = format!(
             "{lines}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nPidFile none\nAuthorizedKeysFile {0}/authorized\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\n\
-             PrintLastLog no\nMaxStartups 100:30:200\nSetEnv HOME={0}/home{env}\n",
+             PrintLastLog no\n{startups}SetEnv{env}\n",
             path.display()
         );
         fs::write(path.join("sshd_config"), configuration).expect("a configuration");

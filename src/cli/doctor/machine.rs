@@ -10,8 +10,6 @@ use super::Finding;
 
 /// The oldest git that knows what we ask of it.
 const GIT: (u32, u32) = (2, 30);
-/// Clocks that differ by more confuse people and certificates.
-const CLOCK_OFFSET: i64 = 30;
 
 /// Programs the daemon calls.
 pub(super) fn programs() -> Vec<Finding> {
@@ -83,7 +81,7 @@ pub(super) async fn hosts(paths: &Paths, config: &Config) -> Vec<Finding> {
         let pool = pool.clone();
         let probe = tokio::spawn(async move {
             match target {
-                Ok(target) => pool.probe(&target).await,
+                Ok(target) => pool.check(&target).await,
                 Err(error) => Err(error),
             }
         });
@@ -100,51 +98,18 @@ pub(super) async fn hosts(paths: &Paths, config: &Config) -> Vec<Finding> {
                     "a job that wants it wakes it",
                 ));
             }
-            Ok(Err(error)) => {
-                let mend = mend(&error);
-                findings.push(Finding::error(subject, error.to_string(), mend));
-            }
+            // What to do is in its words.
+            Ok(Err(error)) => findings.push(Finding::error(subject, error.to_string(), "")),
             Err(error) => findings.push(Finding::error(subject, format!("the check broke off: {error}"), "")),
         }
     }
     findings
 }
 
-fn mend(error: &TransportError) -> &'static str {
-    match error {
-        TransportError::Unreachable { .. } => {
-            "is it switched on, is the address right, does its sshd listen there (`port`), does a firewall drop it?"
-        }
-        TransportError::HostKey { unknown: true, .. } => {
-            "compare the fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then `towline host add` it"
-        }
-        TransportError::HostKey { .. } => {
-            "if the machine was really installed anew, remove its old line from known_hosts beside towline.toml and add it again; otherwise somebody is in between"
-        }
-        TransportError::Refused { .. } => {
-            "put the daemon's public key into ~/.ssh/authorized_keys there (`towline init` shows it), with mode 600 in a directory of mode 700"
-        }
-        TransportError::Unusable { .. } => "give the user a POSIX shell (not nologin) and a home that it may write",
-        TransportError::Interrupted { .. } => "try again; if it stays so, look at the network between",
-        _ => "`towline host check` says more",
-    }
-}
-
 fn facts_of(subject: &str, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for obstacle in &facts.obstacles {
         findings.push(Finding::warning(subject, obstacle.to_string(), ""));
-    }
-    if facts.clock_offset_seconds.abs() > CLOCK_OFFSET {
-        findings.push(Finding::warning(
-            subject,
-            format!("its clock is {} s off", facts.clock_offset_seconds),
-            "switch on time synchronisation there: timedatectl set-ntp true",
-        ));
-    }
-    if facts.disk_free_bytes > 0 && facts.disk_free_bytes < 1 << 30 {
-        let text = format!("only {} are free under {}", crate::server::size(facts.disk_free_bytes), facts.root);
-        findings.push(Finding::warning(subject, text, "make room, or set `root` of the host to another disk"));
     }
     if facts.node.is_empty() {
         findings.push(Finding::note(

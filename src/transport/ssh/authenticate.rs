@@ -8,8 +8,10 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, load_openssh_certificate, load_secret_key};
 
+use super::super::destination::is_usual_key;
 use super::super::{IdentityFile, SshTarget, TransportError};
 use super::server_key::Checker;
+use super::trouble::{self, Progress, destination};
 use crate::id::HostName;
 
 /// Logs in, or says what was tried.
@@ -17,27 +19,155 @@ pub(super) async fn log_in(
     handle: &mut Handle<Checker>,
     host: &HostName,
     ssh: &SshTarget,
+    progress: &Progress,
 ) -> Result<(), TransportError> {
-    let mut tried = Vec::new();
-    let failed = |error: russh::Error| TransportError::Unreachable {
-        host: host.clone(),
-        reason: format!("the connection broke while logging in: {error}"),
-    };
-    // Some servers let a user in without anything; the answer also lists what they take.
-    if handle.authenticate_none(ssh.user.as_str()).await.map_err(failed)?.success() {
-        return Ok(());
+    let mut login = Login { handle, ssh, rsa_hash: None, tried: Tried::default() };
+    match login.attempt().await {
+        Ok(true) => Ok(()),
+        // russh tells a link that broke in the middle as a refusal of every key.
+        Ok(false) if login.handle.is_closed() => Err(trouble::broke(host, ssh, progress)),
+        Err(_) => Err(trouble::broke(host, ssh, progress)),
+        Ok(false) => Err(TransportError::Refused {
+            host: host.clone(),
+            user: ssh.user.clone(),
+            reason: format!("{}{}", login.tried.reason(ssh), progress.banner()),
+        }),
     }
-    let mut rsa_hash = None;
-    if ssh.agent && ask_agent(handle, ssh, &mut rsa_hash, &mut tried).await.map_err(failed)? {
-        return Ok(());
+}
+
+struct Login<'a> {
+    handle: &'a mut Handle<Checker>,
+    ssh: &'a SshTarget,
+    /// The best hash for RSA signatures that the server takes; asked for once, because the question may take a second.
+    rsa_hash: Option<Option<HashAlg>>,
+    tried: Tried,
+}
+
+/// What did not open the door.
+#[derive(Debug, Default)]
+struct Tried {
+    /// A sentence each.
+    refusals: Vec<String>,
+    /// The first key that was offered and refused, as a file.
+    refused: Option<String>,
+    /// Whether the server takes keys at all, and what else it takes.
+    takes: Vec<&'static str>,
+    /// One way was taken, and the server wants another one besides.
+    wants_more: bool,
+    /// Keys that were named and are not there.
+    absent: Vec<String>,
+    /// What the agent had.
+    agent: Option<usize>,
+}
+
+impl Tried {
+    /// Notes an answer; whether it opens the door.
+    fn note(&mut self, result: AuthResult, refusal: impl FnOnce() -> String) -> bool {
+        match result {
+            AuthResult::Success => true,
+            AuthResult::Failure { remaining_methods, partial_success } => {
+                self.takes = remaining_methods.iter().map(<&'static str>::from).collect();
+                self.wants_more |= partial_success;
+                self.refusals.push(refusal());
+                false
+            }
+        }
     }
-    for identity in &ssh.identities {
+
+    /// What went wrong, and the way out.
+    fn reason(&self, ssh: &SshTarget) -> String {
+        let user = &ssh.user;
+        if self.wants_more {
+            return format!(
+                "the key was taken, and the server wants {} besides. Set `AuthenticationMethods publickey` for {user} in its sshd_config",
+                self.takes.join(" or ")
+            );
+        }
+        let mut all = self.refusals.clone();
+        all.extend(self.absent.iter().map(|path| format!("the key {path} is not there")));
+        if !self.takes.is_empty() && !self.takes.contains(&"publickey") && ssh.password.is_none() {
+            let refused = if all.is_empty() { String::new() } else { format!("{}; ", all.join("; ")) };
+            return format!(
+                "{refused}the server takes no keys, only {}. Set `PubkeyAuthentication yes` in its sshd_config, or give the host a \
+                 `password` in the configuration",
+                self.takes.join(" and ")
+            );
+        }
+        let jump = ssh.jump.as_ref().map_or_else(String::new, |jump| format!("-o ProxyJump={} ", destination(jump)));
+        let port = if ssh.port == 22 { String::new() } else { format!("-p {} ", ssh.port) };
+        let copy = |key: &str| format!("`ssh-copy-id -i {key} {port}{jump}{user}@{}`", ssh.address);
+        let Some(refused) = &self.refused else {
+            let agent = match self.agent {
+                None => "no SSH agent answers".to_owned(),
+                Some(0) => "the SSH agent has no keys".to_owned(),
+                Some(_) => String::new(),
+            };
+            if all.is_empty() {
+                let names: Vec<String> = ssh.identities.iter().map(|one| one.path.display().to_string()).collect();
+                all.push(format!("there is no key to offer: of {} none is there, and {agent}", names.join(", ")));
+            }
+            let mut wayout = String::new();
+            if self.agent.unwrap_or_default() == 0 && self.refusals.is_empty() {
+                let key = ssh
+                    .identities
+                    .first()
+                    .map_or_else(|| "~/.ssh/id_ed25519".to_owned(), |one| one.path.display().to_string());
+                wayout = format!(
+                    ". Make one: `ssh-keygen -t ed25519 -f {key}`, and bring it there: {}",
+                    copy(&format!("{key}.pub"))
+                );
+            }
+            return format!("{}{wayout}", all.join("; "));
+        };
+        let root = if user == "root" { "`PermitRootLogin` of its sshd_config may forbid root, " } else { "" };
+        format!(
+            "{}. To bring the key there: {}. If it is there: {root}the account may be locked (`sudo passwd -S {user}` shows L; \
+             `sudo usermod -p '*' {user}` opens it for keys) or its shell missing, or others may write to ~{user} (`chmod go-w ~{user} ~{user}/.ssh \
+             ~{user}/.ssh/authorized_keys`); the log there says which: `journalctl -u ssh`",
+            all.join("; "),
+            copy(refused)
+        )
+    }
+}
+
+impl Login<'_> {
+    /// Whether anything opened the door.
+    async fn attempt(&mut self) -> Result<bool, russh::Error> {
+        let user = self.ssh.user.as_str();
+        // Some servers let a user in without anything; the answer also lists what they take.
+        let result = self.handle.authenticate_none(user).await?;
+        if self.tried.note(result, String::new) {
+            return Ok(true);
+        }
+        self.tried.refusals.clear();
+        if self.ssh.agent && self.ask_agent().await? {
+            return Ok(true);
+        }
+        for identity in &self.ssh.identities {
+            if self.offer(identity).await? {
+                return Ok(true);
+            }
+        }
+        if let Some(password) = &self.ssh.password {
+            let result = self.handle.authenticate_password(user, password.0.as_str()).await?;
+            return Ok(self.tried.note(result, || "the password was refused".to_owned()));
+        }
+        Ok(false)
+    }
+
+    async fn offer(&mut self, identity: &IdentityFile) -> Result<bool, russh::Error> {
+        let user = self.ssh.user.as_str();
         let key = match load(identity) {
             Ok(key) => Arc::new(key),
-            Err(Unloadable::Absent) => continue,
+            Err(Unloadable::Absent) => {
+                if !is_usual_key(&identity.path) {
+                    self.tried.absent.push(identity.path.display().to_string());
+                }
+                return Ok(false);
+            }
             Err(Unloadable::Because(why)) => {
-                tried.push(why);
-                continue;
+                self.tried.refusals.push(why);
+                return Ok(false);
             }
         };
         let shown = identity.path.display();
@@ -45,98 +175,85 @@ pub(super) async fn log_in(
         if certificate.exists() {
             match load_openssh_certificate(&certificate) {
                 Ok(loaded) => {
-                    let result = handle.authenticate_openssh_cert(ssh.user.as_str(), Arc::clone(&key), loaded).await;
-                    if result.map_err(failed)?.success() {
-                        return Ok(());
+                    let dates = validity(&loaded);
+                    let result = self.handle.authenticate_openssh_cert(user, Arc::clone(&key), loaded).await?;
+                    let refusal = || format!("the certificate {} was refused{dates}", certificate.display());
+                    if self.tried.note(result, refusal) {
+                        return Ok(true);
                     }
-                    tried.push(format!("the certificate {} was refused", certificate.display()));
                 }
-                Err(error) => tried.push(format!("{} cannot be read: {error}", certificate.display())),
+                Err(error) => self.tried.refusals.push(format!("{} cannot be read: {error}", certificate.display())),
             }
         }
-        let hash = if key.algorithm().is_rsa() { rsa(handle, &mut rsa_hash).await.map_err(failed)? } else { None };
+        let fingerprint = key.fingerprint(HashAlg::Sha256);
+        let hash = if key.algorithm().is_rsa() { self.rsa().await? } else { None };
         let offer = PrivateKeyWithHashAlg::new(key, hash);
-        if handle.authenticate_publickey(ssh.user.as_str(), offer).await.map_err(failed)?.success() {
-            return Ok(());
+        let result = self.handle.authenticate_publickey(user, offer).await?;
+        let opened = self.tried.note(result, || format!("the key {shown} ({fingerprint}) was refused"));
+        if !opened && self.tried.refused.is_none() {
+            self.tried.refused = Some(format!("{shown}.pub"));
         }
-        tried.push(format!("the key {shown} was refused"));
+        Ok(opened)
     }
-    if let Some(password) = &ssh.password {
-        let result = handle.authenticate_password(ssh.user.as_str(), password.0.as_str()).await.map_err(failed)?;
-        if result.success() {
-            return Ok(());
+
+    async fn rsa(&mut self) -> Result<Option<HashAlg>, russh::Error> {
+        if let Some(hash) = self.rsa_hash {
+            return Ok(hash);
         }
-        tried.push("the password was refused".to_owned());
+        let hash = self.handle.best_supported_rsa_hash().await?.unwrap_or(Some(HashAlg::Sha256));
+        self.rsa_hash = Some(hash);
+        Ok(hash)
     }
-    if handle.is_closed() {
-        // russh tells a link that broke in the middle as a refusal of every key.
-        return Err(TransportError::Unreachable {
-            host: host.clone(),
-            reason: "the connection broke while logging in".to_owned(),
-        });
-    }
-    let tried = if tried.is_empty() {
-        "there is no key to offer; make one with `ssh-keygen -t ed25519`".to_owned()
-    } else {
-        tried.join("; ")
-    };
-    Err(TransportError::Refused {
-        host: host.clone(),
-        user: ssh.user.clone(),
-        reason: format!(
-            "{tried}. Check ~{}/.ssh/authorized_keys there, its modes, and that the account is not locked",
-            ssh.user
-        ),
-    })
-}
 
-/// The best hash for RSA signatures that the server takes; asked for once, because the question may take a second.
-async fn rsa(handle: &Handle<Checker>, known: &mut Option<Option<HashAlg>>) -> Result<Option<HashAlg>, russh::Error> {
-    if let Some(hash) = known {
-        return Ok(*hash);
-    }
-    let hash = handle.best_supported_rsa_hash().await?.unwrap_or(Some(HashAlg::Sha256));
-    *known = Some(hash);
-    Ok(hash)
-}
-
-async fn ask_agent(
-    handle: &mut Handle<Checker>,
-    ssh: &SshTarget,
-    rsa_hash: &mut Option<Option<HashAlg>>,
-    tried: &mut Vec<String>,
-) -> Result<bool, russh::Error> {
-    // Without an agent there is nothing to say: most daemons have none.
-    let Ok(mut agent) = AgentClient::connect_env().await else {
-        return Ok(false);
-    };
-    let identities = match agent.request_identities().await {
-        Ok(identities) => identities,
-        Err(error) => {
-            tried.push(format!("the SSH agent does not answer: {error}"));
+    async fn ask_agent(&mut self) -> Result<bool, russh::Error> {
+        // Without an agent there is nothing to say: most daemons have none.
+        let Ok(mut agent) = AgentClient::connect_env().await else {
             return Ok(false);
-        }
-    };
-    for identity in identities {
-        let (result, comment) = match identity {
-            AgentIdentity::PublicKey { key, comment } => {
-                let hash = if key.algorithm().is_rsa() { rsa(handle, rsa_hash).await? } else { None };
-                let user = ssh.user.as_str();
-                (handle.authenticate_publickey_with(user, key, hash, &mut agent).await, comment)
-            }
-            AgentIdentity::Certificate { certificate, comment } => {
-                let hash = if certificate.algorithm().is_rsa() { rsa(handle, rsa_hash).await? } else { None };
-                let user = ssh.user.as_str();
-                (handle.authenticate_certificate_with(user, certificate, hash, &mut agent).await, comment)
+        };
+        let identities = match agent.request_identities().await {
+            Ok(identities) => identities,
+            Err(error) => {
+                self.tried.refusals.push(format!("the SSH agent does not answer: {error}"));
+                return Ok(false);
             }
         };
-        match result {
-            Ok(AuthResult::Success) => return Ok(true),
-            Ok(AuthResult::Failure { .. }) => tried.push(format!("the agent's key {comment} was refused")),
-            Err(error) => tried.push(format!("the agent did not sign with {comment}: {error}")),
+        self.tried.agent = Some(identities.len());
+        let user = self.ssh.user.as_str();
+        for identity in identities {
+            let (result, comment) = match identity {
+                AgentIdentity::PublicKey { key, comment } => {
+                    let hash = if key.algorithm().is_rsa() { self.rsa().await? } else { None };
+                    (self.handle.authenticate_publickey_with(user, key, hash, &mut agent).await, comment)
+                }
+                AgentIdentity::Certificate { certificate, comment } => {
+                    let hash = if certificate.algorithm().is_rsa() { self.rsa().await? } else { None };
+                    (self.handle.authenticate_certificate_with(user, certificate, hash, &mut agent).await, comment)
+                }
+            };
+            match result {
+                Ok(result) => {
+                    if self.tried.note(result, || format!("the agent's key {comment} was refused")) {
+                        return Ok(true);
+                    }
+                    self.tried.refused.get_or_insert_with(|| "KEY.pub".to_owned());
+                }
+                Err(error) => self.tried.refusals.push(format!("the agent did not sign with {comment}: {error}")),
+            }
         }
+        Ok(false)
     }
-    Ok(false)
+}
+
+/// Why a certificate may have been refused, when its dates say so.
+fn validity(certificate: &russh::keys::Certificate) -> String {
+    let now = u64::try_from(crate::clock::Clock::System.now().as_second()).unwrap_or(0);
+    if now >= certificate.valid_before() {
+        " (it has expired)".to_owned()
+    } else if now < certificate.valid_after() {
+        " (it is not valid yet)".to_owned()
+    } else {
+        String::new()
+    }
 }
 
 enum Unloadable {
@@ -160,10 +277,14 @@ fn load(identity: &IdentityFile) -> Result<russh::keys::PrivateKey, Unloadable> 
     };
     load_secret_key(&identity.path, passphrase.as_deref()).map_err(|error| {
         let why = match error {
-            russh::keys::Error::KeyIsEncrypted => {
-                "it is encrypted: name the file of its passphrase, or use an agent".to_owned()
-            }
-            other => other.to_string(),
+            russh::keys::Error::KeyIsEncrypted => format!(
+                "it is encrypted: `ssh-add {shown}` gives it to your agent; the service takes the passphrase from its credential \
+                 `ssh-passphrase` (`LoadCredential=ssh-passphrase:FILE` in the unit)"
+            ),
+            other => match &identity.passphrase_file {
+                Some(file) => format!("{other} (is the passphrase in {} the right one?)", file.display()),
+                None => other.to_string(),
+            },
         };
         Unloadable::Because(format!("cannot use the key {shown}: {why}"))
     })

@@ -1,20 +1,20 @@
 //! Whether the server is the one we mean.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use russh::client::{ChannelOpenHandle, Handler, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::{Channel, ChannelOpenFailure, Preferred};
-
-use super::super::known_hosts::{Judgement, KnownHosts, line, recorded_name};
-use super::super::{SshTarget, TransportError, UnknownKey};
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
 use super::super::forward::Routes;
+use super::super::known_hosts::{Judgement, KnownHosts, line, recorded_name};
+use super::super::{SshTarget, TransportError, UnknownKey};
+use super::trouble::Progress;
 use crate::clock::Clock;
 use crate::id::HostName;
 
@@ -37,6 +37,7 @@ pub(super) struct Checker {
     ssh: SshTarget,
     name: String,
     known: KnownHosts,
+    progress: Progress,
     forwarding: Option<Forwarding>,
 }
 
@@ -48,23 +49,14 @@ struct Forwarding {
 }
 
 impl Checker {
-    /// Reads the files. One that is not there is empty; one that cannot be read is an error, because a revoked key may be in it.
-    pub(super) fn new(host: &HostName, ssh: &SshTarget) -> Result<Self, TransportError> {
-        let mut known = KnownHosts::default();
-        for file in &ssh.known_hosts {
-            match std::fs::read(file) {
-                Ok(text) => known.read(&file.display().to_string(), &String::from_utf8_lossy(&text)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(TransportError::Invalid(format!("cannot read {}: {error}", file.display())));
-                }
-            }
-        }
+    /// Reads the files of known keys.
+    pub(super) fn new(host: &HostName, ssh: &SshTarget, progress: Progress) -> Result<Self, TransportError> {
         Ok(Self {
             host: host.clone(),
             name: recorded_name(&ssh.address, ssh.port),
             ssh: ssh.clone(),
-            known,
+            known: read(&ssh.known_hosts)?,
+            progress,
             forwarding: None,
         })
     }
@@ -104,46 +96,75 @@ impl Checker {
         let fingerprint = fingerprint(key);
         let (host, address) = (&self.host, &self.name);
         let blob = key.to_bytes().map_err(|error| self.refuse(key, error.to_string()))?;
-        match self.known.judge(&self.name, &blob) {
+        let own = own_key(key);
+        let accepted = matches!(&self.ssh.unknown_key, UnknownKey::Fingerprint(accepted) if *accepted == fingerprint);
+        let mut judgement = self.known.judge(&self.name, &blob);
+        if accepted && matches!(judgement, Judgement::Changed(_)) {
+            // What was pinned before is what was accepted before.
+            judgement = self.forget().map_err(|error| ConnectError::Key(Box::new(error)))?.judge(&self.name, &blob);
+        }
+        match judgement {
             Judgement::Known => Ok(true),
             Judgement::Revoked(place) => Err(self.refuse(
                 key,
-                format!("{host} ({address}) shows a key that is revoked at {place}: {fingerprint}"),
-            )),
-            Judgement::Changed(place) => Err(self.refuse(
-                key,
                 format!(
-                    "the host key of {host} ({address}) has changed: it is now {fingerprint}, another one is recorded at {place}. If the \
-                     machine was installed anew, remove that line and run `towline host add {}`; if not, someone may be listening",
-                    destination(&self.ssh)
+                    "{host} ({address}) shows a key that is revoked at {place}: {fingerprint}. Whoever has that key can pass for the \
+                     host: give it a new one (`sudo rm /etc/ssh/ssh_host_*_key*; sudo ssh-keygen -A` there, and restart its sshd), and \
+                     accept that"
                 ),
             )),
+            Judgement::Changed(place) => Err(self.refuse(key, self.changed(&place, &fingerprint, &own))),
+            Judgement::Unknown if accepted => {
+                self.record(key);
+                Ok(true)
+            }
             Judgement::Unknown => match &self.ssh.unknown_key {
                 UnknownKey::AcceptAny => Ok(true),
                 UnknownKey::AcceptNew => {
                     self.record(key);
                     Ok(true)
                 }
-                UnknownKey::Fingerprint(accepted) if *accepted == fingerprint => {
-                    self.record(key);
-                    Ok(true)
-                }
-                UnknownKey::Fingerprint(accepted) => Err(self.refuse(
-                    key,
-                    format!("the host key of {host} ({address}) is {fingerprint}, not {accepted}"),
-                )),
-                UnknownKey::Refuse => Err(ConnectError::Key(Box::new(TransportError::HostKey {
+                UnknownKey::Fingerprint(_) | UnknownKey::Refuse => Err(ConnectError::Key(Box::new(TransportError::HostKey {
                     host: host.clone(),
                     unknown: true,
                     reason: format!(
-                        "the host key of {host} ({address}) is not known: {fingerprint}. To accept it: `towline host add {} \
-                         --accept {fingerprint}`",
-                        destination(&self.ssh)
+                        "the host key of {host} ({address}) is not known: {fingerprint}. Compare it with what {own} shows there; to \
+                         accept it: `towline host check {host} --accept {fingerprint}`"
                     ),
                     fingerprint,
                 }))),
             },
         }
+    }
+
+    fn changed(&self, place: &str, fingerprint: &str, own: &str) -> String {
+        let (host, address) = (&self.host, &self.name);
+        let file = place.rsplit_once(':').map_or(place, |(file, _)| file);
+        let pinned = self.ssh.known_hosts.first().is_some_and(|first| first.display().to_string() == file);
+        // Only what we wrote is ours to replace.
+        let forget = if pinned { String::new() } else { format!("`ssh-keygen -f {file} -R '{address}'`, then ") };
+        format!(
+            "the host key of {host} ({address}) has changed: it is now {fingerprint}, another one is recorded at {place}. Someone may be \
+             in between. If the machine was installed anew, and {own} there shows the new one: {forget}\
+             `towline host check {host} --accept {fingerprint}`"
+        )
+    }
+
+    /// Removes what is pinned for exactly this name; gives what is known then.
+    fn forget(&self) -> Result<KnownHosts, TransportError> {
+        if let Some(file) = self.ssh.known_hosts.first()
+            && let Ok(text) = std::fs::read_to_string(file)
+        {
+            let stays = |line: &&str| line.split_ascii_whitespace().next().is_none_or(|names| names != self.name);
+            let rest: String = text.split_inclusive('\n').filter(stays).collect();
+            if rest != text {
+                let new = file.with_extension("new");
+                std::fs::write(&new, rest)
+                    .and_then(|()| std::fs::rename(&new, file))
+                    .map_err(|error| TransportError::Invalid(format!("cannot write {}: {error}", file.display())))?;
+            }
+        }
+        read(&self.ssh.known_hosts)
     }
 
     /// A certificate must be a host's, for this name, valid now, without conditions we do not know, and signed by an authority of
@@ -204,6 +225,11 @@ impl Checker {
 impl Handler for Checker {
     type Error = ConnectError;
 
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), Self::Error> {
+        self.progress.show_banner(banner);
+        Ok(())
+    }
+
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         match key {
             PublicKeyOrCertificate::PublicKey { key, .. } => self.check_key(key),
@@ -249,10 +275,29 @@ fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// `USER@ADDRESS[:PORT]`, as `towline host add` takes it.
-fn destination(ssh: &SshTarget) -> String {
-    let port = if ssh.port == 22 { String::new() } else { format!(":{}", ssh.port) };
-    format!("{}@{}{port}", ssh.user, ssh.address)
+/// What shows a machine's own fingerprint on its own screen.
+fn own_key(key: &PublicKey) -> String {
+    let kind = match key.algorithm() {
+        Algorithm::Rsa { .. } => "rsa",
+        Algorithm::Ecdsa { .. } => "ecdsa",
+        _ => "ed25519",
+    };
+    format!("`ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub`")
+}
+
+/// A file that is not there is empty; one that cannot be read is an error, because a revoked key may be in it.
+fn read(files: &[PathBuf]) -> Result<KnownHosts, TransportError> {
+    let mut known = KnownHosts::default();
+    for file in files {
+        match std::fs::read(file) {
+            Ok(text) => known.read(&file.display().to_string(), &String::from_utf8_lossy(&text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(TransportError::Invalid(format!("cannot read {}: {error}", file.display())));
+            }
+        }
+    }
+    Ok(known)
 }
 
 /// Appends a line to a file that only we may write.
