@@ -3,6 +3,7 @@
 mod access;
 mod basics;
 mod faults;
+mod faulty;
 mod identity;
 mod lan;
 mod lost;

@@ -610,6 +610,42 @@ perform() {
 	done
 }
 
+# followed: whether anybody follows the lane.
+followed() {
+	for one in "$lane".follower.*; do
+		[ -r "$one" ] || continue
+		pid=
+		began=
+		read -r pid began <"$one"
+		if [ -n "$pid" ] && alive "$pid" "$began"; then return 0; fi
+	done
+	return 1
+}
+
+# hear: the lane's next request. A shell that can looks about every 20 s while nothing runs: it has nothing more to wait for when
+# its job is gone, or when nobody followed it for a week.
+hear() {
+	if [ -z "$looks" ]; then
+		read -r verb number from limit nonce <&3
+		return
+	fi
+	heard=
+	while :; do
+		if IFS= read -r -t 20 line <&3; then
+			set -- $heard$line
+			verb=${1-} number=${2-} from=${3-} limit=${4-} nonce=${5-}
+			idle=0
+			return 0
+		elif [ $? -le 128 ]; then
+			return 1
+		fi
+		heard=$heard$line
+		[ -e owner ] || return 1
+		if followed; then idle=0; else idle=$((idle + 1)); fi
+		[ "$idle" -lt 30240 ] || return 1
+	done
+}
+
 lane() {
 	J=$1
 	lane=$2
@@ -638,12 +674,16 @@ lane() {
 	echo "$$ $start" >"$lane.sup"
 	ahead=
 	if [ -n "${BASH_VERSION-}" ] && [ "$lane" = main ] && set -m 2>/dev/null; then ahead=yes; fi
+	# The oldest cannot tell silence from an end.
+	looks=
+	case ${BASH_VERSION-} in '' | [123].*) ;; *) looks=yes ;; esac
+	idle=0
 	step=0
 	prepare
 	busy=
 	running=
 	trap 'last_words' EXIT
-	while read -r verb number from limit nonce <&3; do
+	while hear; do
 		case $verb in
 		step) ;;
 		*) break ;;

@@ -139,3 +139,29 @@ fn what_nobody_owns_is_collected() {
         fresh.finish().await.expect("finished");
     });
 }
+
+#[test]
+fn a_supervisor_ends_by_itself_when_its_job_is_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let hosts = Hosts::new();
+        let (job, mut events) = open(&hosts, &local(&directory), "8-1-8").await;
+        if job.facts().bash.is_empty() {
+            eprintln!("skipped: there is no bash here, and other shells wait without looking about");
+            return;
+        }
+        job.start_step(sh(1, "true")).await.expect("started");
+        super::support::until_end(&mut events, 1).await;
+        let supervisor = fs::read_to_string(PathBuf::from(job.dir()).join("main.sup")).expect("a supervisor");
+        let pid: u32 = supervisor.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid");
+        // As somebody does who cleans up by hand.
+        let jobs = PathBuf::from(job.root()).join("jobs");
+        drop((job, events));
+        while fs::remove_dir_all(&jobs).is_err() {
+            tokio::task::yield_now().await;
+        }
+        while kill("-0", pid) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+}

@@ -151,3 +151,34 @@ fn start_up_files_that_print_do_no_harm() {
         assert_eq!(facts.variable("FROM_RC"), Some("1"));
     }
 }
+
+/// What runs on hosts, as files.
+const SCRIPTS: [&str; 3] = ["launcher.sh", "probe.sh", "trouble.sh"];
+
+#[test]
+fn what_runs_on_hosts_is_posix_shell() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport");
+    // Names that the reading shell sets, words that are to be split, values read and not needed, and two things of bash
+    // alone where it is known to be bash, or with a substitute.
+    let meant = "SC2154,SC2046,SC2034,SC1090,SC1091,SC3028,SC3045";
+    let shells: [&[&str]; 6] = [
+        &["shellcheck", "-s", "sh", "-S", "warning", "-e", meant],
+        &["dash", "-n"],
+        &["bash", "--posix", "-n"],
+        &["mksh", "-n"],
+        &["busybox", "sh", "-n"],
+        &["zsh", "--emulate", "sh", "-n"],
+    ];
+    for words in shells {
+        for script in SCRIPTS {
+            let Ok(output) = std::process::Command::new(words[0]).args(&words[1..]).arg(place.join(script)).output()
+            else {
+                eprintln!("skipped: there is no {} here", words[0]);
+                break;
+            };
+            let said =
+                [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+            assert!(output.status.success(), "{words:?} {script}: {said}");
+        }
+    }
+}
