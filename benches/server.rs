@@ -254,6 +254,11 @@ async fn bench(runs: u64) {
         }
         logs.push((log, writer));
     }
+    for path in ["/", "/runs", "/hosts"] {
+        load(address, path, 1, Duration::from_millis(1)).await;
+        let (rate, times) = load(address, path, 4, Duration::from_secs(2)).await;
+        println!("page {path}: p50 {:.2?}, p99 {:.2?}, {rate:.0}/s over 4 connections", at(&times, 50), at(&times, 99));
+    }
     long_log(address, &store, logs[0].0).await;
     followers(address, &store, logs[1].0, &logs[1].1).await;
     weights(address, logs[0].0).await;
@@ -350,6 +355,12 @@ async fn long_log(address: SocketAddr, store: &Store, log: LogId) {
     }
     append(store, log, &text);
     let page = format!("/yadag/todo-app/actions/runs/{}/job/{}", log.run, log.job);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {page}?step=1&from=500000 HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut whole = String::new();
+    stream.read_to_string(&mut whole).await.unwrap();
+    assert!(whole.contains("line 499999 of a log"), "{whole}");
     for line in [1, LINES / 2, LINES - 10] {
         let (_, times) = load(address, &format!("{page}?step=1&from={line}"), 1, Duration::from_secs(2)).await;
         println!(

@@ -15,6 +15,24 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("[server]\nurl = \"chronos.lan\"\n", &["towline.toml:2", "is no web address", "https://chronos.lan:7443"]),
     ("[server]\ntls = \"yes\"\n", &["towline.toml:2", "`tls` of [server] is a string", "true, false"]),
     ("[server.tls]\ncertificate = \"c.pem\"\n", &["[server.tls] has no `key`", "add `key ="]),
+    (
+        "[server.tls]\nclient_authority = \"clients.pem\"\n",
+        &["has `client_authority`, but no `clients`", "add `clients = { ada = \"admin\""],
+    ),
+    ("[server.tls.clients]\nada = \"admin\"\n", &["no `client_authority`", "[server.tls] has no `certificate`"]),
+    (
+        "[server.tls]\nclient_authority = \"c.pem\"\nclients = { ada = \"boss\" }\n",
+        &["towline.toml:3", "`ada` of [server.tls.clients] cannot be \"boss\"", "`operator`"],
+    ),
+    (
+        "[server.github_login]\nclient_id = \"x\"\n",
+        &["[server.github_login] has no `client_secret`", "add `client_secret ="],
+    ),
+    (
+        "[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n",
+        &["towline.toml:2", "cannot hold \"10.0.0.0/40\"", "10.0.0.0/8"],
+    ),
+    ("[telemetry]\nservice = \"ci\"\n", &["[telemetry] has no `otlp`", "http://collector.lan:4318"]),
     ("[[host]]\naddress = \"selene.lan\"\n", &["towline.toml:1", "[[host]] has no `name`"]),
     ("[host]\nname = \"selene\"\n", &["towline.toml:1", "write [[host]] with two brackets"]),
     ("[[host]]\nname = \"selene\"\nslot = 2\n", &["towline.toml:3", "no key `slot`", "did you mean `slots`?"]),
@@ -176,7 +194,14 @@ fn doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
 #[test]
 fn a_support_bundle_holds_no_secret() {
     let home = Home::new();
-    let secrets = ["ghp_verysecrettoken", "hunter2-webhook", "smtp-password-9", "https://me:pw-in-url@git.lan"];
+    let secrets = [
+        "ghp_verysecrettoken",
+        "hunter2-webhook",
+        "smtp-password-9",
+        "https://me:pw-in-url@git.lan",
+        "collector-key",
+        "oauth-secret",
+    ];
     let config = format!(
         "[[source]]\nname = \"a/b\"\ntoken = \"{}\"\nwebhook_secret = [\"{}\"]\n[[source]]\nname = \"c/d\"\nkind = \"git\"\nurl = \"{}/c/d.git\"\n\
          [[notify]]\n[notify.mail]\nserver = \"smtp.lan:25\"\nfrom = \"a@b\"\nto = [\"c@d\"]\npassword = \"{}\"\n",
@@ -189,6 +214,11 @@ fn a_support_bundle_holds_no_secret() {
     let more = format!(
         "{config}\n[[source]]\nname = \"a/b\"\ntoken = \"{}\"\nwebhook_secret = [\"{}\"]\n",
         secrets[0], secrets[1]
+    );
+    let more = format!(
+        "{more}\n[telemetry]\notlp = \"http://c.lan:4318\"\nheaders = {{ x-api-key = \"{}\", other = {{ file = \"kept\" }} }}\n\
+         [server.github_login]\nclient_id = \"id\"\nclient_secret = \"{}\"\nallow = [\"ada\"]\n",
+        secrets[4], secrets[5]
     );
     std::fs::write(home.path("towline.toml"), more).unwrap();
     let output = home.run(&["support-bundle", "--output", "bundle.tar.gz"]);

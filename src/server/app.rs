@@ -30,7 +30,7 @@ use super::metrics::Metrics;
 use super::peer::{Origin, Peer};
 use super::sealed::BoxKey;
 use super::source::{HostDetail, Outside, Source};
-use super::wire::Base;
+use super::wire::{Base, Fragments};
 
 /// How the server behaves towards its clients.
 #[derive(Clone, Debug)]
@@ -68,6 +68,7 @@ pub struct Shared {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
+    pub(super) fragments: Fragments,
     /// What is wrong with the configuration that was to be taken.
     pub(super) fault: RwLock<Option<String>>,
     /// Streams end when the server stops.
@@ -97,6 +98,7 @@ impl App {
             clock,
             settings,
             metrics: Metrics::default(),
+            fragments: Fragments::default(),
             fault: RwLock::default(),
             stop,
             box_key: OnceCell::new(),

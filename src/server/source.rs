@@ -225,12 +225,9 @@ impl Source {
             let graph = store.graph(id, attempt)?;
             let nodes = graph.iter().flat_map(|graph| &graph.scopes).flat_map(|scope| scope.nodes.values());
             let pending = nodes.filter(|node| !node.expanded && node.result.is_none()).count();
-            let mut took: Vec<SignedDuration> = store
-                .runs(&filter, 0, 9)?
-                .runs
-                .iter()
-                .map(|record| run_view(record).elapsed(record.updated_at))
-                .collect();
+            let good = store.newest(&filter, 9)?;
+            let mut took: Vec<SignedDuration> =
+                good.iter().map(|record| run_view(record).elapsed(record.updated_at)).collect();
             took.sort_unstable();
             Ok(Progress { jobs, pending, usual: took.get(took.len() / 2).copied() })
         })
@@ -421,8 +418,9 @@ impl Source {
         let since = now - SignedDuration::from_hours(24);
         let records = self
             .read(move |store| {
-                let page = store.runs(&RunFilter { created_from: Some(since), ..RunFilter::default() }, 0, 200)?;
-                page.runs.iter().map(|run| store.jobs(run.id, run.attempt)).collect::<Result<Vec<_>, _>>()
+                let today = RunFilter { created_from: Some(since), ..RunFilter::default() };
+                let newest = store.newest(&today, 200)?;
+                newest.iter().map(|run| store.jobs(run.id, run.attempt)).collect::<Result<Vec<_>, _>>()
             })
             .await?;
         let mut stretches: HashMap<HostName, Vec<Stretch>> = HashMap::new();
@@ -524,11 +522,11 @@ impl Source {
             ..RunFilter::default()
         };
         self.read(move |store| {
-            let page = store.runs(&filter, 0, STATISTICS)?;
+            let newest = store.newest(&filter, STATISTICS)?;
             let mut points = Vec::new();
             // Job and step → commits on which it failed, and on which it passed.
             let mut outcomes: BTreeMap<(String, String), [BTreeSet<String>; 2]> = BTreeMap::new();
-            for record in page.runs.iter().rev() {
+            for record in newest.iter().rev() {
                 let mut waited = SignedDuration::ZERO;
                 for attempt in record.attempt.saturating_sub(2).max(1)..=record.attempt {
                     for job in store.jobs(record.id, attempt)? {

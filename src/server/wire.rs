@@ -1,6 +1,9 @@
 //! GitHub's JSON: views to the shapes of its REST API. Every field that the schema requires is there; addresses point back
 //! at this server.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use serde_json::{Map, Value as Json, json};
 
 use crate::id::RepositoryName;
@@ -153,13 +156,11 @@ pub(super) fn full_repository(
     json
 }
 
-/// A run.
-#[must_use]
-pub(super) fn run(base: &Base, run: &RunView) -> Json {
+/// What of a run is its own: all but the repository and the people.
+fn own(base: &Base, run: &RunView) -> Json {
     let repository_url = base.repository(&run.repository);
     let url = format!("{repository_url}/actions/runs/{}", run.id);
     let previous = (run.attempt > 1).then(|| format!("{url}/attempts/{}", run.attempt - 1));
-    let repository = repository(base, &run.repository);
     let person = json!({"name": run.actor, "email": format!("{}@users.noreply.localhost", run.actor)});
     json!({
         "id": run.id.0,
@@ -181,11 +182,9 @@ pub(super) fn run(base: &Base, run: &RunView) -> Json {
         "pull_requests": [],
         "created_at": format::api(run.created_at),
         "updated_at": format::api(run.updated_at),
-        "actor": user(base, &run.actor),
         "run_attempt": run.attempt,
         "referenced_workflows": [],
         "run_started_at": format::api(run.started_at),
-        "triggering_actor": user(base, &run.triggering_actor),
         "jobs_url": format!("{url}/jobs"),
         "logs_url": format!("{url}/logs"),
         "check_suite_url": format!("{repository_url}/check-suites/{}", run.id),
@@ -198,9 +197,61 @@ pub(super) fn run(base: &Base, run: &RunView) -> Json {
             "id": run.sha, "tree_id": run.sha, "message": run.title, "timestamp": format::api(run.created_at),
             "author": person, "committer": person,
         },
-        "repository": repository,
-        "head_repository": repository,
     })
+}
+
+/// A run.
+#[must_use]
+pub(super) fn run(base: &Base, run: &RunView) -> Json {
+    let mut json = own(base, run);
+    json["actor"] = user(base, &run.actor);
+    json["triggering_actor"] = user(base, &run.triggering_actor);
+    json["repository"] = repository(base, &run.repository);
+    json["head_repository"] = json["repository"].clone();
+    json
+}
+
+/// Objects that stand in every run, as text: repositories and people, which have many addresses.
+#[derive(Default)]
+pub(super) struct Fragments(RwLock<HashMap<(String, String), Arc<str>>>);
+
+/// Fragments that are kept: clients choose the name of this server that is in them.
+const MOST_FRAGMENTS: usize = 512;
+
+impl Fragments {
+    /// A run as text, the same as that of [`run`].
+    #[must_use]
+    pub(super) fn run(&self, base: &Base, run: &RunView) -> String {
+        let repository = self.get(base, run.repository.as_str(), || repository(base, &run.repository));
+        // A space tells a person from a repository of the same name.
+        let person = |login: &str| self.get(base, &format!("{login} "), || user(base, login));
+        let mut text = own(base, run).to_string();
+        text.pop();
+        for (field, object) in [
+            ("actor", &person(&run.actor)),
+            ("triggering_actor", &person(&run.triggering_actor)),
+            ("repository", &repository),
+            ("head_repository", &repository),
+        ] {
+            text.extend([",\"", field, "\":", object]);
+        }
+        text.push('}');
+        text
+    }
+
+    fn get(&self, base: &Base, name: &str, make: impl FnOnce() -> Json) -> Arc<str> {
+        let key = (base.0.clone(), name.to_owned());
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(known);
+        }
+        let made: Arc<str> = make().to_string().into();
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_FRAGMENTS {
+            all.clear();
+        }
+        all.insert(key, Arc::clone(&made));
+        made
+    }
 }
 
 /// A job with its steps.

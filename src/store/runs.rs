@@ -48,6 +48,8 @@ pub struct RunPage {
 
 /// GitHub looks no further in a list that is narrowed.
 pub const MOST_NARROWED: usize = 1000;
+/// How far back the newest of a kind are looked for.
+const MOST_LOOKED_AT: usize = 20_000;
 /// How far a clock may have been set back between two runs.
 const SLACK: SignedDuration = SignedDuration::from_hours(24);
 
@@ -160,6 +162,37 @@ impl Store {
             }
         }
         Ok(page)
+    }
+
+    /// The newest runs that are wanted. Nothing is counted: reading ends with the last of them. Not for a worker thread.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn newest(&self, filter: &RunFilter, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let trees = self.trees();
+        let prefix = filter.repository.as_ref().map(|repository| repository_key(repository).bytes());
+        let (keys, at) = match &prefix {
+            Some(prefix) => (trees.tree(Name::ByRepository).scan_prefix(prefix), prefix.len()),
+            None => (trees.tree(Name::Runs).iter(), 0),
+        };
+        let sieve = Sieve::of(filter);
+        let oldest = filter.created_from.map(|from| from - SLACK);
+        let mut found = Vec::new();
+        for key in keys.keys().rev().take(MOST_LOOKED_AT) {
+            if found.len() == limit {
+                break;
+            }
+            let id = Key::new().u64(number_at(&key?, at)).bytes();
+            let Some(bytes) = trees.get(Name::Runs, &id)? else { continue };
+            if sieve.lets_through(&bytes) {
+                let record: RunRecord = decode("run", &bytes)?;
+                if oldest.is_some_and(|oldest| record.created_at < oldest) {
+                    break;
+                }
+                found.extend(Some(record).filter(|record| filter.matches(record)));
+            }
+        }
+        Ok(found)
     }
 
     /// Runs that are not over or changed since a time, oldest first, among the newest `limit`: what somebody who looked

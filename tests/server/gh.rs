@@ -27,7 +27,14 @@ async fn gh_of_today() {
 async fn all_commands(program: std::path::PathBuf, newer: bool) {
     let mut daemon = Daemon::start(Mode::Tokens).await;
     let token = daemon.token("octo", Role::Admin, &[]).await;
+    let mut more = Vec::new();
+    for _ in 0..4 {
+        more.push(failed_run(&mut daemon).await.to_string());
+    }
     let run = failed_run(&mut daemon).await.to_string();
+    let jobs = daemon.get(&format!("/api/v3/repos/o/r/actions/runs/{run}/jobs"), &token).await.json();
+    let failed = jobs["jobs"].as_array().unwrap().iter().find(|job| job["conclusion"] == "failure").unwrap();
+    let job = failed["id"].to_string();
     let (host, authority) = (format!("localhost:{}", daemon.secure.port()), daemon.authority.clone());
     let home = tempfile::tempdir().unwrap();
     let config = home.path().to_owned();
@@ -79,18 +86,31 @@ async fn all_commands(program: std::path::PathBuf, newer: bool) {
             &["build\tRun make\t2026-11-21T21:00:00.0000000Z make", "test\tRun make test"],
         );
         good(&["run", "view", &run, "-R", "o/r", "--log-failed"], &["test\tRun make test"]);
+        good(&["run", "list", "-R", "o/r", "--user", "octo", "--limit", "3"], &[&run]);
+        good(&["run", "list", "-R", "o/r", "--branch", "main", "--json", "headBranch,event,status"], &["\"push\""]);
+        good(&["run", "view", &run, "-R", "o/r", "--verbose"], &["Set up job", "Run make test"]);
+        good(&["run", "view", "--job", &job, "-R", "o/r"], &["Run make test"]);
+        good(&["run", "view", "--job", &job, "-R", "o/r", "--log"], &["test\tRun make test"]);
+        for failing in [
+            vec!["run", "view", &run, "-R", "o/r", "--exit-status"],
+            vec!["run", "watch", &run, "-R", "o/r", "--exit-status"],
+        ] {
+            assert_eq!(gh(&failing).0, 1, "{failing:?}");
+        }
+        good(&["api", "repos/o/r", "--jq", ".full_name"], &["o/r"]);
+        good(&["run", "view", &run, "-R", "o/r", "--json", "status,conclusion,jobs,url,headSha"], &["\"headSha\""]);
         good(&["run", "watch", &run, "-R", "o/r"], &["has already completed with 'failure'"]);
         good(
             &["run", "view", &run, "-R", "o/r", "--json", "jobs,status"],
             &["\"status\":\"completed\"", "\"name\":\"Set up job\""],
         );
         good(&["workflow", "list", "-R", "o/r"], &["CI", "active"]);
-        good(&["workflow", "view", "ci.yml", "-R", "o/r"], &["Total runs 1"]);
+        good(&["workflow", "view", "ci.yml", "-R", "o/r"], &["Total runs 5"]);
         good(&["workflow", "view", "ci.yml", "-R", "o/r", "--yaml"], &["runs-on: self-hosted"]);
         good(&["workflow", "disable", "ci.yml", "-R", "o/r"], &[]);
         good(&["workflow", "list", "-R", "o/r", "--all"], &["disabled_manually"]);
         good(&["workflow", "enable", "ci.yml", "-R", "o/r"], &[]);
-        good(&["api", "--paginate", "repos/o/r/actions/runs", "--jq", ".total_count"], &["1"]);
+        good(&["api", "--paginate", "repos/o/r/actions/runs", "--jq", ".total_count"], &["5"]);
         good(
             &["api", "graphql", "-f", "query=query{viewer{login}}"],
             &["{\"data\":{\"viewer\":{\"login\":\"octo\"}}}"],
@@ -112,10 +132,19 @@ async fn all_commands(program: std::path::PathBuf, newer: bool) {
             good(&["variable", "list", "-R", "o/r"], &["WHERE\tthere"]);
             good(&["variable", "delete", "WHERE", "-R", "o/r"], &[]);
             good(&["run", "view", &run, "-R", "o/r", "--attempt", "1"], &["Run make test"]);
+            let (code, out, err) = gh(&["cache", "list", "-R", "o/r"]);
+            assert!(code == 0 && out.is_empty(), "no caches: {out}{err}");
             good(&["workflow", "run", "ci.yml", "-R", "o/r", "-f", "where=here"], &["/o/r/actions/runs/"]);
         }
-        good(&["run", "rerun", &run, "-R", "o/r"], &[]);
-        good(&["run", "cancel", &run, "-R", "o/r"], &["Request to cancel"]);
+        good(&["run", "rerun", "--job", &job, "-R", "o/r"], &[]);
+        good(&["run", "rerun", &more[0], "-R", "o/r", "--failed"], &[]);
+        good(&["run", "rerun", &more[1], "-R", "o/r", "--debug"], &[]);
+        good(&["run", "rerun", &more[2], "-R", "o/r"], &[]);
+        good(&["run", "cancel", &more[2], "-R", "o/r"], &["Request to cancel"]);
+        if newer {
+            good(&["run", "delete", &more[3], "-R", "o/r"], &["Request to delete"]);
+            assert_ne!(gh(&["run", "view", &more[3], "-R", "o/r"]).0, 0, "it is gone");
+        }
     })
     .await
     .unwrap();

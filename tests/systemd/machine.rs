@@ -122,7 +122,7 @@ pub(super) fn packages() -> Option<&'static Path> {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
-        for (release, kinds) in [("1", &["deb", "rpm", "tar"][..]), ("2", &["deb"][..])] {
+        for (release, kinds) in [("1", &["deb", "rpm", "tar"][..]), ("2", &["deb", "rpm"][..])] {
             let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build"))
                 .args(["--fast", "--release", release, "--binary"])
                 .arg(towline().get_program())

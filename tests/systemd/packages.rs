@@ -96,7 +96,7 @@ fn the_debian_package_has_no_errors() {
 #[test]
 fn the_rpm_is_built_asked_and_installed_into_a_root() {
     let Some(directory) = packages() else { return };
-    let file = package(directory, ".rpm").to_string_lossy().into_owned();
+    let file = package(directory, "-1.").to_string_lossy().into_owned();
     if have(&["rpmlint"]) {
         let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/rpmlint.conf");
         let (_, said) = run("rpmlint", &["-f", &configuration.to_string_lossy(), &file]);

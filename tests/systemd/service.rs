@@ -78,6 +78,7 @@ fn a_package_lives_under_systemd_and_jobs_live_through_all_of_it() {
     assert_eq!(machine.run("stat -c %U:%a /run/towline/towline.sock").trim(), "towline:660");
     machine.run("curl -fsS --cacert /var/lib/towline/tls/ca.pem https://127.0.0.1:7443/readyz");
     machine.run("test \"$(stat -c %a /var/lib/towline/master.key)\" = 600");
+    writes_hosts_alone(&machine);
 
     reloads(&machine);
     restarts(&machine);
@@ -248,4 +249,43 @@ fn upgrade_and_purge(machine: &Machine) {
     let said = machine.run("dpkg -P towline");
     assert!(said.contains("kept: /var/lib/towline/repositories"), "{said}");
     machine.run("test ! -e /etc/towline; test \"$(ls /var/lib/towline)\" = repositories; test -d /var/lib/towline/repositories/local/upgrade.git");
+}
+
+/// Of the configuration the daemon itself writes the hosts that are added on their page, and their keys.
+fn writes_hosts_alone(machine: &Machine) {
+    machine.run(
+        "nsenter -t \"$(systemctl show --value -p MainPID towline.service)\" -m -- runuser -u towline -- sh -c '\
+         touch /etc/towline/conf.d/probe && rm /etc/towline/conf.d/probe && test -w /etc/towline/known_hosts && \
+         ! test -w /etc/towline/towline.toml && ! touch /etc/towline/probe 2>/dev/null'",
+    );
+}
+
+#[test]
+fn the_rpms_scripts_install_upgrade_and_remove() {
+    let Some(directory) = packages() else { return };
+    if !super::machine::have(&["rpm"]) {
+        return;
+    }
+    let Some(machine) = Machine::boot(directory) else { return };
+    // Debian's rpm wants to be told that it is meant; what the package requires has other names here.
+    let rpm = "rpm --force-debian --nodeps";
+    machine.run(&format!("{rpm} -i /packages/towline-*-1.*.rpm"));
+    machine
+        .run("getent passwd towline; test -d /etc/towline/conf.d; systemctl is-enabled towline.socket towline.service");
+    machine.run("systemctl start towline.socket towline.service");
+    assert_eq!(property(&machine, "ActiveState"), "active");
+    assert_eq!(machine.run("stat -c %U:%a /run/towline/towline.sock").trim(), "towline:660");
+    writes_hosts_alone(&machine);
+    push(&machine, "rpm", &counting("rpm"));
+    printing(&machine, "rpm");
+    let before = property(&machine, "MainPID");
+    machine.run("echo '# mine' >> /etc/towline/towline.toml");
+    machine.run(&format!("{rpm} -U /packages/towline-*-2.*.rpm"));
+    machine.eventually("systemctl is-active towline.service");
+    assert_ne!(property(&machine, "MainPID"), before, "the upgrade restarts it");
+    counted(&machine, "rpm", 1);
+    machine.run("grep -q '# mine' /etc/towline/towline.toml");
+    machine.run(&format!("{rpm} -e towline"));
+    machine.run("! systemctl is-active towline.service towline.socket; ! test -e /usr/bin/towline");
+    machine.run("test -d /var/lib/towline/repositories && grep -q '# mine' /etc/towline/towline.toml.rpmsave");
 }

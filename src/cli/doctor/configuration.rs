@@ -187,6 +187,19 @@ pub(super) async fn sources(paths: &Paths, config: &Config) -> Vec<Finding> {
         };
         findings.extend(secret.and_then(|secret| secret_is_there("notify", secret)));
     }
+    if let Some(login) = &config.server.github_login {
+        findings.extend(secret_is_there("github_login", &login.client_secret));
+        if config.server.url.is_none() {
+            findings.push(Finding::warning(
+                "github_login",
+                "GitHub sends browsers back to `url` of [server], which is not set: the address they came by is used, and GitHub refuses all but the one it knows",
+                "set `url`, and give the OAuth application the callback address URL/login/github/callback",
+            ));
+        }
+    }
+    for secret in config.telemetry.iter().flat_map(|telemetry| telemetry.headers.values()) {
+        findings.extend(secret_is_there("telemetry", secret));
+    }
     for source in Inventory::new(config.clone(), paths.clone()).all() {
         let Some(path) = source.path.as_ref().filter(|path| path.join("objects").is_dir()) else { continue };
         let subject = format!("repository {}", source.name);

@@ -46,26 +46,26 @@ async fn list_runs(
         }
         None => (Vec::new(), 0),
     };
-    let items = runs.iter().map(|run| wire::run(&caller.base, run)).collect();
-    Ok(lists::answer(caller, uri, page, total, "workflow_runs", items))
+    let items: Vec<String> = runs.iter().map(|run| app.fragments.run(&caller.base, run)).collect();
+    Ok(lists::answer_text(caller, uri, page, total, "workflow_runs", &items))
 }
 
 pub(super) async fn run(
     State(app): State<App>,
     caller: Caller,
     Path((owner, name, id)): Path<(String, String, u64)>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Response, Fault> {
     let run = access::run(&app, &caller, (owner, name), id).await?;
-    Ok(Json(wire::run(&caller.base, &run)))
+    Ok(lists::json_text(app.fragments.run(&caller.base, &run)))
 }
 
 pub(super) async fn attempt(
     State(app): State<App>,
     caller: Caller,
     Path((owner, name, id, attempt)): Path<(String, String, u64, u32)>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Response, Fault> {
     let run = access::attempt(&app, &caller, (owner, name), id, attempt).await?;
-    Ok(Json(wire::run(&caller.base, &run)))
+    Ok(lists::json_text(app.fragments.run(&caller.base, &run)))
 }
 
 async fn list_jobs(app: &App, caller: &Caller, uri: &Uri, run: &RunView, all: bool) -> Result<Response, Fault> {

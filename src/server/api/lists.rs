@@ -49,9 +49,32 @@ pub(super) fn answer(caller: &Caller, uri: &Uri, page: Page, total: usize, name:
     linked(caller, uri, page, total, Value::Object(object))
 }
 
+/// As [`answer`], of items that are text already.
+pub(super) fn answer_text(
+    caller: &Caller,
+    uri: &Uri,
+    page: Page,
+    total: usize,
+    name: &str,
+    items: &[String],
+) -> Response {
+    let body = format!("{{\"total_count\":{total},\"{name}\":[{}]}}", items.join(","));
+    with_links(caller, uri, page, total, json_text(body))
+}
+
+/// A body that is JSON already.
+pub(super) fn json_text(body: String) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// A body with the `Link` header.
 pub(super) fn linked(caller: &Caller, uri: &Uri, page: Page, total: usize, body: Value) -> Response {
-    let mut response = Json(body).into_response();
+    with_links(caller, uri, page, total, Json(body).into_response())
+}
+
+fn with_links(caller: &Caller, uri: &Uri, page: Page, total: usize, mut response: Response) -> Response {
     let last = total.div_ceil(page.size).max(1);
     let others: Vec<(usize, &str)> = [
         (page.number > 1).then_some((page.number.saturating_sub(1).min(last), "prev")),

@@ -97,8 +97,8 @@ pub(super) async fn runs(State(app): State<App>, caller: Caller, Asked(uri): Ask
         },
         None => (Vec::new(), 0),
     };
-    let items = runs.iter().map(|run| wire::run(&caller.base, run)).collect();
-    Ok(lists::answer(&caller, &uri, page, total, "workflow_runs", items))
+    let items: Vec<String> = runs.iter().map(|run| app.fragments.run(&caller.base, run)).collect();
+    Ok(lists::answer_text(&caller, &uri, page, total, "workflow_runs", &items))
 }
 
 /// A run by its number alone, with its jobs: one request for scripts and `towline run view`.
