@@ -125,7 +125,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         }
         Command::Remove { name } => inventory::remove(&paths, &name).map_err(Into::into).map(|removed| {
             if removed {
-                say(&format!("Removed {name}. Its key stays known; a running daemon must be reloaded."));
+                say(&format!("Removed {name}. Its key stays known; a running daemon lets it go by itself."));
                 SUCCESS
             } else {
                 complain(&format!("{name} is not in {}; remove it by hand", inventory::file(&paths).display()));
@@ -321,7 +321,10 @@ async fn add(paths: &Paths, add: &Add) -> anyhow::Result<u8> {
     match enrolled {
         Ok(Enrolled::Added { name, facts }) => {
             show(&name, &facts);
-            say(&format!("Added {name} to {}. A running daemon must be reloaded.", inventory::file(paths).display()));
+            say(&format!(
+                "Added {name} to {}. A running daemon takes it up by itself.",
+                inventory::file(paths).display()
+            ));
             Ok(SUCCESS)
         }
         Ok(Enrolled::Key { reason, .. }) => bail!("{reason}"),
