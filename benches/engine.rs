@@ -78,6 +78,7 @@ fn scheduling(waiting: u64, quick: bool) -> Duration {
             arch: "X64".to_owned(),
             labels: (0..10).map(|label| format!("l{label}")).collect(),
             label_limits: BTreeMap::new(),
+            repositories: Vec::new(),
         });
     }
     for job in 0..400 + waiting {
@@ -148,6 +149,7 @@ fn spec() -> RunSpec {
         vars: Map::new(),
         triggering_actor: "ada".to_owned(),
         debug: false,
+        hold_minutes: 0,
         only: None,
     }
 }
@@ -164,6 +166,7 @@ async fn fill(path: &Path, runs: u64) {
         arch: "X64".to_owned(),
         labels: Vec::new(),
         label_limits: BTreeMap::new(),
+        repositories: Vec::new(),
     };
     let result = JobResult {
         conclusion: Conclusion::Success,

@@ -9,6 +9,7 @@ use serde_json::Map;
 use towline::event::dispatch::{self, DispatchInputs, Place};
 use towline::event::select;
 use towline::id::{JobId, RepositoryName, RunId};
+use towline::plan::Files;
 use towline::run::{Run, RunSpec};
 use towline::workflow;
 
@@ -40,6 +41,7 @@ fn spec(text: &str) -> RunSpec {
         vars: Map::new(),
         triggering_actor: event.actor.clone(),
         debug: false,
+        hold_minutes: 0,
         only: None,
         event,
     }
@@ -69,7 +71,7 @@ fn start(bencher: Bencher<'_, '_>, legs: usize) {
     let spec = spec(&matrix(legs));
     bencher.counter(ItemsCount::new(legs)).with_inputs(|| spec.clone()).bench_values(|spec| {
         let mut last = 0;
-        Run::start(Timestamp::UNIX_EPOCH, spec, &mut || {
+        Run::start(Timestamp::UNIX_EPOCH, spec, &Files::default(), &mut || {
             last += 1;
             JobId(last)
         })
@@ -80,7 +82,7 @@ fn start(bencher: Bencher<'_, '_>, legs: usize) {
 #[divan::bench]
 fn orders(bencher: Bencher<'_, '_>) {
     let mut last = 0;
-    let (run, _) = Run::start(Timestamp::UNIX_EPOCH, spec(&matrix(256)), &mut || {
+    let (run, _) = Run::start(Timestamp::UNIX_EPOCH, spec(&matrix(256)), &Files::default(), &mut || {
         last += 1;
         JobId(last)
     });

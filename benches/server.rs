@@ -224,6 +224,7 @@ async fn bench(runs: u64) {
         arch: "X64".into(),
         labels: Vec::new(),
         label_limits: std::collections::BTreeMap::new(),
+        repositories: Vec::new(),
     };
     parts.handle.send(Input::HostUp(host)).await.unwrap();
     for _ in 0..2 {
@@ -248,7 +249,7 @@ async fn bench(runs: u64) {
             first_line: Some(0),
             exit_code: None,
         }];
-        for report in [Report::Started { at: clock.now() }, Report::Steps { steps }] {
+        for report in [Report::Started { at: clock.now(), workspace: "/work".to_owned() }, Report::Steps { steps }] {
             let input = Input::Report { job: assignment.job, host: assignment.host.clone(), report };
             parts.handle.send(input).await.unwrap();
         }
@@ -337,6 +338,7 @@ fn spec(now: Timestamp) -> RunSpec {
         vars: Map::new(),
         triggering_actor: "ada".into(),
         debug: false,
+        hold_minutes: 0,
         only: None,
     }
 }

@@ -17,6 +17,7 @@ mod export;
 mod hook;
 mod host;
 mod init;
+mod job;
 mod logger;
 mod man;
 mod output;
@@ -78,6 +79,8 @@ enum Command {
     Repo(repo::Arguments),
     /// Lists, shows, watches, cancels and repeats runs.
     Run(run::Arguments),
+    /// Logs in where a job works; lets a held one go.
+    Job(job::Arguments),
     /// Lists, shows, starts, enables and disables workflows.
     Workflow(workflow::Arguments),
     /// Lists what waits and why; pauses and resumes.
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Host(arguments) => host::run(arguments),
         Command::Repo(arguments) => repo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
+        Command::Job(arguments) => job::run(arguments),
         Command::Workflow(arguments) => workflow::run(arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::Secret(arguments) => vault::secret(arguments),

@@ -193,6 +193,8 @@ pub struct Source {
     pub report: bool,
     /// Of its jobs in the queue; 0 is normal, higher goes earlier.
     pub priority: i32,
+    /// How long its failed jobs keep their host, for somebody to look at them.
+    pub hold_on_failure: Duration,
 }
 
 /// What kind of place a source is.

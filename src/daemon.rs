@@ -132,6 +132,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         source_of: source_of.clone(),
         clients: Clients::default(),
         tracker: tracker.clone(),
+        clock: clock.clone(),
         known: Arc::default(),
     };
     let surroundings =
@@ -587,11 +588,11 @@ async fn hand_out(
 }
 
 async fn give(assignment: drive::Assignment, executor: &Executor, engine: &Handle, vault: &Vault) {
-    let drive::Assignment { job, host, order, start, cancel } = assignment;
+    let drive::Assignment { job, host, order, start, told } = assignment;
     let order = jobs::let_through(vault, order);
     let (run, repository) = (order.run, order.repository.clone());
     let word = if start == StartKind::Attach { "picked up" } else { "started" };
-    match executor.start(&host, order, cancel) {
+    match executor.start(&host, order, told) {
         Ok(()) => {
             log::info!(run = run.0, job = job.0, host:% = host, repository:% = repository; "job {job} {word} on {host}");
         }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::engine::{Engine, Settings};
 use crate::id::{HostName, JobId};
-use crate::run::Cancel;
+use crate::run::Told;
 use crate::run::order::Order;
 use crate::store::{Store, StoreError};
 
@@ -37,8 +37,8 @@ pub struct Assignment {
     pub host: HostName,
     pub order: Arc<Order>,
     pub start: StartKind,
-    /// Changes when the job is to stop.
-    pub cancel: watch::Receiver<Cancel>,
+    /// Changes when the job is to stop, or may end.
+    pub told: watch::Receiver<Told>,
 }
 
 /// Whether a job begins or was begun by an earlier process.

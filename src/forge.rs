@@ -5,6 +5,7 @@
 //! each. Knows nothing of how runs come about. `octocrab` types stay in `forge/client`.
 
 mod client;
+mod deployment;
 pub(crate) mod http;
 pub(crate) mod login;
 mod notice;
@@ -22,6 +23,7 @@ use crate::run::report::{Annotation, AnnotationLevel};
 use crate::run::{Conclusion, JobPhase};
 
 pub use client::{CANCEL, Client, Error, Fetched, Known, RERUN_FAILED};
+pub use deployment::Deployment;
 pub use notice::{Notice, Notifier, Ways, way};
 pub use outbox::{Clients, Dead, Letter, Outbox, SourceOf};
 pub use reporter::{Reporter, job_report, run_report};

@@ -7,11 +7,13 @@
 
 pub mod calls;
 pub mod fields;
+mod files;
 pub mod forecast;
 pub mod matrix;
 pub mod outline;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
@@ -23,6 +25,7 @@ use crate::workflow;
 use crate::workflow::model::Workflow;
 use calls::{CallTarget, CalledWorkflow};
 use fields::Concurrency;
+pub use files::Files;
 
 /// What a plan is made from.
 #[derive(Clone, Debug)]
@@ -38,14 +41,16 @@ pub struct Material<'a> {
     pub vars: &'a Map<String, Json>,
     /// Only this job of the triggered workflow, and those it needs.
     pub only: Option<&'a str>,
+    /// Files that were read before.
+    pub files: &'a Files,
 }
 
 /// A workflow and all that it calls, ready to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub workflow: Workflow,
+    pub workflow: Arc<Workflow>,
     /// By [`CallTarget::key`].
-    pub called: BTreeMap<String, Workflow>,
+    pub called: BTreeMap<String, Arc<Workflow>>,
     /// The run's title (S1).
     pub title: String,
     pub concurrency: Option<Concurrency>,
@@ -115,15 +120,15 @@ impl Plan {
     /// # Errors
     /// A file is refused, a called file is missing or cannot be called, the run's name or group cannot be evaluated.
     pub fn new(material: &Material<'_>) -> Result<Self, Refused> {
-        let mut workflow = parse(material.workflow_path, material.workflow_text)?;
+        let mut workflow = material.files.read(material.workflow_path, material.workflow_text)?;
         if let Some(only) = material.only {
-            keep_only(&mut workflow, only)?;
+            keep_only(Arc::make_mut(&mut workflow), only)?;
         }
-        let called = calls::load(&workflow, material.called)?;
+        let called = calls::load(&workflow, material.called, material.files)?;
         let facts = RunFacts { workflow: workflow.display_name(), ..material.facts.clone() };
         let github = github_context(material.event, &facts);
-        let github_value = Value::from_json(&Json::Object(github.clone()));
-        let vars = Value::from_json(&Json::Object(material.vars.clone()));
+        let github_value = Value::from_map(&github);
+        let vars = Value::from_map(material.vars);
         let mut plan = Self { workflow, called, title: String::new(), concurrency: None, github, github_value, vars };
         let contexts = plan.contexts(material.inputs);
         let scope = Scope { contexts: &contexts, functions: &NoFunctions };
@@ -165,7 +170,7 @@ impl Plan {
     pub fn contexts(&self, inputs: &Map<String, Json>) -> Object {
         let mut contexts = Object::new();
         contexts.insert("github", self.github_value.clone());
-        contexts.insert("inputs", Value::from_json(&Json::Object(inputs.clone())));
+        contexts.insert("inputs", Value::from_map(inputs));
         contexts.insert("vars", self.vars.clone());
         contexts
     }

@@ -23,11 +23,11 @@ use jiff::Timestamp;
 pub use crate::plan::fields::{Concurrency, ConcurrencyQueue};
 pub use conclusion::Conclusion;
 pub use rerun::{Rerun, Which};
-pub use state::{Cancel, JobPhase, JobState, RunSpec, RunState, RunStatus};
+pub use state::{Cancel, Held, JobPhase, JobState, RunSpec, RunState, RunStatus, Told};
 
 use crate::event::context::RunFacts;
 use crate::id::{HostName, JobId};
-use crate::plan::{Material, Plan, Refused};
+use crate::plan::{Files, Material, Plan, Refused};
 use report::Report;
 
 /// Days that logs and artifacts are kept, as `github.retention_days` tells.
@@ -78,6 +78,10 @@ pub enum RunInput {
         job: JobId,
         report: Report,
     },
+    /// Someone has looked at a held job.
+    Release {
+        job: JobId,
+    },
     /// Someone cancels the run, or a newer holder of its concurrency group does.
     Cancel {
         force: bool,
@@ -108,6 +112,8 @@ pub enum RunEffect {
         job: JobId,
         force: bool,
     },
+    /// Tell the runner of a held job to go on.
+    ReleaseJob(JobId),
     /// Something a page or a forge shows of this job changed.
     JobChanged(JobId),
     /// The run's own status, title or times changed.
@@ -134,8 +140,13 @@ pub struct PendingJob {
 impl Run {
     /// Makes a run: parses its workflows and asks for its concurrency group, or at once for its first jobs. A file that
     /// is refused gives a run that has ended with `startup_failure`.
-    pub fn start(now: Timestamp, spec: RunSpec, ids: &mut dyn FnMut() -> JobId) -> (Run, Vec<RunEffect>) {
-        let planned = plan(&spec);
+    pub fn start(
+        now: Timestamp,
+        spec: RunSpec,
+        files: &Files,
+        ids: &mut dyn FnMut() -> JobId,
+    ) -> (Run, Vec<RunEffect>) {
+        let planned = plan(&spec, files);
         let state = RunState::new(now, planned.as_ref().map(|plan| plan.title.clone()).unwrap_or_default());
         let mut run = Run { spec: Arc::new(spec), state, plan: None };
         let mut effects = vec![RunEffect::RunChanged];
@@ -157,8 +168,8 @@ impl Run {
     ///
     /// # Errors
     /// The stored texts are no longer accepted, though the run is not over.
-    pub fn restore(spec: RunSpec, state: RunState) -> Result<Run, String> {
-        let plan = match plan(&spec) {
+    pub fn restore(spec: RunSpec, state: RunState, files: &Files) -> Result<Run, String> {
+        let plan = match plan(&spec, files) {
             Ok(plan) => Some(Arc::new(plan)),
             Err(refused) if state.status != RunStatus::Completed => return Err(refused.message),
             Err(_) => None,
@@ -191,6 +202,9 @@ impl Run {
                     effects.push(RunEffect::CancelJob { job: job.id, force: job.cancel == Cancel::Forced });
                 }
                 _ => {}
+            }
+            if job.phase == JobPhase::InProgress && job.held.as_ref().is_some_and(|held| held.released) {
+                effects.push(RunEffect::ReleaseJob(job.id));
             }
         }
         effects
@@ -242,7 +256,7 @@ impl Run {
 }
 
 /// The plan of a run: every run derives it from its spec in the same way.
-fn plan(spec: &RunSpec) -> Result<Plan, Refused> {
+fn plan(spec: &RunSpec, files: &Files) -> Result<Plan, Refused> {
     let facts = RunFacts {
         run_id: spec.run.0,
         run_number: spec.run_number,
@@ -262,6 +276,7 @@ fn plan(spec: &RunSpec) -> Result<Plan, Refused> {
         inputs: &spec.inputs,
         vars: &spec.vars,
         only: spec.only.as_deref(),
+        files,
     })
 }
 

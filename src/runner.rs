@@ -13,6 +13,7 @@ mod contexts;
 mod executor;
 mod follow;
 mod hashing;
+mod hold;
 mod javascript;
 mod job;
 mod journal;
@@ -39,11 +40,12 @@ use crate::run::order::Order;
 use crate::run::report::{JobResult, Report};
 use crate::transport::{Hosts, Target, TransportError};
 
-pub use crate::run::Cancel;
+pub use crate::run::{Cancel, Told};
 pub use executor::{Executor, Journalled, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;
 pub use services::{Local, ServicesAddress};
+pub(crate) use workspace::quote;
 
 /// What all jobs of this process share. Cheap to clone.
 #[derive(Clone)]
@@ -99,9 +101,10 @@ pub struct Assignment {
     /// Where to record; `None` when nothing outlives this process.
     pub journal_store: Option<Box<dyn JournalStore>>,
     pub reports: mpsc::Sender<Report>,
-    pub cancel: watch::Receiver<Cancel>,
+    pub told: watch::Receiver<Told>,
     /// Artifacts, caches and identity tokens for actions; without them actions that need them say so.
     pub services: Option<ServicesAddress>,
+    pub surroundings: Arc<dyn Surroundings>,
 }
 
 /// Why a job cannot go on, the job itself not being at fault.

@@ -2,6 +2,7 @@
 
 mod bad_days;
 mod containers;
+mod held;
 mod hosts;
 mod reload;
 mod vault;

@@ -76,6 +76,9 @@ enum Command {
         /// With debug logging.
         #[arg(short, long)]
         debug: bool,
+        /// A job that fails keeps its host and its workspace for so long (30m, 2h; an hour by default).
+        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = super::job::hold_minutes)]
+        hold_on_failure: Option<u32>,
     },
     /// Downloads the logs of a run as a zip file.
     Download {
@@ -159,14 +162,14 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
             target.json(Method::POST, &format!("{path}/runs/{run}/{word}"), None).await?;
             say(&format!("Run {run} is being cancelled.\n"))?;
         }
-        Command::Rerun { run, failed, job, debug } => {
+        Command::Rerun { run, failed, job, debug, hold_on_failure } => {
             let path = actions_of(&target, run).await?;
             let path = match job {
                 Some(job) => format!("{path}/jobs/{job}/rerun"),
                 None if failed => format!("{path}/runs/{run}/rerun-failed-jobs"),
                 None => format!("{path}/runs/{run}/rerun"),
             };
-            let body = serde_json::json!({"enable_debug_logging": debug});
+            let body = serde_json::json!({"enable_debug_logging": debug, "hold_minutes": hold_on_failure.unwrap_or(0)});
             target.json(Method::POST, &path, Some(body)).await?;
             say(&format!("Run {run} starts again.\n"))?;
         }

@@ -144,7 +144,7 @@ pub const SECTIONS: &[Section] = &[
             key("root", "path", "~/.towline", "Where everything of ours lives on the host."),
             key("wake", "MAC address", "", "Wakes the machine by Wake-on-LAN when a job wants it."),
             key("wake_timeout", "duration", "\"180s\"", "How long a woken machine may take to answer."),
-            key("repositories", "list", "[]", "Only jobs of these; empty: of all."),
+            key("repositories", "list of OWNER/NAME or OWNER/*", "[]", "Only jobs of these; empty: of all."),
             key("quota", "size", "", "Kept workspaces above this go, the least recently used first."),
         ],
     },
@@ -182,6 +182,7 @@ pub const SECTIONS: &[Section] = &[
             key("follow", "boolean", "false", "Pushers see the live log without asking."),
             key("trusted", "list", "[]", "Authors whose pull requests from forks run without approval."),
             key("report", "boolean", "true", "Tell the forge how runs end."),
+            key("hold_on_failure", "duration", "\"0s\"", "A job that fails keeps its host and workspace for so long."),
             key(
                 "priority",
                 "number from -10 to 10",

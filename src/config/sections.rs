@@ -318,6 +318,7 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
         trusted: table.words("trusted"),
         report: table.boolean("report").unwrap_or(true),
         priority: priority(&table),
+        hold_on_failure: table.duration("hold_on_failure").unwrap_or_default(),
     };
     if source.triggers.contains(&TriggerKind::Webhook) && source.webhook_secrets.is_empty() && kind.is_some() {
         table.source.warning(

@@ -250,6 +250,7 @@ impl Watcher {
             arch: facts.arch.clone(),
             labels,
             label_limits: self.host.label_limits.clone(),
+            repositories: self.host.repositories.iter().map(|name| name.0.clone()).collect(),
         }
     }
 
@@ -261,9 +262,9 @@ impl Watcher {
 
     fn detail(&self, facts: &Facts, began: Timestamp, reason: Option<String>) {
         let now = self.shared.clock.now();
-        let address = match &self.target.way {
-            Way::Local => "this machine".to_owned(),
-            Way::Ssh(ssh) => format!("{}@{}:{}", ssh.user, ssh.address, ssh.port),
+        let (address, ssh) = match &self.target.way {
+            Way::Local => ("this machine".to_owned(), Vec::new()),
+            Way::Ssh(ssh) => (format!("{}@{}:{}", ssh.user, ssh.address, ssh.port), ssh.arguments()),
         };
         let mut listed = Vec::new();
         for (what, value) in [
@@ -287,6 +288,7 @@ impl Watcher {
             HostDetail {
                 name: self.host.name.clone(),
                 address,
+                ssh,
                 labels: self.host.labels.clone(),
                 facts: listed,
                 last_seen: if answered { Some(now) } else { before },

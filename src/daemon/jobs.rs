@@ -82,6 +82,10 @@ impl Surroundings for Jobs {
         }
     }
 
+    fn renewed<'a>(&'a self, order: &'a Order, current: &'a str) -> BoxFuture<'a, Option<SecretString>> {
+        Box::pin(self.tokens.renewed(order, current))
+    }
+
     fn machine_env(&self, _: &Order) -> Vec<(String, String)> {
         Vec::new()
     }

@@ -1,14 +1,17 @@
 //! `GITHUB_TOKEN` of jobs whose repository is on GitHub and knows our App: made for the job, allowed what `permissions:`
-//! says and no more, kept sealed while the job runs, revoked when it ends.
+//! says and no more, kept sealed while the job runs, revoked when it ends. GitHub ends such tokens after an hour: a step of
+//! a longer job that begins later is given another one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
 use crate::config::{Source, SourceKind};
 use crate::forge::{self, Clients, SourceOf};
 use crate::id::JobId;
@@ -22,6 +25,8 @@ const SPACE: &str = "job-tokens";
 /// How often GitHub is asked before a job goes on without a token.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(2);
+/// A step begins with a token no older than this, so that the step has most of an hour.
+const FRESH: SignedDuration = SignedDuration::from_mins(10);
 
 /// The tokens of jobs that run.
 #[derive(Clone)]
@@ -31,7 +36,16 @@ pub(super) struct JobTokens {
     pub(super) source_of: SourceOf,
     pub(super) clients: Clients,
     pub(super) tracker: TaskTracker,
-    pub(super) known: Arc<Mutex<BTreeMap<JobId, SecretString>>>,
+    pub(super) clock: Clock,
+    /// The last of each is the one that steps are given.
+    pub(super) known: Arc<Mutex<BTreeMap<JobId, Vec<Made>>>>,
+}
+
+/// A token, and since when it is one.
+#[derive(Clone)]
+pub(super) struct Made {
+    token: SecretString,
+    at: Timestamp,
 }
 
 impl JobTokens {
@@ -45,24 +59,16 @@ impl JobTokens {
     pub(super) async fn prepare(&self, order: &Order) {
         let Some(source) = self.source(order) else { return };
         match self.stored(order.job) {
-            Ok(Some(token)) => {
-                self.known().insert(order.job, token);
+            Ok(Some(made)) => {
+                self.known().insert(order.job, vec![made]);
                 return;
             }
             Ok(None) => {}
             Err(reason) => log::warn!(job = order.job.0; "the token of job {} cannot be opened: {reason}", order.job),
         }
-        let is_fork = order.github.get("secret_source").and_then(Json::as_str) == Some("None");
-        let wanted = permissions(order.permissions.as_ref(), is_fork);
         for attempt in 1..=TRIES {
-            match self.made(&source, &wanted).await {
-                Ok(token) => {
-                    if let Err(reason) = self.keep(order.job, &token).await {
-                        log::warn!(job = order.job.0; "the token of job {} is lost with a restart: {reason}", order.job);
-                    }
-                    self.known().insert(order.job, token);
-                    return;
-                }
+            match self.another(&source, order).await {
+                Ok(_) => return,
                 Err(error) if error.is_transient() && attempt < TRIES => tokio::time::sleep(PAUSE * attempt).await,
                 Err(error) => {
                     log::error!(job = order.job.0; "job {} has no GITHUB_TOKEN: {error}", order.job);
@@ -70,6 +76,37 @@ impl JobTokens {
                 }
             }
         }
+    }
+
+    /// Another token in place of `current`, if that is one of ours and ends before long. One that cannot be had now is asked
+    /// for again with the next step.
+    pub(super) async fn renewed(&self, order: &Order, current: &str) -> Option<SecretString> {
+        let now = self.clock.now();
+        let ours = |made: &Made| made.token.expose_secret() == current;
+        let old = |made: &Made| now.duration_since(made.at) >= FRESH || now < made.at;
+        if !self.known().get(&order.job)?.last().is_some_and(|made| ours(made) && old(made)) {
+            return None;
+        }
+        let source = self.source(order)?;
+        match self.another(&source, order).await {
+            Ok(token) => Some(token),
+            Err(error) => {
+                log::warn!(job = order.job.0; "job {} keeps the token it has: {error}", order.job);
+                None
+            }
+        }
+    }
+
+    /// Makes a token and keeps it.
+    async fn another(&self, source: &Source, order: &Order) -> Result<SecretString, forge::Error> {
+        let is_fork = order.github.get("secret_source").and_then(Json::as_str) == Some("None");
+        let token = self.made(source, &permissions(order.permissions.as_ref(), is_fork)).await?;
+        let made = Made { token: token.clone(), at: self.clock.now() };
+        if let Err(reason) = self.keep(order.job, &made).await {
+            log::warn!(job = order.job.0; "the token of job {} is lost with a restart: {reason}", order.job);
+        }
+        self.known().entry(order.job).or_default().push(made);
+        Ok(token)
     }
 
     async fn made(&self, source: &Source, wanted: &BTreeMap<String, String>) -> Result<SecretString, forge::Error> {
@@ -84,21 +121,25 @@ impl JobTokens {
 
     /// The token of a job.
     pub(super) fn of(&self, job: JobId) -> Option<SecretString> {
-        self.known().get(&job).cloned()
+        self.known().get(&job)?.last().map(|made| made.token.clone())
     }
 
     /// Revokes the token of a job that ended, in the background: it ends by itself within the hour.
     pub(super) fn ended(&self, order: &Order) {
-        let Some(token) = self.known().remove(&order.job) else { return };
+        let Some(all) = self.known().remove(&order.job) else { return };
         let (tokens, job, source) = (self.clone(), order.job, self.source(order));
         self.tracker.spawn(async move {
-            let revoked = match source.map(|source| tokens.clients.of(&source)) {
-                Some(Ok(client)) => client.revoke(&token).await,
-                Some(Err(error)) => Err(error),
-                None => Ok(()),
-            };
-            if let Err(error) = revoked {
-                log::warn!(job = job.0; "the token of job {job} ends by itself: {error}");
+            // Those that were replaced may serve a step in the background until now.
+            let hour = SignedDuration::from_hours(1);
+            for made in all.into_iter().filter(|made| tokens.clock.now().duration_since(made.at) < hour) {
+                let revoked = match source.as_ref().map(|source| tokens.clients.of(source)) {
+                    Some(Ok(client)) => client.revoke(&made.token).await,
+                    Some(Err(error)) => Err(error),
+                    None => Ok(()),
+                };
+                if let Err(error) = revoked {
+                    log::warn!(job = job.0; "a token of job {job} ends by itself: {error}");
+                }
             }
             if let Err(error) = tokens.store.delete(SPACE, &job.to_string()).await {
                 log::warn!(job = job.0; "the sealed token of job {job} stays: {error}");
@@ -111,20 +152,24 @@ impl JobTokens {
         (source.kind == SourceKind::GitHub && source.app.is_some()).then_some(source)
     }
 
-    fn stored(&self, job: JobId) -> Result<Option<SecretString>, String> {
+    fn stored(&self, job: JobId) -> Result<Option<Made>, String> {
         let sealed = self.store.get(SPACE, &job.to_string()).map_err(|error| error.to_string())?;
         let Some(sealed) = sealed else { return Ok(None) };
         let opened = self.vault.open(&name(job), &sealed).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(opened.to_vec()).ok().map(SecretString::from))
+        let text = String::from_utf8(opened.to_vec()).map_err(|error| error.to_string())?;
+        // When it was made is in front; of one without that nobody knows, so it is old.
+        let (at, token) = text.split_once(' ').unwrap_or(("", &text));
+        let at = at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok(Some(Made { token: SecretString::from(token.to_owned()), at }))
     }
 
-    async fn keep(&self, job: JobId, token: &SecretString) -> Result<(), String> {
-        let sealed =
-            self.vault.seal(&name(job), token.expose_secret().as_bytes()).map_err(|error| error.to_string())?;
+    async fn keep(&self, job: JobId, made: &Made) -> Result<(), String> {
+        let text = SecretString::from(format!("{} {}", made.at, made.token.expose_secret()));
+        let sealed = self.vault.seal(&name(job), text.expose_secret().as_bytes()).map_err(|error| error.to_string())?;
         self.store.put(SPACE, &job.to_string(), &sealed).await.map_err(|error| error.to_string())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, SecretString>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Vec<Made>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::engine::{Answer, Change, Effect, Engine, Input, Summary, Update};
 use crate::id::{HostName, JobId, RunId};
 use crate::run::order::Order;
-use crate::run::{Cancel, JobPhase};
+use crate::run::{Cancel, JobPhase, Told};
 use crate::store::Store;
 
 /// Inputs taken in one turn at most.
@@ -36,7 +36,7 @@ pub(super) struct Drive {
     summary: watch::Sender<Summary>,
     trouble: watch::Sender<Option<String>>,
     stop: CancellationToken,
-    cancels: HashMap<JobId, watch::Sender<Cancel>>,
+    told: HashMap<JobId, watch::Sender<Told>>,
     timer: Option<Timestamp>,
 }
 
@@ -72,7 +72,7 @@ impl Drive {
             summary,
             trouble,
             stop,
-            cancels: HashMap::new(),
+            told: HashMap::new(),
             timer: None,
         }
     }
@@ -171,7 +171,7 @@ impl Drive {
             self.perform(effect);
         }
         for job in ended {
-            self.cancels.remove(&job);
+            self.told.remove(&job);
         }
         for run in deleted {
             if let Err(error) = self.store.logs().remove_run(run) {
@@ -228,14 +228,9 @@ impl Drive {
             Effect::Attach { job, host, order } => self.assign(job, host, order, StartKind::Attach),
             Effect::CancelJob { job, force, .. } => {
                 let wanted = if force { Cancel::Forced } else { Cancel::Requested };
-                if let Some(sender) = self.cancels.get(&job) {
-                    sender.send_if_modified(|cancel| {
-                        let more = *cancel < wanted;
-                        *cancel = (*cancel).max(wanted);
-                        more
-                    });
-                }
+                self.tell(job, |told| told.cancel = told.cancel.max(wanted));
             }
+            Effect::ReleaseJob { job } => self.tell(job, |told| told.release = true),
             Effect::SetTimer(at) => self.timer = Some(at),
             // Nobody may be listening.
             Effect::Update(update) => drop(self.updates.send(update)),
@@ -243,9 +238,18 @@ impl Drive {
     }
 
     fn assign(&mut self, job: JobId, host: HostName, order: Box<Order>, start: StartKind) {
-        let (sender, cancel) = watch::channel(Cancel::No);
-        self.cancels.insert(job, sender);
-        self.outbox.push_back(Assignment { job, host, order: Arc::from(order), start, cancel });
+        let (sender, told) = watch::channel(Told::default());
+        self.told.insert(job, sender);
+        self.outbox.push_back(Assignment { job, host, order: Arc::from(order), start, told });
+    }
+
+    fn tell(&self, job: JobId, change: impl FnOnce(&mut Told)) {
+        let Some(sender) = self.told.get(&job) else { return };
+        sender.send_if_modified(|told| {
+            let before = *told;
+            change(told);
+            before != *told
+        });
     }
 }
 

@@ -83,6 +83,10 @@ pub enum Input {
         force: bool,
         actor: String,
     },
+    /// Lets a job end that failed and is held for somebody to look at it.
+    ReleaseJob {
+        job: JobId,
+    },
     /// A new attempt of a finished run, which the caller read from the store.
     Rerun {
         run: Box<StoredRun>,
@@ -135,6 +139,10 @@ pub enum Effect {
         job: JobId,
         host: HostName,
         force: bool,
+    },
+    /// Tell the runner of a held job to go on.
+    ReleaseJob {
+        job: JobId,
     },
     /// Send [`Input::Tick`] at this time; replaces the time set before.
     SetTimer(Timestamp),

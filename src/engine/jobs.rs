@@ -26,6 +26,7 @@ impl Engine {
                 RunEffect::Release { job } => self.give_up_group(turn, id, job.map_or(Holder::Run(id), Holder::Job)),
                 RunEffect::Enqueue(pending) => self.enqueue(turn, id, pending, turn.now),
                 RunEffect::CancelJob { job, force } => self.stop_job(turn, job, force),
+                RunEffect::ReleaseJob(job) => turn.effects.push(Effect::ReleaseJob { job }),
                 RunEffect::JobChanged(job) => {
                     turn.dirty_jobs.insert((id, job));
                     let ended = |active: &super::state::ActiveRun| {
@@ -441,6 +442,7 @@ impl Engine {
         active.stage_since = turn.now;
         let id = active.run;
         let minutes = active.pending.as_ref().map_or(0.0, |pending| pending.timeout_minutes);
+        let held = self.hold_minutes(id);
         turn.dirty_hosts.insert(host.clone());
         self.apply(turn, id, RunInput::Started { job, host: host.clone() });
         // The run may have answered by ending the job.
@@ -449,7 +451,7 @@ impl Engine {
         }
         match self.runs.get(&id).and_then(|active| active.run.as_ref()).and_then(|run| run.order(job)) {
             Some(order) => {
-                self.job_limit(turn.now, job, minutes);
+                self.job_limit(turn.now, job, minutes, held);
                 turn.effects.push(Effect::Dispatch { job, host, order: Box::new(order) });
             }
             None => {
@@ -459,11 +461,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn job_limit(&mut self, from: Timestamp, job: JobId, minutes: f64) {
+    /// How long failed jobs of a run are kept.
+    pub(super) fn hold_minutes(&self, id: RunId) -> u32 {
+        self.runs.get(&id).and_then(|active| active.run.as_ref()).map_or(0, |run| run.spec().hold_minutes)
+    }
+
+    pub(super) fn job_limit(&mut self, from: Timestamp, job: JobId, minutes: f64, held: u32) {
         // The longest that GitHub lets any job run: five days (S7).
         #[expect(clippy::cast_possible_truncation, reason = "clamped to five days")]
         let seconds = (minutes.clamp(0.0, 5.0 * 24.0 * 60.0) * 60.0) as i64;
-        self.at(from, seconds + JOB_SLACK_SECONDS, Timer::JobLimit(job));
+        self.at(from, seconds + i64::from(held) * 60 + JOB_SLACK_SECONDS, Timer::JobLimit(job));
     }
 
     pub(super) fn pause_run(&mut self, turn: &mut Turn, id: RunId, paused: bool) {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{HostName, JobId, RepositoryName, RunId};
+use crate::plan::Files;
 use crate::queue::{GroupKey, Holder};
 use crate::run::order::Order;
 use crate::run::{Conclusion, JobState, RunSpec, RunState, RunStatus};
@@ -203,6 +204,8 @@ pub struct Records {
     pub hosts: Vec<HostRecord>,
     pub queue_paused: bool,
     pub stopping: Vec<StoppingRecord>,
+    /// Workflow files that were read before.
+    pub files: Files,
     pub environments: Vec<(RepositoryName, String, EnvironmentRules)>,
 }
 

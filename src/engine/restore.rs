@@ -9,6 +9,7 @@ use super::record::{Change, GroupClaim, JobRecord, Records, StoredRun};
 use super::state::{ActiveJob, ActiveRun, Engine, HostMemory, Stage, Timer, environment_key};
 use super::step::Turn;
 use crate::id::JobId;
+use crate::plan::Files;
 use crate::queue::{Groups, LabelMap, Queue};
 use crate::run::{Conclusion, JobPhase, JobState, PendingJob, Run, RunEffect, RunStatus};
 
@@ -22,6 +23,7 @@ impl Engine {
         Self {
             queue,
             settings,
+            files: Files::default(),
             last_run: 0,
             last_job: 0,
             run_numbers: HashMap::new(),
@@ -48,6 +50,7 @@ impl Engine {
         engine.last_job = records.last_job;
         engine.run_numbers = records.run_numbers.into_iter().collect();
         engine.queue.set_paused(records.queue_paused);
+        engine.files = records.files;
         for record in records.hosts {
             let memory = HostMemory { facts: None, failures: 0, record };
             engine.hosts.insert(memory.record.name.clone(), memory);
@@ -113,7 +116,7 @@ impl Engine {
             return;
         };
         let StoredRun { record, spec, jobs, .. } = stored;
-        let run = match Run::restore(spec, state) {
+        let run = match Run::restore(spec, state, &self.files) {
             Ok(run) => run,
             Err(reason) => {
                 abandon(turn, record, jobs, &reason);
@@ -137,12 +140,14 @@ impl Engine {
             let job = match &effect {
                 RunEffect::Enqueue(pending) => Some(pending.job),
                 RunEffect::Admit { job, .. } | RunEffect::Release { job } => *job,
-                RunEffect::CancelJob { job, .. } | RunEffect::JobChanged(job) => Some(*job),
+                RunEffect::CancelJob { job, .. } | RunEffect::ReleaseJob(job) | RunEffect::JobChanged(job) => {
+                    Some(*job)
+                }
                 RunEffect::RunChanged | RunEffect::Finished(_) => None,
             };
             let at = job.and_then(|job| queued_at.get(&job)).copied().unwrap_or(turn.now);
             // Stops go after everything that could start.
-            let rank = u8::from(matches!(effect, RunEffect::CancelJob { .. }));
+            let rank = u8::from(matches!(effect, RunEffect::CancelJob { .. } | RunEffect::ReleaseJob(_)));
             outstanding.push((rank, at, job.unwrap_or(JobId(0)), id, effect));
         }
     }
@@ -164,12 +169,13 @@ impl Engine {
         let order = run.run.as_ref().and_then(|run| run.order(job));
         let since = record.state.started_at.or(record.queued_at).unwrap_or(turn.now);
         let minutes = record.state.timeout_minutes;
+        let held = self.hold_minutes(record.run);
         let queued_at = record.queued_at.unwrap_or(since);
         self.jobs.insert(job, active_job(turn.now, record, Stage::Assigned { host: host.clone() }, queued_at));
         if let Some(request) = self.request(job) {
             self.queue.occupy(&host, &request);
         }
-        self.job_limit(since, job, minutes);
+        self.job_limit(since, job, minutes, held);
         if let Some(order) = order {
             turn.effects.push(Effect::Attach { job, host, order: Box::new(order) });
         }

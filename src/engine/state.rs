@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::input::Settings;
 use super::record::{EnvironmentRules, HostRecord, RunRecord};
 use crate::id::{HostName, JobId, RepositoryName, RunId};
+use crate::plan::Files;
 use crate::queue::{GroupKey, Groups, HostFacts, Queue};
 use crate::run::{Cancel, PendingJob, Run, RunSpec};
 
@@ -14,6 +15,7 @@ use crate::run::{Cancel, PendingJob, Run, RunSpec};
 #[derive(Debug)]
 pub struct Engine {
     pub(super) settings: Settings,
+    pub(super) files: Files,
     pub(super) last_run: u64,
     pub(super) last_job: u64,
     pub(super) run_numbers: HashMap<(RepositoryName, String), u64>,

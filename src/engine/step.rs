@@ -124,6 +124,7 @@ impl Engine {
                 }
                 None => turn.answer = Answer::Unknown(format!("job {job} is not running or waiting")),
             },
+            Input::ReleaseJob { job } => self.release_job(turn, job),
             Input::Rerun { run, wish } => self.rerun(turn, *run, &wish),
             Input::Review { run, environment, approved, reviewer, bypass, comment } => {
                 self.review(turn, run, &environment, approved, reviewer, bypass, comment);
@@ -352,7 +353,7 @@ impl Engine {
     fn begin(&mut self, turn: &mut Turn, spec: RunSpec, record: RunRecord) {
         let id = spec.run;
         let last_job = &mut self.last_job;
-        let (run, effects) = Run::start(turn.now, spec, &mut || {
+        let (run, effects) = Run::start(turn.now, spec, &self.files, &mut || {
             *last_job += 1;
             JobId(*last_job)
         });
@@ -394,7 +395,7 @@ impl Engine {
             turn.answer = Answer::Refused(format!("run {id} never began"));
             return;
         };
-        let before = match Run::restore(stored.spec, state) {
+        let before = match Run::restore(stored.spec, state, &self.files) {
             Ok(run) => run,
             Err(reason) => {
                 turn.answer = Answer::Refused(format!("the workflow of run {id} cannot be read any more: {reason}"));
@@ -402,7 +403,7 @@ impl Engine {
             }
         };
         let last_job = &mut self.last_job;
-        let made = before.rerun(turn.now, wish, &mut || {
+        let made = before.rerun(turn.now, wish, &self.files, &mut || {
             *last_job += 1;
             JobId(*last_job)
         });
@@ -444,6 +445,19 @@ impl Engine {
             active.record.conclusion = Some(crate::run::Conclusion::Cancelled);
             active.record.completed_at = Some(turn.now);
             turn.finished.push(run);
+        }
+    }
+
+    fn release_job(&mut self, turn: &mut Turn, job: JobId) {
+        let Some(active) = self.jobs.get(&job) else {
+            turn.answer = Answer::Unknown(format!("job {job} is not running or waiting"));
+            return;
+        };
+        let state = self.runs.get(&active.run).and_then(|run| run.run.as_ref()).and_then(|run| run.job(job));
+        if state.is_some_and(|state| state.held.is_some()) {
+            turn.tell(active.run, RunInput::Release { job });
+        } else {
+            turn.answer = Answer::Refused(format!("job {job} is not held"));
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use indexmap::map::Entry;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -175,16 +176,19 @@ impl Value {
             serde_json::Value::Number(number) => Self::Number(number.as_f64().unwrap_or(f64::NAN)),
             serde_json::Value::String(text) => Self::string(text.as_str()),
             serde_json::Value::Array(items) => Self::array(items.iter().map(Self::from_json).collect()),
-            serde_json::Value::Object(map) => {
-                let mut object = Object::new();
-                for (key, value) in map {
-                    if object.get(key).is_none() {
-                        object.insert(key.as_str(), Self::from_json(value));
-                    }
-                }
-                Self::object(object)
-            }
+            serde_json::Value::Object(map) => Self::from_map(map),
         }
+    }
+
+    /// An object from JSON.
+    #[must_use]
+    pub fn from_map(map: &serde_json::Map<String, serde_json::Value>) -> Self {
+        let mut object = Object::new();
+        object.entries.reserve(map.len());
+        for (key, value) in map {
+            object.insert_first(key, || Self::from_json(value));
+        }
+        Self::object(object)
     }
 
     /// To JSON. Whole numbers are written without a fraction; NaN and the infinities, which JSON lacks, as strings.
@@ -360,22 +364,25 @@ impl Object {
     /// Sets a key. A key that is there already keeps its spelling and its place.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let key = key.into();
-        match self.entries.get_mut(&*fold(&key)) {
-            Some((_, old)) => *old = value.into(),
-            None => {
-                self.entries.insert(fold(&key).into_owned(), (key, value.into()));
-            }
+        match self.entries.entry(fold(&key).into_owned()) {
+            Entry::Occupied(mut known) => known.get_mut().1 = value.into(),
+            Entry::Vacant(place) => drop(place.insert((key, value.into()))),
         }
     }
 
     /// Sets a key as JSON readers do: the same key again replaces the value, another spelling of it is dropped.
     fn insert_exact(&mut self, key: String, value: Value) {
-        match self.entries.get_mut(&*fold(&key)) {
-            Some((written, old)) if *written == key => *old = value,
-            Some(_) => {}
-            None => {
-                self.entries.insert(fold(&key).into_owned(), (key, value));
-            }
+        match self.entries.entry(fold(&key).into_owned()) {
+            Entry::Occupied(mut known) if known.get().0 == key => known.get_mut().1 = value,
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => drop(place.insert((key, value))),
+        }
+    }
+
+    /// Sets a key that is not there yet, in whatever spelling; the first one counts.
+    fn insert_first(&mut self, key: &str, value: impl FnOnce() -> Value) {
+        if let Entry::Vacant(place) = self.entries.entry(fold(key).into_owned()) {
+            place.insert((key.to_owned(), value()));
         }
     }
 

@@ -13,7 +13,8 @@ use octocrab::service::middleware::retry::RetryConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value as Json, json};
 
-use super::{Report, level, shortened};
+use super::outbox::Letter;
+use super::{Deployment, Report, level, shortened};
 use crate::config::{self, Source, SourceKind};
 use crate::run::Conclusion;
 
@@ -79,7 +80,7 @@ impl Error {
 /// What a forge has of one context already, told as far as it was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// The number of the check it made.
+    /// The number of the check, or the deployment, that it made.
     pub check: Option<u64>,
     /// Annotations it has: it adds those of later requests to them.
     pub annotations: usize,
@@ -160,8 +161,13 @@ impl Client {
     ///
     /// # Errors
     /// It cannot be reached, or refuses.
-    pub async fn send(&self, report: &Report, known: &mut Known) -> Result<(), Error> {
-        if self.is_app { self.send_check(report, known).await } else { self.send_status(report).await }
+    pub(super) async fn tell(&self, letter: &Letter, known: &mut Known) -> Result<(), Error> {
+        match letter {
+            Letter::Report(report) if self.is_app => self.send_check(report, known).await,
+            Letter::Report(report) => self.send_status(report).await,
+            Letter::Deployment(deployment) => self.deploy(deployment, known).await,
+            Letter::Notice(_) => Ok(()),
+        }
     }
 
     async fn send_status(&self, report: &Report) -> Result<(), Error> {
@@ -218,6 +224,37 @@ impl Client {
             known.annotations += batch.len();
         }
         Ok(())
+    }
+
+    /// Makes a deployment at GitHub, the first time, and says how it stands. Who may not make any goes without.
+    async fn deploy(&self, deployment: &Deployment, known: &mut Known) -> Result<(), Error> {
+        let crab = if self.is_app {
+            let installation = self.installation().await?;
+            if installation.permissions.get("deployments").is_none_or(|level| level != "write") {
+                return Ok(());
+            }
+            &installation.crab
+        } else {
+            &self.crab
+        };
+        let path = format!("/repos/{}/deployments", self.repository);
+        let number = match known.check {
+            Some(number) => number,
+            None => {
+                let answer = match self.post(crab, &path, &deployment.body()).await {
+                    Err(Error::Refused { status: 403 | 404, retry_after: None, message, .. }) => {
+                        let environment = &deployment.environment;
+                        log::info!("{} is not told of the deployment to {environment}: {message}", self.host);
+                        return Ok(());
+                    }
+                    answer => answer?,
+                };
+                let number = answer.get("id").and_then(Json::as_u64);
+                known.check = number;
+                number.unwrap_or_default()
+            }
+        };
+        self.post(crab, &format!("{path}/{number}/statuses"), &deployment.status()).await.map(drop)
     }
 
     /// Where something of the repository is in the forge's API; `""`: the repository itself.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Error, Known};
 use super::notice::{self, Notice, Ways};
-use super::{Report, State, reports};
+use super::{Deployment, Report, State, reports};
 use crate::clock::Clock;
 use crate::config::Source;
 use crate::id::RepositoryName;
@@ -64,6 +64,7 @@ pub struct Outbox {
 #[serde(rename_all = "snake_case")]
 pub enum Letter {
     Report(Report),
+    Deployment(Deployment),
     Notice(Notice),
 }
 
@@ -105,6 +106,7 @@ impl Letter {
     fn key(&self) -> String {
         match self {
             Self::Report(report) => format!("{} {} {}", report.repository, report.sha, report.context),
+            Self::Deployment(told) => format!("{} deployment {}", told.repository, told.job),
             Self::Notice(notice) => format!("{} {} {}", notice.way, notice.run, notice.attempt),
         }
     }
@@ -113,12 +115,13 @@ impl Letter {
     fn lane(&self) -> String {
         match self {
             Self::Report(report) => report.repository.to_string(),
+            Self::Deployment(told) => told.repository.to_string(),
             Self::Notice(notice) => notice.way.clone(),
         }
     }
 
     fn most_attempts(&self) -> u32 {
-        if matches!(self, Self::Report(_)) { MOST_ATTEMPTS } else { MOST_ATTEMPTS_OF_NOTICES }
+        if matches!(self, Self::Notice(_)) { MOST_ATTEMPTS_OF_NOTICES } else { MOST_ATTEMPTS }
     }
 
     /// What it is, for people.
@@ -126,6 +129,7 @@ impl Letter {
     pub fn subject(&self) -> String {
         match self {
             Self::Report(report) => format!("{}: {}", report.repository, report.context),
+            Self::Deployment(told) => format!("{}: deployment to {}", told.repository, told.environment),
             Self::Notice(notice) => notice.headline(),
         }
     }
@@ -144,6 +148,21 @@ impl Outbox {
     /// The disk does not take it.
     pub async fn put(&self, report: Report) -> Result<(), StoreError> {
         self.put_letter(Letter::Report(report)).await
+    }
+
+    /// Takes how a deployment stands, unless the forge knows that already.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub async fn put_deployment(&self, deployment: Deployment) -> Result<(), StoreError> {
+        let digest = digest(&deployment);
+        let letter = Letter::Deployment(deployment);
+        let key = letter.key();
+        let told = self.store.get(TOLD, &key)?.and_then(|told| serde_json::from_slice::<Told>(&told).ok());
+        if told.is_some_and(|told| told.digest == digest) && self.store.get(SPACE, &key)?.is_none() {
+            return Ok(());
+        }
+        self.put_letter(letter).await
     }
 
     /// Takes a notice, the first time.
@@ -274,7 +293,7 @@ impl Outbox {
         mut waiting: Waiting,
     ) -> Result<Option<Timestamp>, StoreError> {
         let sent = match &waiting.letter {
-            Letter::Report(report) => self.report(key, report).await?,
+            letter @ (Letter::Report(_) | Letter::Deployment(_)) => self.tell(key, letter).await?,
             Letter::Notice(notice) => notice::send(notice, &(self.ways)()).await.map(drop),
         };
         // A newer letter may have come in between: it is due at once, and this answer is about the old one.
@@ -313,30 +332,34 @@ impl Outbox {
     }
 
     /// Tells the forge, unless it has heard just this before.
-    async fn report(&self, key: &str, report: &Report) -> Result<Result<(), Error>, StoreError> {
-        let Some(source) = (self.source_of)(&report.repository).filter(reports) else {
+    async fn tell(&self, key: &str, letter: &Letter) -> Result<Result<(), Error>, StoreError> {
+        let (repository, external_id, digest) = match letter {
+            Letter::Report(report) => (&report.repository, &report.external_id, digest(report)),
+            Letter::Deployment(deployment) => (&deployment.repository, &deployment.job, digest(deployment)),
+            Letter::Notice(_) => return Ok(Ok(())),
+        };
+        let Some(source) = (self.source_of)(repository).filter(reports) else {
             // Nobody to tell any more.
             return Ok(Ok(()));
         };
         let told = self.store.get(TOLD, key)?;
         let told: Option<Told> = told.and_then(|told| serde_json::from_slice(&told).ok());
-        let digest = digest(report);
         if told.as_ref().is_some_and(|told| told.digest == digest) {
             return Ok(Ok(()));
         }
-        let told = told.filter(|told| told.external_id == report.external_id);
+        let told = told.filter(|told| told.external_id == *external_id);
         let mut known =
             told.map_or_else(Known::default, |told| Known { check: told.check, annotations: told.annotations });
         let before = known;
         let mut sent = match self.clients.of(&source) {
-            Ok(client) => client.send(report, &mut known).await,
+            Ok(client) => client.tell(letter, &mut known).await,
             Err(error) => Err(error),
         };
         if sent.as_ref().is_err_and(Error::is_about_credentials) {
             // A token that ended or was replaced: what is configured now is read again, once.
             self.clients.forget(&source);
             sent = match self.clients.of(&source) {
-                Ok(client) => client.send(report, &mut known).await,
+                Ok(client) => client.tell(letter, &mut known).await,
                 Err(error) => Err(error),
             };
         }
@@ -344,7 +367,7 @@ impl Outbox {
             let digest = if sent.is_ok() { digest } else { String::new() };
             let told = Told {
                 check: known.check,
-                external_id: report.external_id.clone(),
+                external_id: external_id.clone(),
                 annotations: known.annotations,
                 digest,
                 at: self.clock.now(),
@@ -391,8 +414,8 @@ fn after(now: Timestamp, pause: Duration) -> Timestamp {
     now + SignedDuration::try_from(pause).unwrap_or(SignedDuration::ZERO)
 }
 
-fn digest(report: &Report) -> String {
-    let bytes = serde_json::to_vec(report).unwrap_or_default();
+fn digest(told: &impl Serialize) -> String {
+    let bytes = serde_json::to_vec(told).unwrap_or_default();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

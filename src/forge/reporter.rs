@@ -4,10 +4,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Outbox, SourceOf};
 use super::updates::Updates;
-use super::{Report, State, reports};
+use super::{Deployment, Report, State, reports};
+use crate::config::SourceKind;
 use crate::engine::Update;
 use crate::engine::record::{JobRecord, RunRecord};
-use crate::id::RunId;
+use crate::id::{RepositoryName, RunId};
 use crate::run::Conclusion;
 use crate::store::logs::LogId;
 use crate::store::{Store, StoreError};
@@ -58,7 +59,11 @@ impl Reporter {
                         report.summary = format!("{}\n\n{}", texts.join("\n\n"), report.summary);
                     }
                 }
-                self.outbox.put(report).await
+                self.outbox.put(report).await?;
+                match deployment(&run, &job, &self.server_url).filter(|_| self.is_github(&run.repository)) {
+                    Some(deployment) => self.outbox.put_deployment(deployment).await,
+                    None => Ok(()),
+                }
             }
             // A run that never had a job: nothing else would say that the file is broken.
             Update::Run { run, conclusion: Some(Conclusion::StartupFailure), .. } => {
@@ -67,6 +72,10 @@ impl Reporter {
             }
             _ => Ok(()),
         }
+    }
+
+    fn is_github(&self, repository: &RepositoryName) -> bool {
+        (self.source_of)(repository).is_some_and(|source| source.kind == SourceKind::GitHub)
     }
 
     /// The run, if there is a forge to tell.
@@ -111,6 +120,25 @@ pub fn job_report(run: &RunRecord, job: &JobRecord, server_url: &str) -> Report 
         summary: summary(run, job),
         ..about(run, state, description)
     }
+}
+
+/// How the deployment of a job stands, if it is one and has begun (G1).
+pub(super) fn deployment(run: &RunRecord, job: &JobRecord, server_url: &str) -> Option<Deployment> {
+    let state = State::of(job.state.phase, job.state.conclusion);
+    let begun = job.state.started_at.is_some() && state != State::Queued;
+    let environment = job.state.environment.clone().filter(|_| job.state.deploys && begun)?;
+    let report = job_report(run, job, server_url);
+    Some(Deployment {
+        repository: run.repository.clone(),
+        sha: run.sha.clone(),
+        environment,
+        job: job.state.id.to_string(),
+        state,
+        // Which step runs is no news of a deployment.
+        description: if matches!(state, State::Ended(_)) { report.description } else { String::new() },
+        url: report.url,
+        environment_url: job.state.environment_url.clone(),
+    })
 }
 
 /// A table of the steps, under a line about the run.

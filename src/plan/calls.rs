@@ -2,12 +2,13 @@
 //! (R1–R7).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::matrix::boolean;
-use super::{Refused, parse};
+use super::{Files, Refused, parse};
 use crate::expr::{NoFunctions, Object, Scope, Value};
 use crate::id::RepositoryName;
 use crate::workflow::model::{
@@ -117,15 +118,17 @@ fn targets<'a>(workflow: &'a Workflow, key: Option<&'a str>) -> impl Iterator<It
 pub(super) fn load(
     workflow: &Workflow,
     called: &BTreeMap<String, CalledWorkflow>,
-) -> Result<BTreeMap<String, Workflow>, Refused> {
-    let mut loading = Loading { called, loaded: BTreeMap::new(), checked: BTreeMap::new() };
+    files: &Files,
+) -> Result<BTreeMap<String, Arc<Workflow>>, Refused> {
+    let mut loading = Loading { called, files, loaded: BTreeMap::new(), checked: BTreeMap::new() };
     loading.file(None, workflow, None, 0)?;
     Ok(loading.loaded)
 }
 
 struct Loading<'a> {
     called: &'a BTreeMap<String, CalledWorkflow>,
-    loaded: BTreeMap<String, Workflow>,
+    files: &'a Files,
+    loaded: BTreeMap<String, Arc<Workflow>>,
     /// Key and permissions that were checked already, with the depth below it: many calls of one file cost one check.
     checked: BTreeMap<(String, String), usize>,
 }
@@ -157,7 +160,7 @@ impl Loading<'_> {
                 continue;
             }
             let callee = match self.loaded.get(&target_key) {
-                Some(callee) => callee.clone(),
+                Some(callee) => Arc::clone(callee),
                 None => self.read(&target, &target_key, uses)?,
             };
             let interface = callee.on.call.as_ref().ok_or_else(|| {
@@ -176,7 +179,7 @@ impl Loading<'_> {
         Ok(below)
     }
 
-    fn read(&mut self, target: &CallTarget, key: &str, uses: &str) -> Result<Workflow, Refused> {
+    fn read(&mut self, target: &CallTarget, key: &str, uses: &str) -> Result<Arc<Workflow>, Refused> {
         let file = self
             .called
             .get(key)
@@ -184,11 +187,11 @@ impl Loading<'_> {
         if self.loaded.len() >= MAX_FILES {
             return Err(Refused::because(format!("a run may call at most {MAX_FILES} different workflows")));
         }
-        let workflow = parse(&target.path, &file.text).map_err(|refused| Refused {
+        let workflow = self.files.read(&target.path, &file.text).map_err(|refused| Refused {
             message: format!("Error calling workflow '{uses}'. {}", refused.message),
             ..refused
         })?;
-        self.loaded.insert(key.to_owned(), workflow.clone());
+        self.loaded.insert(key.to_owned(), Arc::clone(&workflow));
         Ok(workflow)
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
-use crate::id::{HostName, JobId};
+use crate::id::{HostName, JobId, RepositoryName};
 
 /// What is configured and probed of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,12 +22,22 @@ pub struct HostFacts {
     pub labels: Vec<String>,
     /// Label → how many jobs that ask for it may run here at once.
     pub label_limits: BTreeMap<String, u32>,
+    /// `OWNER/NAME` or `OWNER/*`: it runs jobs of these only; empty: of all.
+    pub repositories: Vec<String>,
 }
 
 impl HostFacts {
     pub(super) fn offered(&self) -> Labels {
         let own = [self.name.as_str(), "self-hosted", self.os.as_str(), self.arch.as_str()];
         Labels::new(own.into_iter().filter(|label| !label.is_empty()).chain(self.labels.iter().map(String::as_str)))
+    }
+
+    pub(super) fn serves(&self, repository: &RepositoryName) -> bool {
+        let served = |pattern: &String| match pattern.strip_suffix("/*") {
+            Some(owner) => owner.eq_ignore_ascii_case(repository.owner()),
+            None => pattern.eq_ignore_ascii_case(repository.as_str()),
+        };
+        self.repositories.is_empty() || self.repositories.iter().any(served)
     }
 }
 

@@ -35,6 +35,9 @@ impl Reason {
             Obstacle::DeviceHost { host, known: true } => format!("give {host} the labels that the job asks for"),
             Obstacle::DeviceHost { host, known: false } => format!("add the host {host}: `towline host add {host}`"),
             Obstacle::HostsLost { .. } => "add another host with the same labels, or cancel and re-run".to_owned(),
+            Obstacle::OtherRepositories { .. } => {
+                "add the repository to `repositories` of one of them, or another host with the same labels".to_owned()
+            }
             Obstacle::HostsBusy { ahead: 0, .. } => "it is next: it starts when one of these ends a job".to_owned(),
             Obstacle::HostsBusy { ahead, .. } => {
                 let (jobs, have) = if *ahead == 1 { ("job", "has") } else { ("jobs", "have") };
@@ -82,6 +85,10 @@ pub enum Obstacle {
     },
     /// Every host that would suit died under the job before.
     HostsLost {
+        hosts: Vec<HostName>,
+    },
+    /// Every host that has the labels runs jobs of other repositories only.
+    OtherRepositories {
         hosts: Vec<HostName>,
     },
     HostsBusy {
@@ -161,6 +168,14 @@ impl fmt::Display for Reason {
                 write!(f, "its group binds it to {host}, which is not a known host")
             }
             Obstacle::HostsLost { hosts } => write!(f, "all matching hosts died under it: {}", names(hosts)),
+            Obstacle::OtherRepositories { hosts } => {
+                write!(
+                    f,
+                    "only {} {} the labels, and not for this repository",
+                    names(hosts),
+                    if hosts.len() == 1 { "has" } else { "have" }
+                )
+            }
             Obstacle::HostsBusy { hosts, .. } => write!(f, "all slots are taken on {}", names(hosts)),
             Obstacle::TooHeavy { weight, largest } => {
                 write!(f, "it takes {weight} slots and the largest matching host has {largest}")

@@ -49,6 +49,8 @@ struct Turn {
 /// What makes jobs interchangeable for the question "which host?".
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ShapeKey {
+    /// Only while there are hosts that do not serve all.
+    repository: Option<RepositoryName>,
     labels: Labels,
     weight: u32,
     avoid: BTreeSet<HostName>,
@@ -86,6 +88,8 @@ pub struct Queue {
     /// Jobs that may run at once; 0 for no limit.
     limit: u32,
     hosts: BTreeMap<HostName, Host>,
+    /// Whether some host serves only some repositories.
+    choosy: bool,
     /// Hosts with a free slot that take jobs.
     free: BTreeSet<HostName>,
     shapes: Vec<Option<Shape>>,
@@ -155,6 +159,7 @@ impl Queue {
                 self.reload(&name);
             }
         }
+        self.tell_apart();
         self.refresh(&name);
     }
 
@@ -181,6 +186,7 @@ impl Queue {
             }
         }
         self.free.remove(name);
+        self.tell_apart();
     }
 
     /// Marks a host that cannot be reached: it takes nothing until it is up again.
@@ -286,11 +292,18 @@ impl Queue {
         }
         self.next_turn.insert(repository.clone(), fair + 1);
         let key = ShapeKey {
+            repository: self.choosy.then(|| repository.clone()),
             labels: Labels::new(labels.iter().map(String::as_str)),
             weight: weight.max(1),
             avoid: avoid.into_iter().collect(),
             only,
         };
+        self.put(job, Waiting { repository, shape: 0, turn, since }, key);
+    }
+
+    /// Puts a job where it waits.
+    fn put(&mut self, job: JobId, waiting: Waiting, key: ShapeKey) {
+        let turn = waiting.turn;
         let index = self.shape(key);
         let shape = self.shapes[index].as_mut().expect("the index is of a live shape");
         if let Some((head, _)) = shape.waiting.first_key_value() {
@@ -303,7 +316,23 @@ impl Queue {
             self.idle_shapes.remove(&index);
         }
         shape.waiting.insert(turn, job);
-        self.waiting.insert(job, Waiting { repository, shape: index, turn, since });
+        self.waiting.insert(job, Waiting { shape: index, ..waiting });
+    }
+
+    /// Hosts that serve only some repositories have come, or gone: jobs are told apart by repository then, or no longer.
+    fn tell_apart(&mut self) {
+        let choosy = self.hosts.values().any(|host| !host.facts.repositories.is_empty());
+        if self.choosy == choosy {
+            return;
+        }
+        self.choosy = choosy;
+        for job in self.waiting_jobs() {
+            let known = self.waiting.get(&job).and_then(|waiting| self.shapes[waiting.shape].as_ref());
+            let Some(mut key) = known.map(|shape| shape.key.clone()) else { continue };
+            let Some(waiting) = self.take(job) else { continue };
+            key.repository = choosy.then(|| waiting.repository.clone());
+            self.put(job, waiting, key);
+        }
     }
 
     fn shape(&mut self, key: ShapeKey) -> usize {
@@ -610,9 +639,18 @@ impl Queue {
         if let Some(only) = &key.only {
             return Obstacle::DeviceHost { host: only.clone(), known: self.hosts.contains_key(only) };
         }
-        if !key.avoid.is_empty()
-            && self.hosts.values().any(|host| key.labels.missing(&host.offered, &self.map).is_empty())
-        {
+        let suits = |host: &&Host| key.labels.missing(&host.offered, &self.map).is_empty();
+        let others: Vec<HostName> = self
+            .hosts
+            .values()
+            .filter(suits)
+            .filter(|host| key.repository.as_ref().is_some_and(|repository| !host.facts.serves(repository)))
+            .map(|host| host.facts.name.clone())
+            .collect();
+        if !others.is_empty() {
+            return Obstacle::OtherRepositories { hosts: others };
+        }
+        if !key.avoid.is_empty() && self.hosts.values().any(|host| suits(&host)) {
             return Obstacle::HostsLost { hosts: key.avoid.iter().cloned().collect() };
         }
         let nearest = self
@@ -628,6 +666,7 @@ impl Queue {
 fn matches(key: &ShapeKey, host: &Host, map: &LabelMap) -> bool {
     key.only.as_ref().is_none_or(|only| only.0.eq_ignore_ascii_case(&host.facts.name.0))
         && !key.avoid.contains(&host.facts.name)
+        && key.repository.as_ref().is_none_or(|repository| host.facts.serves(repository))
         && key.labels.missing(&host.offered, map).is_empty()
 }
 

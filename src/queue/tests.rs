@@ -96,6 +96,7 @@ fn host(name: &str, slots: u32, labels: &[&str]) -> HostFacts {
         arch: "X64".to_owned(),
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         label_limits: BTreeMap::new(),
+        repositories: Vec::new(),
     }
 }
 
@@ -241,6 +242,28 @@ fn a_label_has_its_limit_on_a_host() {
     assert_eq!(queue.why(JobId(2))[0].obstacle, obstacle);
     queue.release(JobId(1));
     assert_eq!(started(&mut queue), [(2, "alpha".to_owned())]);
+}
+
+#[test]
+fn a_host_may_serve_some_repositories_only() {
+    let mut queue = queue(&[]);
+    for (job, repository) in [(1, "o/app"), (2, "o/other"), (3, "ada/x"), (4, "o/other")] {
+        queue.enqueue(request(job, repository, &["linux"]));
+    }
+    // It comes when jobs wait already; names have no case.
+    queue.host_up(HostFacts { repositories: vec!["O/App".to_owned(), "ada/*".to_owned()], ..host("alpha", 4, &[]) });
+    assert_eq!(started(&mut queue), [(1, "alpha".to_owned()), (3, "alpha".to_owned())]);
+    let why = queue.why(JobId(2));
+    assert_eq!(why[0].obstacle, Obstacle::OtherRepositories { hosts: vec!["alpha".into()] });
+    assert_eq!(why[0].to_string(), "only alpha has the labels, and not for this repository");
+    // It serves all again.
+    queue.host_up(host("alpha", 3, &[]));
+    assert_eq!(started(&mut queue), [(2, "alpha".to_owned())]);
+    queue.host_up(HostFacts { repositories: vec!["o/app".to_owned()], ..host("beta", 4, &[]) });
+    assert!(started(&mut queue).is_empty());
+    queue.host_removed(&"beta".into());
+    queue.release(JobId(1));
+    assert_eq!(started(&mut queue), [(4, "alpha".to_owned())]);
 }
 
 #[test]

@@ -200,6 +200,7 @@ impl Run {
                 state.timeout_minutes = fields.timeout_minutes;
                 state.cancel_timeout_minutes = fields.cancel_timeout_minutes;
                 state.continue_on_error = fields.continue_on_error;
+                state.deploys = fields.environment.as_ref().is_some_and(|environment| environment.deployment);
                 state.environment = fields.environment.map(|environment| environment.name);
                 state.concurrency = fields.concurrency;
                 effects.push(RunEffect::JobChanged(state.id));
@@ -394,11 +395,14 @@ impl Run {
             group: None,
             concurrency: None,
             environment: None,
+            deploys: false,
             timeout_minutes: fields::TIMEOUT,
             cancel_timeout_minutes: fields::CANCEL_TIMEOUT,
             continue_on_error: leg.continue_on_error,
             host: None,
             detached: None,
+            workspace: None,
+            held: None,
             created_at: now,
             started_at: None,
             completed_at: None,

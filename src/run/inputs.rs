@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use super::advance::failure_annotation;
 use super::report::{Report, StepState};
-use super::state::Detached;
+use super::state::{Detached, Held};
 use super::{Conclusion, JobPhase, JobState, Run, RunEffect, RunInput, RunStatus};
 use crate::id::{HostName, JobId};
 
@@ -42,6 +42,7 @@ impl Run {
             RunInput::Started { job, host } => self.started(now, job, host, &mut effects),
             RunInput::Requeued { job, reason } => self.requeue(job, reason, &mut effects),
             RunInput::Report { job, report } => self.report(now, job, report, &mut effects),
+            RunInput::Release { job } => self.release_held(job, &mut effects),
             RunInput::Cancel { force } => self.cancel(now, force, &mut effects),
             RunInput::CancelJob { job, force, reason } => self.cancel_job(now, job, force, &reason, &mut effects),
         }
@@ -57,6 +58,14 @@ impl Run {
         if leg.concurrency.is_some() && leg.released && leg.scope.is_none() && leg.result.is_none() {
             effects.push(RunEffect::RunChanged);
             self.start_call(now, &plan, place, index, effects);
+        }
+    }
+
+    fn release_held(&mut self, job: JobId, effects: &mut Vec<RunEffect>) {
+        if let Some(held) = self.open_job(job).and_then(|state| state.held.as_mut()).filter(|held| !held.released) {
+            held.released = true;
+            effects.push(RunEffect::JobChanged(job));
+            effects.push(RunEffect::ReleaseJob(job));
         }
     }
 
@@ -102,6 +111,8 @@ impl Run {
         state.phase = JobPhase::Queued;
         state.host = None;
         state.detached = None;
+        state.workspace = None;
+        state.held = None;
         state.steps.clear();
         state.started_at = None;
         state.reason = Some(reason);
@@ -113,10 +124,12 @@ impl Run {
         let Some(state) = self.open_job(job) else { return };
         let before = effects.len();
         match report {
-            Report::Started { at } => {
-                if state.phase != JobPhase::InProgress || state.started_at.is_none() {
+            Report::Started { at, workspace } => {
+                let workspace = Some(workspace);
+                if state.phase != JobPhase::InProgress || state.started_at.is_none() || state.workspace != workspace {
                     state.phase = JobPhase::InProgress;
                     state.started_at.get_or_insert(at);
+                    state.workspace = workspace;
                     effects.push(RunEffect::JobChanged(job));
                 }
             }
@@ -149,6 +162,14 @@ impl Run {
                     effects.push(RunEffect::JobChanged(job));
                 }
             }
+            Report::Held { until } => {
+                // Told again after a restart, it stays released.
+                let same = state.held.as_ref().map(|held| held.until) == until;
+                if !same {
+                    state.held = until.map(|until| Held { until, released: false });
+                    effects.push(RunEffect::JobChanged(job));
+                }
+            }
             Report::Finished { at, result } => {
                 state.outputs = result.outputs;
                 state.environment_url = result.environment_url;
@@ -156,6 +177,7 @@ impl Run {
                     state.reason = result.reason;
                 }
                 state.detached = None;
+                state.held = None;
                 self.conclude(at, job, result.conclusion, effects);
             }
         }

@@ -55,6 +55,9 @@ pub struct Order {
     pub workflow_sha: String,
     /// `ACTIONS_STEP_DEBUG`, `ACTIONS_RUNNER_DEBUG` or a re-run with debug logging.
     pub debug: bool,
+    /// How long it stays on its host when it failed.
+    #[serde(default)]
+    pub hold_minutes: u32,
 }
 
 /// One boundary that secrets cross on their way to a called workflow (R3, R4).

@@ -73,6 +73,7 @@ impl Run {
             workflow_repository: repository,
             workflow_sha: sha,
             debug: self.spec.debug,
+            hold_minutes: self.spec.hold_minutes,
         })
     }
 

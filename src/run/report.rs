@@ -14,6 +14,8 @@ pub enum Report {
     /// The job's shell on the host is open.
     Started {
         at: Timestamp,
+        /// Where it works there.
+        workspace: String,
     },
     /// All steps that will be shown, in order; sent again when steps are added (pre, post).
     Steps {
@@ -34,6 +36,10 @@ pub enum Report {
     /// It can again.
     Attached {
         at: Timestamp,
+    },
+    /// It failed and is kept until then, or until it is released; `None`: that is over.
+    Held {
+        until: Option<Timestamp>,
     },
     Finished {
         at: Timestamp,

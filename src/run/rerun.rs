@@ -9,8 +9,8 @@ use super::state::{NodeState, RunState};
 use super::{Cancel, Conclusion, Run, RunEffect, RunStatus};
 use crate::expr::Value;
 use crate::id::JobId;
-use crate::plan::Plan;
 use crate::plan::matrix::Combination;
+use crate::plan::{Files, Plan};
 
 /// GitHub allows so many attempts after the first.
 const MAX_RERUNS: u32 = 50;
@@ -23,6 +23,8 @@ pub struct Rerun {
     pub actor: String,
     /// With step and job debug logging.
     pub debug: bool,
+    /// How long failed jobs keep their host; 0: as before.
+    pub hold_minutes: u32,
 }
 
 /// Which jobs run again.
@@ -45,6 +47,7 @@ impl Run {
         &self,
         now: Timestamp,
         wish: &Rerun,
+        files: &Files,
         ids: &mut dyn FnMut() -> JobId,
     ) -> Result<(Run, Vec<RunEffect>), String> {
         if self.state.status != RunStatus::Completed {
@@ -57,8 +60,11 @@ impl Run {
         spec.attempt += 1;
         spec.triggering_actor.clone_from(&wish.actor);
         spec.debug |= wish.debug;
+        if wish.hold_minutes > 0 {
+            spec.hold_minutes = wish.hold_minutes;
+        }
         if wish.which == Which::All {
-            return Ok(Run::start(now, spec, ids));
+            return Ok(Run::start(now, spec, files, ids));
         }
         if self.plan.is_none() {
             return Err("its files were refused, so no job of it can run again".to_owned());
@@ -73,7 +79,7 @@ impl Run {
             _ => run.state.jobs.get(&job).and_then(|job| job.conclusion).is_some_and(is_repeated),
         };
         // The plan is made anew: `github.run_attempt` and the actor have changed.
-        let plan = Arc::new(super::plan(&spec).map_err(|refused| refused.message)?);
+        let plan = Arc::new(super::plan(&spec, files).map_err(|refused| refused.message)?);
         let state = RunState {
             status: RunStatus::Queued,
             conclusion: None,

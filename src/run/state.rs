@@ -39,6 +39,9 @@ pub struct RunSpec {
     pub triggering_actor: String,
     /// Step and job debug logging for the whole run.
     pub debug: bool,
+    /// A failed job stays on its host for so long, for somebody to look at it; 0: it does not.
+    #[serde(default)]
+    pub hold_minutes: u32,
     /// Only this job of the workflow and those it needs; all when absent.
     #[serde(default)]
     pub only: Option<String>,
@@ -176,12 +179,21 @@ pub struct JobState {
     pub group: Option<String>,
     pub concurrency: Option<Concurrency>,
     pub environment: Option<String>,
+    /// Whether forges are told of a deployment to it (G1).
+    #[serde(default)]
+    pub deploys: bool,
     pub timeout_minutes: f64,
     pub cancel_timeout_minutes: f64,
     pub continue_on_error: bool,
     pub host: Option<HostName>,
     /// Since when the host cannot be reached, and why.
     pub detached: Option<Detached>,
+    /// Where it works on its host, once it is there.
+    #[serde(default)]
+    pub workspace: Option<String>,
+    /// It failed, and is kept for somebody to look at it.
+    #[serde(default)]
+    pub held: Option<Held>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
@@ -198,6 +210,23 @@ pub struct JobState {
 pub struct Detached {
     pub since: Timestamp,
     pub reason: String,
+}
+
+/// What the runner of a job is told while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub cancel: Cancel,
+    /// A held job may end.
+    pub release: bool,
+}
+
+/// A failed job that keeps its slot and its workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// Somebody has seen enough.
+    pub released: bool,
 }
 
 impl RunState {

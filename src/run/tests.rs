@@ -42,6 +42,7 @@ fn spec(text: &str, called: &[(&str, &str)]) -> RunSpec {
         vars: json!({ "legs": "[1,2]" }).as_object().cloned().unwrap_or_default(),
         triggering_actor: "mona".to_owned(),
         debug: false,
+        hold_minutes: 0,
         only: None,
     }
 }
@@ -52,7 +53,7 @@ fn play(text: &str) -> Play {
 
 fn play_calls(text: &str, called: &[(&str, &str)]) -> Play {
     let mut last = 0;
-    let (run, effects) = Run::start(NOW, spec(text, called), &mut || {
+    let (run, effects) = Run::start(NOW, spec(text, called), &Files::default(), &mut || {
         last += 1;
         JobId(last)
     });
@@ -74,7 +75,7 @@ impl Play {
         let stored = serde_json::to_string(self.run.state()).expect("a state is JSON");
         let state: RunState = serde_json::from_str(&stored).expect("and is read again");
         assert_eq!(&state, self.run.state());
-        self.run = Run::restore(self.run.spec().clone(), state).expect("the texts are the same");
+        self.run = Run::restore(self.run.spec().clone(), state, &Files::default()).expect("the texts are the same");
     }
 
     /// What always holds.
@@ -412,7 +413,7 @@ fn r1_a_skipped_call_is_shown_as_one_job() {
 #[test]
 fn r2_r6_r7_calls_that_are_refused() {
     let refused = |text: &str, called: &[(&str, &str)]| {
-        let (run, effects) = Run::start(NOW, spec(text, called), &mut || JobId(1));
+        let (run, effects) = Run::start(NOW, spec(text, called), &Files::default(), &mut || JobId(1));
         assert_eq!(effects.last(), Some(&RunEffect::Finished(Conclusion::StartupFailure)));
         run.state.startup_failure.expect("a reason")
     };
@@ -533,10 +534,10 @@ fn a_host_that_died_gives_its_job_back() {
 
 fn rerun(play: &Play, which: Which) -> Play {
     let mut last = play.last;
-    let wish = Rerun { which, actor: "hubot".to_owned(), debug: true };
+    let wish = Rerun { which, actor: "hubot".to_owned(), debug: true, hold_minutes: 0 };
     let (run, effects) = play
         .run
-        .rerun(NOW, &wish, &mut || {
+        .rerun(NOW, &wish, &Files::default(), &mut || {
             last += 1;
             JobId(last)
         })
@@ -580,7 +581,12 @@ fn u1_failed_jobs_and_their_dependants_run_again() {
     assert!(
         second
             .run
-            .rerun(NOW, &Rerun { which: Which::Failed, actor: String::new(), debug: false }, &mut || JobId(99))
+            .rerun(
+                NOW,
+                &Rerun { which: Which::Failed, actor: String::new(), debug: false, hold_minutes: 0 },
+                &Files::default(),
+                &mut || JobId(99)
+            )
             .is_err()
     );
 }

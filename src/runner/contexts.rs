@@ -53,7 +53,7 @@ impl Fixed {
         }
         let runner = runner(order, facts, host, workspace);
         let secrets = secrets.iter().map(|(name, value)| (name.clone(), Json::from(value.expose_secret())));
-        let object = |map: &Map<String, Json>| Value::from_json(&Json::Object(map.clone()));
+        let object = |map: &Map<String, Json>| Value::from_map(map);
         Self {
             github_value: match object(&github) {
                 Value::Object(object) => (*object).clone(),
@@ -88,11 +88,27 @@ impl Fixed {
         contexts.insert("secrets", self.secrets.clone());
         contexts.insert("runner", self.runner.clone());
         contexts.insert("job", Value::from_json(job));
-        contexts.insert("inputs", Value::from_json(&Json::Object(frame.inputs.clone())));
+        contexts.insert("inputs", Value::from_map(&frame.inputs));
         contexts.insert("steps", Value::from_json(&frame.steps.to_json()));
         let env = env.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
         contexts.insert("env", Value::from_json(&Json::Object(env.collect())));
         contexts
+    }
+
+    /// `github.token`; empty when there is none.
+    pub(crate) fn token(&self) -> &str {
+        self.github.get("token").and_then(Json::as_str).unwrap_or_default()
+    }
+
+    /// Puts another token in its place, wherever it is.
+    pub(crate) fn set_token(&mut self, token: &str) {
+        self.github.insert("token".to_owned(), Json::from(token));
+        self.github_value.insert("token", Value::string(token));
+        if let Value::Object(secrets) = &self.secrets {
+            let mut secrets = (**secrets).clone();
+            secrets.insert("GITHUB_TOKEN", Value::string(token));
+            self.secrets = Value::Object(Arc::new(secrets));
+        }
     }
 
     /// The `runner` context, for `RUNNER_*`.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -18,7 +19,7 @@ use crate::transport::Target;
 use super::journal::{Entry, JournalStore, OPENED};
 use super::log::LogFile;
 use super::quota::{self, Slots};
-use super::{Assignment, Cancel, Runner, ServicesAddress};
+use super::{Assignment, Runner, ServicesAddress, Told};
 
 /// What was recorded of a job, and where to record from now on; nowhere when nothing outlives this process.
 pub type Journalled = (Vec<Entry>, Option<Box<dyn JournalStore>>);
@@ -36,6 +37,8 @@ pub trait Surroundings: Send + Sync + 'static {
     fn log(&self, order: &Order) -> (PathBuf, watch::Sender<u64>);
     /// The job has ended: its log is complete, its records are no longer needed.
     fn ended(&self, order: &Order);
+    /// A token in place of `current`, the job's `GITHUB_TOKEN`, when that one ends before long.
+    fn renewed<'a>(&'a self, order: &'a Order, current: &'a str) -> BoxFuture<'a, Option<SecretString>>;
     /// Variables of the machine's environment for this job, below everything a workflow says.
     fn machine_env(&self, order: &Order) -> Vec<(String, String)>;
 }
@@ -101,7 +104,7 @@ impl Executor {
     ///
     /// # Errors
     /// The host is not known, or the job's records or log cannot be opened: nothing was started.
-    pub fn start(&self, host: &HostName, mut order: Arc<Order>, cancel: watch::Receiver<Cancel>) -> Result<(), String> {
+    pub fn start(&self, host: &HostName, mut order: Arc<Order>, told: watch::Receiver<Told>) -> Result<(), String> {
         let job = order.job;
         let (entries, journal_store) = self.surroundings.journal(job)?;
         let (target, slot) = {
@@ -143,8 +146,9 @@ impl Executor {
             journal: entries,
             journal_store,
             reports: report_sender,
-            cancel,
+            told,
             services: self.state().services.clone(),
+            surroundings: self.surroundings.clone(),
         };
         let this = self.clone();
         let host = host.clone();

@@ -245,7 +245,7 @@ impl Job<'_> {
         number: u32,
     ) -> Result<HostEvent, JobError> {
         loop {
-            let wanted = *self.cancel.borrow_and_update();
+            let wanted = self.told.borrow_and_update().cancel;
             if wanted == Cancel::Forced {
                 self.host.cancel_step(number, Grace { interrupt: Duration::ZERO, terminate: Duration::ZERO }).await?;
                 return Err(JobError::Forced);
@@ -267,11 +267,11 @@ impl Job<'_> {
                         None => Err(JobError::Lost { reason: format!("the job on {} is gone", self.host_name), host_died: false }),
                     };
                 }
-                changed = self.cancel.changed() => {
+                changed = self.told.changed() => {
                     if changed.is_err() {
                         // Nobody can cancel any more: go on without looking.
-                        let (_, never) = tokio::sync::watch::channel(wanted);
-                        self.cancel = never;
+                        let (_, never) = tokio::sync::watch::channel(*self.told.borrow());
+                        self.told = never;
                         std::future::pending::<()>().await;
                     }
                 }

@@ -1,6 +1,7 @@
 //! A job from its first line to its last: set up, main steps, post steps, completion.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,7 +36,7 @@ use super::services::{self, Reached};
 use super::step::{StepEnd, StepError, variables};
 use super::summaries::Summaries;
 use super::workspace::Workspace;
-use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, container, hashing};
+use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, hashing};
 use crate::id::RepositoryName;
 
 /// A running job.
@@ -51,9 +52,10 @@ pub(super) struct Job<'a> {
     pub(super) masks: Masks,
     pub(super) matchers: Matchers,
     pub(super) reports: mpsc::Sender<Report>,
-    pub(super) cancel: watch::Receiver<Cancel>,
+    pub(super) told: watch::Receiver<Told>,
     pub(super) workspace: Workspace,
-    fixed: Fixed,
+    pub(super) fixed: Fixed,
+    pub(super) surroundings: Arc<dyn Surroundings>,
     /// The machine's own environment.
     pub(super) machine: Variables,
     pub(super) containers: Containers,
@@ -202,8 +204,9 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         journal: entries,
         journal_store,
         reports,
-        cancel,
+        told,
         services: address,
+        surroundings,
         ..
     } = assignment;
     let mut journal = Journal::new(journal_store, &entries);
@@ -244,10 +247,10 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
             (None, _) => Reached::nothing(),
         }
     };
-    let mut cancelled = cancel.clone();
+    let mut cancelled = told.clone();
     let ((host, events), reached) = tokio::select! {
         (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
-        _ = cancelled.wait_for(|cancel| *cancel == Cancel::Forced) => return Err(JobError::Forced),
+        _ = cancelled.wait_for(|told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
     };
     let workspace = Workspace::new(host.root(), slot, order);
     let mut masks = Masks::new();
@@ -285,9 +288,10 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         masks,
         matchers: Matchers::default(),
         reports,
-        cancel,
+        told,
         workspace,
         fixed,
+        surroundings,
         machine,
         reached,
         containers: Containers::default(),
@@ -315,7 +319,7 @@ impl Job<'_> {
         let started = self.recall_or("started", |job| job.runner.clock.now())?;
         let spent = Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
         self.deadline = self.deadline.checked_sub(spent).unwrap_or_else(Instant::now);
-        self.report(Report::Started { at: started }).await;
+        self.report(Report::Started { at: started, workspace: self.workspace.path.clone() }).await;
         let order = self.order;
         let mut frame = Frame::of_job(order);
         self.list_steps().await;
@@ -337,6 +341,7 @@ impl Job<'_> {
             self.run_pres(&mut frame).await?;
             self.run_steps(&mut frame, &order.steps).await?;
             self.wait_for_rest(&mut frame).await?;
+            self.hold().await?;
             self.run_posts(&mut frame).await?;
             self.stop_containers(&mut frame).await?;
         }
@@ -534,6 +539,19 @@ impl Job<'_> {
             self.step_deadline = Some(outer.map_or(own, |outer| outer.min(own)));
         }
         outer
+    }
+
+    /// Steps that begin from now on have a token that does not end before long.
+    pub(super) async fn renew_token(&mut self) {
+        if !self.journal.is_live() {
+            return;
+        }
+        let renewed = self.surroundings.renewed(self.order, self.fixed.token()).await;
+        if let Some(token) = renewed {
+            let token = secrecy::ExposeSecret::expose_secret(&token);
+            self.masks.add(token);
+            self.fixed.set_token(token);
+        }
     }
 
     pub(super) fn next_number(&mut self) -> u32 {
@@ -797,6 +815,7 @@ impl Job<'_> {
     async fn run_post(&mut self, frame: &mut Frame, post: Post) -> Result<(), JobError> {
         use super::script::StepRun;
         use crate::transport::{Spool, StepRequest};
+        self.renew_token().await;
         let mut step = post.step;
         step.condition = post.condition;
         step.timeout_minutes = None;

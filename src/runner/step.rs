@@ -79,6 +79,7 @@ impl Job<'_> {
     /// Runs a `run` or `uses` step, or skips it.
     pub(super) async fn run_one(&mut self, frame: &mut Frame, step: &Step, key: &str) -> Result<(), JobError> {
         let top = frame.action.is_none();
+        self.renew_token().await;
         let name = self.step_name(frame, step, key).await?;
         let env = self.step_env(frame, step, key).await?;
         // The condition is evaluated with the step's own env; what was decided before a restart stays decided.
@@ -189,7 +190,7 @@ impl Job<'_> {
             }
             return Ok(decided.result);
         }
-        let wanted = *self.cancel.borrow();
+        let wanted = self.told.borrow().cancel;
         self.observe_cancel(wanted);
         let mut hashes = BTreeMap::new();
         let result = loop {

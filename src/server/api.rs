@@ -121,6 +121,8 @@ fn towline() -> Router<App> {
         .route("/runs/{id}/pause", put(towline::pause_run).delete(towline::resume_run))
         .route("/runs/{id}/share", post(towline::share))
         .route("/jobs/{id}/why", get(towline::why))
+        .route("/jobs/{id}/place", get(towline::place))
+        .route("/jobs/{id}/release", post(towline::release_job))
         .route("/deliveries", get(towline::deliveries))
         .route("/deliveries/{number}", get(towline::one_delivery))
         .route("/deliveries/{number}/replay", post(towline::replay))

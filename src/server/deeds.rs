@@ -16,7 +16,7 @@ use crate::vault::{Kind, Level};
 use super::app::{App, Caller, Fault, answered};
 use super::auth::{Client, Role};
 use super::source::{DispatchRequest, SentEvent};
-use super::view::{RunView, Status, WorkflowView};
+use super::view::{JobView, RunView, Status, WorkflowView};
 
 fn subject(run: &RunView) -> String {
     format!("{}#{}", run.repository, run.id)
@@ -33,14 +33,39 @@ pub(super) async fn cancel(app: &App, caller: &Caller, run: &RunView, force: boo
     Ok(())
 }
 
+/// The longest that a failed job may be held: a week.
+const LONGEST_HOLD: u32 = 7 * 24 * 60;
+
+/// How a run is to run again.
+pub(super) struct Again {
+    pub(super) which: Which,
+    pub(super) debug: bool,
+    /// How long failed jobs keep their host; 0: as before.
+    pub(super) hold_minutes: u32,
+}
+
 /// Starts the next attempt of a run.
-pub(super) async fn rerun(app: &App, caller: &Caller, run: &RunView, which: Which, debug: bool) -> Result<(), Fault> {
+pub(super) async fn rerun(app: &App, caller: &Caller, run: &RunView, again: &Again) -> Result<(), Fault> {
+    let Again { which, debug, hold_minutes } = *again;
+    if hold_minutes > LONGEST_HOLD {
+        return Err(Fault::Invalid("A failed job may be held for a week at most.".to_owned()));
+    }
     if !run.state().is_final() {
         return Err(Fault::Forbidden("This workflow run is still running and cannot be re-run.".to_owned()));
     }
     app.audit(&caller.client, "run.rerun", &subject(run), &format!("{which:?}")).await?;
-    let wish = Rerun { which, actor: caller.client.name.clone(), debug };
+    let wish = Rerun { which, actor: caller.client.name.clone(), debug, hold_minutes };
     answered(app.source.engine.rerun(run.id, wish).await?)?;
+    Ok(())
+}
+
+/// Lets a job end that failed and is held for somebody to look at it.
+pub(super) async fn release_job(app: &App, caller: &Caller, run: &RunView, job: &JobView) -> Result<(), Fault> {
+    if job.held_until.is_none() {
+        return Err(Fault::Conflict("This job is not held.".to_owned()));
+    }
+    app.audit(&caller.client, "job.release", &subject(run), &job.name).await?;
+    answered(app.source.engine.send(Input::ReleaseJob { job: job.id }).await?)?;
     Ok(())
 }
 
@@ -385,6 +410,7 @@ pub(super) async fn script(
         vars: Map::new(),
         triggering_actor: caller.client.name.clone(),
         debug: false,
+        hold_minutes: 0,
         only: None,
     };
     Ok(app.source.engine.start_run(None, false, spec).await?.run)

@@ -75,6 +75,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route(&format!("{run}/rerun-failed"), post(runs::rerun_failed))
         .route(&format!("{run}/job/{{job}}"), get(jobs::page))
         .route(&format!("{run}/job/{{job}}/rerun"), post(jobs::rerun))
+        .route(&format!("{run}/job/{{job}}/release"), post(jobs::release))
         .route(&format!("{run}/job/{{job}}/live"), get(jobs::live))
         .route(&format!("{run}/job/{{job}}/steps/{{step}}"), get(jobs::step))
         .fallback(|visitor: Visitor| async move { visitor.fault(&Fault::NotFound) })

@@ -30,6 +30,8 @@ use super::view::{
 pub struct HostDetail {
     pub name: HostName,
     pub address: String,
+    /// What OpenSSH is told to reach it; empty for this machine.
+    pub ssh: Vec<String>,
     pub labels: Vec<String>,
     /// `system`, `processors`, …
     pub facts: Vec<(String, String)>,
@@ -144,6 +146,12 @@ impl Source {
     }
 
     /// Replaces what is known of hosts.
+    /// What OpenSSH is told to reach a host, if it is configured; nothing for this machine.
+    pub(super) fn way_to(&self, host: &HostName) -> Option<Vec<String>> {
+        let details = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        details.iter().find(|detail| detail.name == *host).map(|detail| detail.ssh.clone())
+    }
+
     pub(super) fn set_hosts(&self, hosts: Vec<HostDetail>) {
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
@@ -687,6 +695,8 @@ fn job_view(record: &JobRecord, needs: &needs::Needs) -> JobView {
         environment_url: job.environment_url.clone(),
         reason: job.reason.clone(),
         detached: job.detached.as_ref().map(|detached| detached.reason.clone()),
+        workspace: job.workspace.clone(),
+        held_until: job.held.as_ref().filter(|held| !held.released).map(|held| held.until),
         lost: job.host.as_ref().is_some_and(|host| record.lost_on.last() == Some(host)),
     }
 }

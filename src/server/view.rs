@@ -258,6 +258,10 @@ pub struct JobView {
     pub reason: Option<String>,
     /// The host cannot be reached: why.
     pub detached: Option<String>,
+    /// Where it works on its host, once it is there.
+    pub workspace: Option<String>,
+    /// It failed and keeps its host until then, or until it is released.
+    pub held_until: Option<Timestamp>,
     /// Its host died and it was not tried again.
     pub lost: bool,
 }

@@ -106,6 +106,34 @@ impl SshTarget {
     pub fn resolve(destination: &Destination, options: &SshOptions) -> Result<Self, TransportError> {
         resolve(destination, options, MOST_HOPS)
     }
+
+    /// The arguments that have OpenSSH's `ssh` reach the same server in the same way.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["-p".to_owned(), self.port.to_string()];
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        for identity in self.identities.iter().filter(|identity| identity.path.exists()) {
+            arguments.extend(["-i".to_owned(), text(&identity.path)]);
+        }
+        let pinned = self.known_hosts.iter().filter(|file| file.exists()).map(|file| format!("\"{}\"", text(file)));
+        let pinned: Vec<String> = pinned.collect();
+        if !pinned.is_empty() {
+            arguments.extend(["-o".to_owned(), format!("UserKnownHostsFile={}", pinned.join(" "))]);
+        }
+        let hops: Vec<String> = std::iter::successors(self.jump.as_deref(), |hop| hop.jump.as_deref())
+            .map(|hop| format!("{}@{}:{}", hop.user, bracketed(&hop.address), hop.port))
+            .collect();
+        if !hops.is_empty() {
+            // The last hop is the nearest to the server.
+            arguments.extend(["-J".to_owned(), hops.into_iter().rev().collect::<Vec<_>>().join(",")]);
+        }
+        arguments.push(format!("{}@{}", self.user, self.address));
+        arguments
+    }
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
 
 impl Target {

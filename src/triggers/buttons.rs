@@ -34,7 +34,7 @@ impl Triggers {
                     return Ok(Some((Vec::new(), "the check is of no run that is still known".to_owned())));
                 };
                 let which = job.map_or(Which::All, Which::Job);
-                vec![Wish::Rerun { run, wish: Rerun { which, actor, debug: false } }]
+                vec![Wish::Rerun { run, wish: Rerun { which, actor, debug: false, hold_minutes: 0 } }]
             }
             ("check_run", Some("requested_action")) => {
                 let Some((run, _)) = self.meant(source, text("/check_run/external_id"))? else {
@@ -43,7 +43,10 @@ impl Triggers {
                 match text("/requested_action/identifier") {
                     Some(forge::CANCEL) => vec![Wish::Cancel { run, actor }],
                     Some(forge::RERUN_FAILED) => {
-                        vec![Wish::Rerun { run, wish: Rerun { which: Which::Failed, actor, debug: false } }]
+                        vec![Wish::Rerun {
+                            run,
+                            wish: Rerun { which: Which::Failed, actor, debug: false, hold_minutes: 0 },
+                        }]
                     }
                     _ => return Ok(None),
                 }
@@ -57,7 +60,7 @@ impl Triggers {
                 let runs = self.store().runs(&filter, 0, RUNS_OF_A_COMMIT)?.runs;
                 let wish = |run: RunId| Wish::Rerun {
                     run,
-                    wish: Rerun { which: Which::All, actor: actor.clone(), debug: false },
+                    wish: Rerun { which: Which::All, actor: actor.clone(), debug: false, hold_minutes: 0 },
                 };
                 runs.iter().map(|run| wish(run.id)).collect()
             }

@@ -222,6 +222,7 @@ pub fn local(name: RepositoryName, path: PathBuf) -> Source {
         follow: false,
         trusted: Vec::new(),
         priority: 0,
+        hold_on_failure: Duration::ZERO,
         report: true,
     }
 }

@@ -482,6 +482,7 @@ impl Triggers {
             directories,
             vars: (self.inner.variables)(&source.name),
             trusted: source.trusted.clone(),
+            hold_minutes: u32::try_from(source.hold_on_failure.as_secs().div_ceil(60)).unwrap_or(u32::MAX),
             disabled: self.inner.store.disabled_workflows(&source.name).unwrap_or_else(|error| {
                 log::error!("it is not known which workflows of {} are disabled: {error}", source.name);
                 Vec::new()

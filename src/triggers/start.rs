@@ -32,6 +32,8 @@ pub struct Reading {
     pub trusted: Vec<String>,
     /// Paths of workflows that were disabled by hand: no event starts them (U5).
     pub disabled: Vec<String>,
+    /// How long failed jobs keep their host.
+    pub hold_minutes: u32,
     /// Where called workflows of other repositories are found.
     pub elsewhere: Elsewhere,
 }
@@ -173,6 +175,7 @@ fn start(
             vars: reading.vars.clone(),
             triggering_actor: event.actor.clone(),
             debug: false,
+            hold_minutes: reading.hold_minutes,
             only: None,
         }),
     }

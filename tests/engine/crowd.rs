@@ -25,6 +25,7 @@ fn host(number: usize) -> HostFacts {
         arch: "X64".to_owned(),
         labels: Vec::new(),
         label_limits: BTreeMap::new(),
+        repositories: Vec::new(),
     }
 }
 

@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use towline::engine::record::{Change, HostRecord, JobRecord, Records, RunRecord, StoppingRecord, StoredRun};
 use towline::id::{JobId, RepositoryName, RunId};
+use towline::plan::Files;
 use towline::queue::{GroupKey, PENDING_LIMIT};
 use towline::run::{RunSpec, RunState, RunStatus};
 
 #[derive(Default)]
 pub struct Disk {
+    /// Shared by all worlds: what a file says is no part of what goes wrong.
+    files: Files,
     last_run: u64,
     last_job: u64,
     numbers: BTreeMap<(RepositoryName, String), u64>,
@@ -26,6 +29,10 @@ pub struct Disk {
 }
 
 impl Disk {
+    pub fn reading(files: Files) -> Self {
+        Self { files, ..Self::default() }
+    }
+
     /// One transaction.
     pub fn commit(&mut self, changes: Vec<Change>) {
         let mut touched = false;
@@ -99,6 +106,8 @@ impl Disk {
     fn check_groups(&self) {
         let mut granted: BTreeSet<&GroupKey> = BTreeSet::new();
         let mut pending: HashMap<&GroupKey, usize> = HashMap::new();
+        let mut first: HashMap<&GroupKey, u64> = HashMap::new();
+        let mut holders: HashMap<&GroupKey, u64> = HashMap::new();
         for record in self.runs.values() {
             if record.status == RunStatus::Completed {
                 assert!(record.claims.is_empty(), "a finished run holds a group: {record:?}");
@@ -106,10 +115,17 @@ impl Disk {
             for claim in &record.claims {
                 if claim.granted {
                     assert!(granted.insert(&claim.key), "{:?} has two holders", claim.key);
+                    holders.insert(&claim.key, claim.ticket);
                 } else {
                     *pending.entry(&claim.key).or_default() += 1;
+                    let first = first.entry(&claim.key).or_insert(u64::MAX);
+                    *first = claim.ticket.min(*first);
                 }
             }
+        }
+        for (key, ticket) in &first {
+            let holder = holders.get(key).copied().unwrap_or(0);
+            assert!(holder < *ticket, "somebody who came later got {key:?} first");
         }
         for (key, count) in pending {
             assert!(granted.contains(key), "somebody waits for {key:?}, which nobody holds");
@@ -132,6 +148,7 @@ impl Disk {
             }
         };
         Records {
+            files: self.files.clone(),
             last_run: self.last_run,
             last_job: self.last_job,
             run_numbers: self.numbers.clone(),

@@ -50,6 +50,7 @@ pub fn spec(text: &str) -> RunSpec {
         vars: Map::new(),
         triggering_actor: "ada".to_owned(),
         debug: false,
+        hold_minutes: 0,
         only: None,
     }
 }
@@ -62,6 +63,7 @@ fn host() -> HostFacts {
         arch: "X64".to_owned(),
         labels: Vec::new(),
         label_limits: BTreeMap::new(),
+        repositories: Vec::new(),
     }
 }
 
@@ -92,7 +94,7 @@ fn start(store: &Store, hang: bool) -> Daemon {
                 let mut conclusion = Conclusion::Success;
                 if hang {
                     // Ends only when it is told to; the daemon may stop before.
-                    if assignment.cancel.wait_for(|cancel| *cancel != Cancel::No).await.is_err() {
+                    if assignment.told.wait_for(|told| told.cancel != Cancel::No).await.is_err() {
                         return;
                     }
                     conclusion = Conclusion::Cancelled;
@@ -164,7 +166,7 @@ async fn a_second_attempt_keeps_the_run_and_two_at_once_are_one_too_many() {
     daemon.handle.send(Input::HostUp(host())).await.unwrap();
     let run = daemon.handle.start_run(None, false, spec(WORKFLOW)).await.unwrap().run;
     until_over(&daemon.handle, &store, run).await;
-    let wish = Rerun { which: Which::All, actor: "eve".to_owned(), debug: false };
+    let wish = Rerun { which: Which::All, actor: "eve".to_owned(), debug: false, hold_minutes: 0 };
     let (first, second) = tokio::join!(daemon.handle.rerun(run, wish.clone()), daemon.handle.rerun(run, wish));
     let refused = [first.unwrap(), second.unwrap()].into_iter().filter(|answer| matches!(answer, Answer::Refused(_)));
     assert_eq!(refused.count(), 1);

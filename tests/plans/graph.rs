@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use towline::event::dispatch::{self, Place};
 use towline::event::{Event, select};
 use towline::id::{HostName, JobId, RepositoryName, RunId};
+use towline::plan::Files;
 use towline::plan::calls::{CalledWorkflow, missing};
 use towline::run::report::{JobResult, Report};
 use towline::run::{Conclusion, JobPhase, Run, RunEffect, RunInput, RunSpec};
@@ -64,6 +65,7 @@ fn spec(repo: &Path, path: &str, event: Event) -> RunSpec {
         vars: Map::new(),
         triggering_actor: event.actor.clone(),
         debug: false,
+        hold_minutes: 0,
         only: None,
         event,
     }
@@ -87,7 +89,7 @@ fn play(repo: &Path, case: &Json) -> Result<(), String> {
         last += 1;
         JobId(last)
     };
-    let (mut run, _) = Run::start(NOW, spec, &mut ids);
+    let (mut run, _) = Run::start(NOW, spec, &Files::default(), &mut ids);
     let refused = run.state().conclusion == Some(Conclusion::StartupFailure);
     same("refused", refused, case["conclusion"] == "invalid")?;
     // Whatever the outputs would be, the run comes to an end: every job that is queued ends.

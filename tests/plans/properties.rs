@@ -10,7 +10,7 @@ use towline::event::filters::{PatternKind, Patterns, check};
 use towline::event::{activity, forges, github};
 use towline::expr::Value;
 use towline::id::{HostName, JobId, RepositoryName, RunId};
-use towline::plan::matrix;
+use towline::plan::{Files, matrix};
 use towline::run::report::{JobResult, Report};
 use towline::run::{Cancel, Conclusion, JobPhase, Run, RunEffect, RunInput, RunSpec, RunStatus};
 
@@ -139,6 +139,7 @@ fn spec(text: String) -> RunSpec {
         vars: json!({ "legs": "[1, 2]" }).as_object().cloned().unwrap_or_default(),
         triggering_actor: event.actor.clone(),
         debug: false,
+        hold_minutes: 0,
         only: None,
         event,
     }
@@ -220,7 +221,7 @@ fn drive(mut run: Run, mut effects: Vec<RunEffect>, moves: &[u8], last: &mut u64
         let state = serde_json::to_string(run.state()).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let state = serde_json::from_str(&state).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(run.state(), &state);
-        run = Run::restore(run.spec().clone(), state).map_err(TestCaseError::fail)?;
+        run = Run::restore(run.spec().clone(), state, &Files::default()).map_err(TestCaseError::fail)?;
     }
     Ok(run)
 }
@@ -231,15 +232,15 @@ proptest! {
     #[test]
     fn every_run_ends_and_every_job_ends_once(text in graph(), moves in prop::collection::vec(any::<u8>(), 0..60), again in prop::collection::vec(0..250_u8, 0..40)) {
         let mut last = 0;
-        let (run, effects) = Run::start(NOW, spec(text.clone()), &mut || {
+        let (run, effects) = Run::start(NOW, spec(text.clone()), &Files::default(), &mut || {
             last += 1;
             JobId(last)
         });
         prop_assert_eq!(&run.state().startup_failure, &None, "{}", text);
         let run = drive(run, effects, &moves, &mut last)?;
         // And so does its next attempt.
-        let wish = towline::run::Rerun { which: towline::run::Which::Failed, actor: "a".to_owned(), debug: false };
-        let next = run.rerun(NOW, &wish, &mut || {
+        let wish = towline::run::Rerun { which: towline::run::Which::Failed, actor: "a".to_owned(), debug: false, hold_minutes: 0 };
+        let next = run.rerun(NOW, &wish, &Files::default(), &mut || {
             last += 1;
             JobId(last)
         });

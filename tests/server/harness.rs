@@ -197,6 +197,7 @@ impl Daemon {
             arch: "X64".into(),
             labels: Vec::new(),
             label_limits: std::collections::BTreeMap::new(),
+            repositories: Vec::new(),
         };
         parts.handle.send(Input::HostUp(host)).await.unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
@@ -284,7 +285,10 @@ impl Daemon {
             end_column: None,
             step: Some(2),
         };
-        let mut reports = vec![Report::Started { at: Clock::System.now() }, Report::Steps { steps: states }];
+        let mut reports = vec![
+            Report::Started { at: Clock::System.now(), workspace: "/srv/ci/work/1/o/r".to_owned() },
+            Report::Steps { steps: states },
+        ];
         if conclusion == Conclusion::Failure {
             reports.push(Report::Annotation { annotation: note });
         }
@@ -411,6 +415,7 @@ fn spec(
         vars: Map::new(),
         triggering_actor: "octo".into(),
         debug: false,
+        hold_minutes: 0,
         only: None,
     }
 }

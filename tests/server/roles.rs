@@ -172,6 +172,7 @@ async fn what_a_client_may_not_see_is_nowhere() {
     daemon.app.set_hosts(vec![towline::server::HostDetail {
         name: towline::id::HostName::from("selene"),
         address: "ci@HIDDEN.lan".into(),
+        ssh: Vec::new(),
         labels: Vec::new(),
         facts: vec![("system".into(), "HIDDEN-SYSTEM".into())],
         last_seen: None,

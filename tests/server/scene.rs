@@ -90,12 +90,14 @@ impl Scene {
             arch: "X64".into(),
             labels: labels.iter().map(|label| (*label).into()).collect(),
             label_limits: std::collections::BTreeMap::new(),
+            repositories: Vec::new(),
         };
         self.daemon.handle.send(Input::HostUp(facts_of)).await.unwrap();
         let mut details = self.daemon.details.lock().unwrap();
         details.push(HostDetail {
             name: HostName::from(name),
             address: format!("ci@{name}.lan"),
+            ssh: vec![format!("ci@{name}.lan")],
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             facts: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             last_seen: Some(self.now()),
@@ -111,7 +113,7 @@ impl Scene {
         let (assignment, log, _) = self.daemon.take().await;
         let writer = self.daemon.store.logs().open(log);
         let mut job = Running { assignment, log, length: 0, count: 0, steps: Vec::new(), writer };
-        self.report(&job, Report::Started { at: self.now() }).await;
+        self.report(&job, Report::Started { at: self.now(), workspace: "/srv/ci/work/1/o/r".to_owned() }).await;
         for (at, step) in steps.iter().enumerate() {
             self.step(&mut job, *step, if open && at + 1 == steps.len() { None } else { Some(Conclusion::Success) })
                 .await;

@@ -12,6 +12,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use serde_json::{Value as Json, json};
 
+use towline::clock::Clock;
+
 use super::whole::{PATIENCE, Whole};
 use crate::support::conformance;
 
@@ -30,6 +32,7 @@ pub(super) struct Hub {
     pub(super) revoked: BTreeSet<String>,
     pub(super) checks: Vec<Json>,
     pub(super) statuses: Vec<Json>,
+    pub(super) deployments: Vec<Json>,
     pub(super) pulls: Json,
     pub(super) events: Json,
     /// `Authorization` of requests by git.
@@ -134,6 +137,7 @@ impl Hub {
             ("GET", ["repos", _, _, "installation"]) if is_app => {
                 let permissions = json!({
                     "metadata": "read", "contents": "write", "checks": "write", "issues": "write", "statuses": "read",
+                    "deployments": "write",
                 });
                 return (200, json!({ "id": 77, "permissions": permissions }));
             }
@@ -186,6 +190,17 @@ impl Hub {
                 self.check("/repos/{owner}/{repo}/statuses/{sha}", "post", body);
                 self.statuses.push(body.clone());
                 (201, json!({ "id": self.statuses.len() }))
+            }
+            ("POST", ["repos", _, _, "deployments"]) => {
+                let mut deployment = body.clone();
+                deployment["statuses"] = json!([]);
+                self.deployments.push(deployment);
+                (201, json!({ "id": self.deployments.len() }))
+            }
+            ("POST", ["repos", _, _, "deployments", id, "statuses"]) => {
+                let id: usize = id.parse().unwrap();
+                self.deployments[id - 1]["statuses"].as_array_mut().unwrap().push(body.clone());
+                (201, json!({ "id": 1 }))
             }
             ("GET", ["repos", owner, name]) => (
                 200,
@@ -313,6 +328,10 @@ struct Lab {
 
 impl Lab {
     async fn start(more: &str) -> Self {
+        Self::start_at(more, Clock::System).await
+    }
+
+    async fn start_at(more: &str, clock: Clock) -> Self {
         let hub = GitHub::start().await;
         let project = tempfile::tempdir().unwrap();
         super::daemon::git(project.path(), &["init", "-q"]);
@@ -326,7 +345,7 @@ impl Lab {
             project.path().display(),
             key.display()
         );
-        let whole = Whole::start(&config).await;
+        let whole = Whole::start_at(&config, clock).await;
         Self { hub, whole, project, head }
     }
 
@@ -608,4 +627,88 @@ async fn a_relay_brings_webhooks_to_a_home_that_nobody_reaches() {
     super::webhooks::settled(&daemon).await;
     assert_eq!(daemon.runs().len(), 2);
     assert_eq!(asked.lock().unwrap()[1].as_deref(), Some("two"));
+}
+
+const DEPLOY: &str = "name: Deploy
+on: push
+jobs:
+  live:
+    runs-on: ubuntu-latest
+    environment: {name: production, url: 'https://app.example/${{ steps.at.outputs.path }}'}
+    steps:
+      - id: at
+        run: echo path=v1 >> $GITHUB_OUTPUT
+  quiet:
+    runs-on: ubuntu-latest
+    environment: {name: staging, deployment: false}
+    steps: [{run: 'true'}]
+  broken:
+    runs-on: ubuntu-latest
+    environment: staging
+    steps: [{run: 'exit 1'}]
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_github_is_told_of_deployments_and_how_they_ended() {
+    let mut lab = Lab::start("").await;
+    lab.head = super::daemon::commit(lab.project.path(), &[(".github/workflows/ci.yml", DEPLOY)], "deploy");
+    assert_eq!(lab.deliver("push", "one", &lab.push("ada")).await, 202);
+    lab.whole.ended(1).await;
+    let last = |deployment: &Json| deployment["statuses"].as_array().and_then(|all| all.last().cloned());
+    let over = |deployment: &Json| last(deployment).is_some_and(|last| last["state"] != "in_progress");
+    lab.hub.until("both ends", |hub| hub.deployments.iter().filter(|one| over(one)).count() == 2).await;
+    let mut deployments = lab.hub.hub.lock().unwrap().deployments.clone();
+    deployments.sort_by_key(|one| one["environment"].to_string());
+    assert_eq!(deployments.len(), 2, "{deployments:?}");
+    let (live, broken) = (&deployments[0], &deployments[1]);
+    assert_eq!((&live["environment"], &broken["environment"]), (&json!("production"), &json!("staging")));
+    assert_eq!(
+        (&live["ref"], &live["auto_merge"], &live["required_contexts"]),
+        (&json!(lab.head), &json!(false), &json!([]))
+    );
+    let (live, broken) = (last(live).unwrap(), last(broken).unwrap());
+    assert_eq!((&live["state"], &live["environment_url"]), (&json!("success"), &json!("https://app.example/v1")));
+    assert_eq!(broken["state"], "failure");
+    assert!(live["log_url"].as_str().unwrap().contains("/ada/app/actions/runs/1/job/"), "{live}");
+    assert_eq!(lab.hub.faults(), Vec::<String>::new());
+    lab.whole.end().await;
+}
+
+const LONG: &str = "on: push
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    steps:
+      - run: printf %s '${{ github.token }}' > $DIR/1
+      - run: until [ -e $DIR/gate ]; do sleep 0.02; done
+      - run: printf %s '${{ secrets.GITHUB_TOKEN }}' > $DIR/2; echo 'told ${{ github.token }}'
+      - run: printf %s '${{ github.token }}' > $DIR/3
+";
+
+/// GitHub ends an App's token after an hour: a step that begins long after its job did has another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_of_a_long_job_have_a_token_that_is_good() {
+    let time = Arc::new(Mutex::new(Clock::System.now()));
+    let mut lab = Lab::start_at("", Clock::Manual(Arc::clone(&time))).await;
+    let directory = lab.project.path().join(".git");
+    let workflow = LONG.replace("$DIR", directory.to_str().unwrap());
+    lab.head = super::daemon::commit(lab.project.path(), &[(".github/workflows/ci.yml", &workflow)], "long");
+    assert_eq!(lab.deliver("push", "one", &lab.push("ada")).await, 202);
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
+    lab.hub.until("the first step", |_| !read("1").is_empty()).await;
+    *time.lock().unwrap() += jiff::SignedDuration::from_mins(50);
+    std::fs::write(directory.join("gate"), "").unwrap();
+    let runs = lab.whole.ended(1).await;
+    lab.hub.until("the end of the tokens", |hub| hub.revoked.len() == 2).await;
+    let (first, second) = (read("1"), read("2"));
+    assert!(first.starts_with("ghs_") && second.starts_with("ghs_") && first != second, "{first} {second}");
+    assert_eq!(second, read("3"), "a token that is young is kept");
+    assert!(lab.hub.hub.lock().unwrap().revoked.contains(&second));
+    let job = lab.whole.daemon().store().jobs(runs[0].id, 1).unwrap()[0].state.id;
+    let log = towline::store::logs::LogId { run: runs[0].id, attempt: 1, job };
+    let log = lab.whole.daemon().store().logs().read(log, 0, 1 << 20).unwrap();
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains("told ***") && !log.contains(&second), "{log}");
+    assert_eq!(lab.hub.faults(), Vec::<String>::new());
+    lab.whole.end().await;
 }

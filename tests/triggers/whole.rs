@@ -18,19 +18,25 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Whole {
     directory: tempfile::TempDir,
     config: String,
+    clock: Clock,
     daemon: Option<daemon::Daemon>,
 }
 
 impl Whole {
     /// Starts a daemon with a local host and the given configuration.
     pub(super) async fn start(config: &str) -> Self {
+        Self::start_at(config, Clock::System).await
+    }
+
+    /// The same with a clock that may be set by hand.
+    pub(super) async fn start_at(config: &str, clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("host");
         let config = format!(
             "[server]\nlisten = ['127.0.0.1:0']\ntls = false\n[[host]]\nname = 'here'\nkind = 'local'\nslots = 4\nroot = '{}'\n{config}",
             root.display()
         );
-        let mut whole = Self { directory, config, daemon: None };
+        let mut whole = Self { directory, config, clock, daemon: None };
         whole.again().await;
         whole
     }
@@ -46,7 +52,7 @@ impl Whole {
         let begun = std::time::Instant::now();
         // The last task of the life before may still hold the state for a moment.
         let daemon = loop {
-            match daemon::start(options(&self.paths(), &config)).await {
+            match daemon::start(options(&self.paths(), &config, &self.clock)).await {
                 Ok(daemon) => break daemon,
                 Err(error) => assert!(begun.elapsed() < PATIENCE && self.daemon.is_none(), "{error:#}"),
             }
@@ -130,11 +136,11 @@ impl Whole {
     }
 }
 
-fn options(paths: &Paths, config: &config::Config) -> Options {
+fn options(paths: &Paths, config: &config::Config, clock: &Clock) -> Options {
     Options {
         config: config.clone(),
         paths: paths.clone(),
-        clock: Clock::System,
+        clock: clock.clone(),
         open_on_loopback: true,
         passed: towline::server::Passed::default(),
     }

@@ -61,6 +61,9 @@ pub(in crate::cli) struct Arguments {
     /// Turns on debug logging of steps
     #[arg(long)]
     pub(super) debug: bool,
+    /// Keeps the workspace of a failed job, and the job, for so long (30m, 2h; an hour by default) or until Ctrl-C
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = crate::cli::job::hold_minutes)]
+    pub(super) hold_on_failure: Option<u32>,
     /// Prints one JSON object at the end; everything else goes to standard error
     #[arg(long)]
     pub(super) json: bool,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,7 @@ use crate::id::{HostName, JobId};
 use crate::queue::HostFacts;
 use crate::run::order::Order;
 use crate::run::report::Report;
-use crate::run::{Cancel, Conclusion, JobPhase, RunState};
+use crate::run::{Cancel, Conclusion, JobPhase, RunState, Told};
 use crate::runner::{Executor, Journalled, Local, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
 use crate::services::{self, Services};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
@@ -50,6 +51,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
             arch: probed.arch,
             labels: Vec::new(),
             label_limits: BTreeMap::new(),
+            repositories: Vec::new(),
         });
     }
     let repository = RepositorySource {
@@ -106,7 +108,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         state: None,
         jobs: BTreeMap::new(),
         timer: None,
-        cancels: BTreeMap::new(),
+        told: BTreeMap::new(),
         lengths,
     };
     session.say(&format!(
@@ -216,7 +218,7 @@ struct Session {
     state: Option<RunState>,
     jobs: BTreeMap<JobId, JobRecord>,
     timer: Option<jiff::Timestamp>,
-    cancels: BTreeMap<JobId, watch::Sender<Cancel>>,
+    told: BTreeMap<JobId, watch::Sender<Told>>,
     lengths: Lengths,
 }
 
@@ -255,6 +257,14 @@ impl Session {
                     None => return Err(Refusal::Environment("the executor is gone".to_owned())),
                 },
                 Some(()) = interrupt.recv() => {
+                    let held = self.held();
+                    if !held.is_empty() && interrupts == 0 {
+                        self.say("releasing what is held (again to cancel)");
+                        for job in held {
+                            self.step(Input::ReleaseJob { job });
+                        }
+                        continue;
+                    }
                     interrupts += 1;
                     let force = interrupts > 1;
                     self.say(if force { "stopping at once" } else { "cancelling (again to stop at once)" });
@@ -279,19 +289,18 @@ impl Session {
                     Effect::Persist(changes) => changes.into_iter().for_each(|change| self.remember(change)),
                     Effect::Dispatch { job, host, order } | Effect::Attach { job, host, order } => {
                         let order = Arc::new(self.completed(*order));
-                        let (sender, cancel) = watch::channel(Cancel::No);
-                        self.cancels.insert(job, sender);
-                        match self.executor.start(&host, order, cancel) {
+                        let (sender, told) = watch::channel(Told::default());
+                        self.told.insert(job, sender);
+                        match self.executor.start(&host, order, told) {
                             Ok(()) => self.follow_log(job),
                             Err(reason) => inputs.push_back(Input::DispatchFailed { job, host, reason }),
                         }
                     }
                     Effect::CancelJob { job, force, .. } => {
-                        if let Some(cancel) = self.cancels.get(&job) {
-                            let wanted = if force { Cancel::Forced } else { Cancel::Requested };
-                            cancel.send_modify(|now| *now = wanted.max(*now));
-                        }
+                        let wanted = if force { Cancel::Forced } else { Cancel::Requested };
+                        self.tell(job, |told| told.cancel = wanted.max(told.cancel));
                     }
+                    Effect::ReleaseJob { job } => self.tell(job, |told| told.release = true),
                     Effect::SetTimer(at) => self.timer = Some(at),
                     Effect::Answer(answer) => answers.push(answer),
                     Effect::Update(_) => {}
@@ -301,11 +310,34 @@ impl Session {
         answers
     }
 
+    fn tell(&self, job: JobId, change: impl FnOnce(&mut Told)) {
+        if let Some(told) = self.told.get(&job) {
+            told.send_modify(change);
+        }
+    }
+
+    /// Jobs that failed and are kept for somebody to look at them.
+    fn held(&self) -> Vec<JobId> {
+        let held = |job: &&JobRecord| job.state.held.as_ref().is_some_and(|held| !held.released);
+        self.jobs.values().filter(held).map(|job| job.state.id).collect()
+    }
+
     fn remember(&mut self, change: Change) {
         match change {
             Change::Run(record) => self.run = Some(*record),
             Change::Job(record) => {
                 self.lock().name(record.state.id, &record.state.name);
+                let known = self.jobs.get(&record.state.id).is_some_and(|known| known.state.held.is_some());
+                if let (Some(held), false) = (&record.state.held, known) {
+                    let (host, path) = (record.state.host.as_ref(), record.state.workspace.as_deref());
+                    self.say(&format!(
+                        "{} failed and is held until {}: look at {} on {}; Ctrl-C releases it",
+                        record.state.name,
+                        held.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                        path.unwrap_or_default(),
+                        host.map_or("its host", HostName::as_str),
+                    ));
+                }
                 self.jobs.insert(record.state.id, *record);
             }
             Change::Graph { state, .. } => self.state = Some(*state),
@@ -453,6 +485,10 @@ impl Surroundings for Here {
     }
 
     fn ended(&self, _: &Order) {}
+
+    fn renewed<'a>(&'a self, _: &'a Order, _: &'a str) -> BoxFuture<'a, Option<SecretString>> {
+        Box::pin(std::future::ready(None))
+    }
 
     fn machine_env(&self, _: &Order) -> Vec<(String, String)> {
         self.env.clone()

@@ -78,6 +78,7 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
         inputs: delivered.inputs,
         vars: pairs(&arguments.vars, "--var")?,
         debug: arguments.debug,
+        hold_minutes: arguments.hold_on_failure.unwrap_or(0),
         only: arguments.job.clone(),
         event,
     };

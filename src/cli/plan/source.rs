@@ -15,7 +15,7 @@ use crate::event::{ChangedFiles, Event, Selection, github, select};
 use crate::git::Repository;
 use crate::id::RepositoryName;
 use crate::plan::calls::{self, CalledWorkflow};
-use crate::plan::{Material, Plan};
+use crate::plan::{Files, Material, Plan};
 use crate::triggers::local::{self, Wish, WorkingTree};
 use crate::workflow;
 
@@ -71,6 +71,7 @@ pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal>
         inputs: &inputs,
         vars: &pairs(&arguments.vars, "--var")?,
         only: None,
+        files: &Files::default(),
     });
     match plan {
         Ok(plan) => Ok(Planned { selection, event, inputs, plan }),

@@ -209,6 +209,12 @@ pub(super) fn tree(now: Timestamp, run: &Value, colors: bool) -> String {
                 out.push_str(&format!("    {}\n", text(reason)));
             }
         }
+        if let Some(until) = job["held_until"].as_str() {
+            let id = &job["id"];
+            out.push_str(&format!(
+                "    held until {until}: `towline job ssh {id}` looks at it, `towline job release {id}` ends it\n"
+            ));
+        }
         for step in job["steps"].as_array().into_iter().flatten() {
             let state = text(&step["state"]);
             let time = took(now, step).map(|time| format!(" ({})", format::duration(time)));

@@ -8,7 +8,7 @@ use crate::event::context::RunFacts;
 use crate::event::{Place, dispatch};
 use crate::id::RepositoryName;
 use crate::plan::calls::CalledWorkflow;
-use crate::plan::{Material, Plan, Refused};
+use crate::plan::{Files, Material, Plan, Refused};
 
 fn plan(text: &str, called: &[(&str, &str)]) -> Result<Plan, Refused> {
     let event = dispatch::schedule(Timestamp::UNIX_EPOCH, &Place::example(), "ci.yml", "0 0 * * *");
@@ -41,6 +41,7 @@ fn plan(text: &str, called: &[(&str, &str)]) -> Result<Plan, Refused> {
         inputs: &Map::new(),
         vars: &Map::new(),
         only: None,
+        files: &Files::default(),
     })
 }
 

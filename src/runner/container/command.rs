@@ -165,7 +165,7 @@ impl Job<'_> {
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             // Whoever cancels is answered by the next command.
-            _ = self.cancel.wait_for(|cancel| *cancel != super::super::Cancel::No) => {}
+            _ = self.told.wait_for(|told| told.cancel != super::super::Cancel::No) => {}
         }
         self.record(key, &())
     }

@@ -305,8 +305,12 @@ async fn again(app: &App, caller: &Caller, run: &RunView, which: Which, body: &B
     } else {
         serde_json::from_slice(body).map_err(|_| Fault::Invalid("Problems parsing JSON".to_owned()))?
     };
-    let debug = wish["enable_debug_logging"].as_bool().unwrap_or(false);
-    deeds::rerun(app, caller, run, which, debug).await?;
+    let wish = deeds::Again {
+        which,
+        debug: wish["enable_debug_logging"].as_bool().unwrap_or(false),
+        hold_minutes: wish["hold_minutes"].as_u64().map_or(0, |minutes| u32::try_from(minutes).unwrap_or(u32::MAX)),
+    };
+    deeds::rerun(app, caller, run, &wish).await?;
     Ok(done(StatusCode::CREATED))
 }
 

@@ -112,6 +112,8 @@ const OPERATIONS: &[Operation] = &[
     ("put", "/towline/runs/{run_id}/pause", "Keeps waiting jobs from starting", false, 204),
     ("delete", "/towline/runs/{run_id}/pause", "Resumes a run", false, 204),
     ("get", "/towline/jobs/{job_id}/why", "Why a job waits", false, 200),
+    ("get", "/towline/jobs/{job_id}/place", "Where a job works, and the way there", false, 200),
+    ("post", "/towline/jobs/{job_id}/release", "Lets a held job end", false, 204),
     ("get", "/towline/deliveries", "What came in", true, 200),
     ("get", "/towline/audit", "Who did what", true, 200),
     ("get", "/towline/secrets", "Names of secrets, for all or of a repository", false, 200),

@@ -114,6 +114,7 @@ pub(super) async fn run(State(app): State<App>, caller: Caller, Path(id): Path<u
             one["state"] = job.state().word().into();
             one["reason"] = job.reason.clone().into();
             one["detached"] = job.detached.clone().into();
+            one["held_until"] = job.held_until.map(format::api).into();
             for (shown, step) in one["steps"].as_array_mut().into_iter().flatten().zip(&job.steps) {
                 shown["state"] = step_state(step, job.completed_at.is_some()).word().into();
             }
@@ -124,6 +125,31 @@ pub(super) async fn run(State(app): State<App>, caller: Caller, Path(id): Path<u
     body["state"] = run.state().word().into();
     body["messages"] = run.messages.clone().into();
     Ok(Json(body))
+}
+
+/// Lets a job end that failed and is held.
+pub(super) async fn release_job(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<StatusCode, Fault> {
+    let (run, job) = app.source.job(JobId(id)).await?.ok_or(Fault::NotFound)?;
+    caller.change(&run.repository, Role::Operator)?;
+    deeds::release_job(&app, &caller, &run, &job).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Where a job works, and the way there.
+pub(super) async fn place(State(app): State<App>, caller: Caller, Path(id): Path<u64>) -> Result<Json<Value>, Fault> {
+    let (run, job) = app.source.job(JobId(id)).await?.ok_or(Fault::NotFound)?;
+    caller.change(&run.repository, Role::Operator)?;
+    let place = job.host.as_ref().zip(job.workspace.as_ref());
+    let (host, workspace) = place.ok_or_else(|| Fault::Conflict("This job has not been on a host.".to_owned()))?;
+    let ssh = app
+        .source
+        .way_to(host)
+        .ok_or_else(|| Fault::Conflict(format!("The host {host} is not configured any more.")))?;
+    Ok(Json(json!({"job_id": id, "host": host.as_str(), "workspace": workspace, "ssh": ssh, "local": ssh.is_empty()})))
 }
 
 async fn find(app: &App, caller: &Caller, id: u64) -> Result<RunView, Fault> {

@@ -10,7 +10,7 @@ use crate::run::report::StepState;
 use crate::server::app::{App, Fault, query};
 use crate::server::pages::{self, LogWindow, Section};
 use crate::server::view::{JobView, RunView, State as Look, step_state};
-use crate::server::{access, form, logs, streams};
+use crate::server::{access, deeds, form, logs, streams};
 use crate::store::Logs;
 
 use super::{Sent, Visitor, beside, runs};
@@ -139,4 +139,17 @@ pub(super) async fn rerun(
     sent: Sent,
 ) -> Response {
     runs::again(&app, &sent, (owner, name, run), Which::Job(JobId(job))).await
+}
+
+/// Lets a held job end and leads back to it.
+pub(super) async fn release(State(app): State<App>, Path(path): Path<JobPath>, sent: Sent) -> Response {
+    let (owner, name, run, job) = path;
+    let done = async {
+        let run = runs::changed(&app, &sent, (owner, name, run)).await?;
+        let found = app.source.job(JobId(job)).await?.filter(|(of, _)| of.id == run.id);
+        let (_, job) = found.ok_or(Fault::NotFound)?;
+        deeds::release_job(&app, sent.caller(), &run, &job).await?;
+        Ok(pages::job_path(&run.repository, &run.id, &job.id))
+    };
+    sent.back(done.await)
 }

@@ -223,7 +223,7 @@ async fn summaries(app: &App, jobs: &[JobView]) -> Result<Vec<SummaryRow>, Fault
 
 pub(super) type RunPath = (String, String, u64);
 
-async fn changed(app: &App, sent: &Sent, (owner, name, id): RunPath) -> Result<RunView, Fault> {
+pub(super) async fn changed(app: &App, sent: &Sent, (owner, name, id): RunPath) -> Result<RunView, Fault> {
     access::run(app, sent.caller(), (owner, name), id).await
 }
 
@@ -240,7 +240,8 @@ pub(super) async fn cancel(State(app): State<App>, Path(path): Path<RunPath>, se
 pub(super) async fn again(app: &App, sent: &Sent, path: RunPath, which: Which) -> Response {
     let done = async {
         let run = changed(app, sent, path).await?;
-        deeds::rerun(app, sent.caller(), &run, which, false).await?;
+        let again = deeds::Again { which, debug: false, hold_minutes: 0 };
+        deeds::rerun(app, sent.caller(), &run, &again).await?;
         Ok(pages::run_path(&run))
     };
     sent.back(done.await)
