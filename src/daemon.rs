@@ -115,6 +115,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     };
     let pool = Hosts::new();
     let runner = Runner {
+        identity: store.identity().await?,
         hosts: pool.clone(),
         clock: clock.clone(),
         sources: Arc::new(sources),

@@ -50,6 +50,8 @@ pub(crate) use workspace::quote;
 /// What all jobs of this process share. Cheap to clone.
 #[derive(Clone)]
 pub struct Runner {
+    /// Tells the jobs of this state from those of others that use the same account of a host.
+    pub identity: String,
     pub hosts: Hosts,
     pub clock: Clock,
     /// Where repositories and actions are found.

@@ -7,6 +7,7 @@
 
 mod codec;
 mod export;
+mod identity;
 mod inbox;
 mod journal;
 pub mod logs;

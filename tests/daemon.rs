@@ -333,6 +333,27 @@ fn kill_9_at_the_very_end_of_a_job_keeps_its_result() {
     }
 }
 
+/// What a state that is gone left on a host is not in the way of the first job of the next.
+#[test]
+fn a_state_that_begins_anew_meets_nothing_of_the_old_one() {
+    let mut lab = Lab::new("");
+    let effect = lab.path("effect");
+    let workflow =
+        |script: &str| format!("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{{run: '{script}'}}]\n");
+    lab.push("local/old", &workflow(&format!("echo >> {}; sleep 5", effect.display())));
+    let started = Instant::now();
+    while !effect.exists() {
+        assert!(started.elapsed() < PATIENCE, "the job does not begin: {}", lab.said());
+        pause();
+    }
+    lab.kill();
+    std::fs::remove_dir_all(lab.path("state")).unwrap();
+    lab.start();
+    lab.push("local/new", &workflow("echo anew"));
+    assert_eq!(lab.conclusion("local/new", 1), "success", "{}", lab.said());
+    assert!(lab.log("local/new", 1).contains(" anew"));
+}
+
 /// Only git's hook on this machine may tell of a push: over the network the route is not there.
 #[test]
 fn nobody_tells_of_a_push_over_the_network() {

@@ -165,7 +165,7 @@ async fn forget(runner: &Runner, assignment: &Assignment) -> Result<(), JobError
     let (nonce, _): (String, u32) =
         serde_json::from_value(opened).map_err(|error| JobError::Journal(error.to_string()))?;
     let resume = Some(Resume { offset: last.spool, ended: last.ended });
-    let spec = JobSpec { key: key(&assignment.order), nonce, resume };
+    let spec = JobSpec { key: key(runner, &assignment.order), nonce, resume };
     match runner.hosts.open_job(&assignment.target, spec).await {
         Ok((host, _events)) => Ok(host.finish().await?),
         Err(TransportError::Gone { .. }) => Ok(()),
@@ -174,8 +174,8 @@ async fn forget(runner: &Runner, assignment: &Assignment) -> Result<(), JobError
 }
 
 /// The name of the job's directory on its host.
-fn key(order: &Order) -> String {
-    format!("{}-{}-{}", order.run, order.attempt, order.job)
+fn key(runner: &Runner, order: &Order) -> String {
+    format!("{}-{}-{}-{}", runner.identity, order.run, order.attempt, order.job)
 }
 
 /// What is left on a host is collected after some days.
@@ -233,7 +233,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
     };
     let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     let until = runner.clock.now() + limit;
-    let open = runner.hosts.open_job(&target, JobSpec { key: key(order), nonce, resume });
+    let open = runner.hosts.open_job(&target, JobSpec { key: key(runner, order), nonce, resume });
     // A job that is picked up again keeps its tokens and its port: an action that runs has them.
     let known = journal.recall::<JobVariables>("services")?;
     let is_known = known.is_some();

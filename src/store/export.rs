@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::identity::IDENTITY;
 use super::trees::{NAMES, Name, Trees, Write};
 use super::{Store, StoreError};
 
@@ -81,10 +82,11 @@ impl Store {
     /// # Errors
     /// The state cannot be read.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
-        // A new database has its own mark only.
+        // A new database has its own mark only, and perhaps an identity.
         let trees = self.trees();
+        let own = 1 + usize::from(trees.get(Name::Meta, IDENTITY)?.is_some());
         Ok(NAMES.iter().filter(|(name, _)| *name != Name::Meta).all(|(name, _)| trees.tree(*name).is_empty())
-            && trees.tree(Name::Meta).len() <= 1)
+            && trees.tree(Name::Meta).len() <= own)
     }
 
     /// Puts the records of an export into this state, over those with the same keys. The daemon must not run.

@@ -71,6 +71,8 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     };
     let (services, served) = serve_actions(clock, &prepared).await?;
     let runner = Runner {
+        // Its hosts' directories are its own.
+        identity: "exec".to_owned(),
         hosts,
         clock: clock.clone(),
         sources: Arc::new(sources),
