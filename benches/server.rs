@@ -260,7 +260,7 @@ async fn bench(runs: u64) {
         let (rate, times) = load(address, path, 4, Duration::from_secs(2)).await;
         println!("page {path}: p50 {:.2?}, p99 {:.2?}, {rate:.0}/s over 4 connections", at(&times, 50), at(&times, 99));
     }
-    long_log(address, &store, logs[0].0).await;
+    long_log(address, &store, logs[0].0, &logs[0].1).await;
     followers(address, &store, logs[1].0, &logs[1].1).await;
     weights(address, logs[0].0).await;
     stop.cancel();
@@ -350,12 +350,13 @@ fn append(store: &Store, log: LogId, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-async fn long_log(address: SocketAddr, store: &Store, log: LogId) {
+async fn long_log(address: SocketAddr, store: &Store, log: LogId, writer: &tokio::sync::watch::Sender<u64>) {
     let mut text = String::new();
     for number in 0..LINES {
         text.push_str(&format!("2026-11-21T21:00:00.0000000Z line {number} of a log that is long\n"));
     }
     append(store, log, &text);
+    writer.send_replace(text.len() as u64);
     let page = format!("/yadag/todo-app/actions/runs/{}/job/{}", log.run, log.job);
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {page}?step=1&from=500000 HTTP/1.0\r\nHost: localhost\r\n\r\n");

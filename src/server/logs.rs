@@ -45,7 +45,7 @@ pub(super) fn lines(
         let mut rest = chunk.as_slice();
         let mut offset = at;
         at += chunk.len() as u64;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             let line = &rest[..end];
             offset += end as u64 + 1;
             rest = &rest[end + 1..];
@@ -83,22 +83,21 @@ pub(super) fn count(logs: &Logs, log: LogId, from: u64, to: u64) -> Result<u64, 
         let chunk = logs.read(log, at, CHUNK.min(to - at))?;
         let Some(end) = chunk.last() else { break };
         last = *end;
-        lines += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
+        lines += memchr::memchr_iter(b'\n', &chunk).count() as u64;
         at += chunk.len() as u64;
     }
     Ok(lines + u64::from(last != b'\n'))
 }
 
-/// Lines `first..first + limit` (from 0) of a step, rendered, and the number of lines the step has.
+/// Lines `first..first + limit` (from 0) of a step, rendered.
 pub(super) fn window(
     logs: &Logs,
     log: LogId,
     step: &StepState,
     first: u64,
     limit: u64,
-) -> Result<(Vec<LogLine>, u64), StoreError> {
-    let Some((start, end)) = range(step, logs.length(log)?) else { return Ok((Vec::new(), 0)) };
-    let total = count(logs, log, start, end)?;
+) -> Result<Vec<LogLine>, StoreError> {
+    let Some((start, end)) = range(step, logs.length(log)?) else { return Ok(Vec::new()) };
     let from = match step.first_line {
         Some(line) if first > 0 => logs.line_offset(log, line + first)?.clamp(start, end),
         _ => start,
@@ -113,7 +112,7 @@ pub(super) fn window(
         }
         (shown.len() as u64) < limit
     })?;
-    Ok((shown, total))
+    Ok(shown)
 }
 
 /// The last lines of a step up to and a little past its first error: what one wants to read of a failure.

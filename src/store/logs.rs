@@ -187,7 +187,7 @@ impl Logs {
                 break;
             }
             let mut used = bytes.len();
-            for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            for at in memchr::memchr_iter(b'\n', &bytes) {
                 seen += 1;
                 if seen == line {
                     used = at + 1;

@@ -82,7 +82,7 @@ fn window(all: &Logs, job: &JobView, step: &StepState, from: Option<u64>) -> Res
         None => 0,
     };
     let first = from.map_or(total.saturating_sub(WINDOW), |from| from.saturating_sub(1).min(total));
-    let (lines, total) = logs::window(all, log, step, first, WINDOW)?;
+    let lines = logs::window(all, log, step, first, WINDOW)?;
     let after = total.saturating_sub(first + lines.len() as u64);
     let link = |from: u64| format!("?step={0}&from={from}#step-{0}", step.number);
     Ok(LogWindow {
