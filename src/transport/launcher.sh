@@ -37,7 +37,7 @@ boot_identity() {
 	fi
 }
 
-# started PID: when the process started, in ticks; empty without /proc or without the process.
+# started PID: when the process started, as one word, and its group; empty without the process.
 started() {
 	start=
 	if { read -r start <"/proc/$1/stat"; } 2>/dev/null; then
@@ -47,6 +47,15 @@ started() {
 		group=$3
 		shift 19
 		start=$1
+	elif [ ! -e /proc/self/stat ]; then
+		# Elsewhere ps knows. Whose language it speaks must not matter.
+		start=
+		set -- $(LC_ALL=C ps -o pgid= -o lstart= -p "$1" 2>/dev/null)
+		group=${1-}
+		while [ $# -gt 1 ]; do
+			shift
+			start=$start${start:+-}$1
+		done
 	else
 		start=
 	fi
@@ -811,10 +820,9 @@ find_leader() {
 tree() {
 	find_leader
 	if [ -n "$leader" ]; then
-		if [ -d "/proc/$leader" ]; then
-			started "$leader"
-			[ "$start" = "$begun_at" ] || leader=
-		fi
+		# Another process may have its number by now; without a process the group may still have others.
+		started "$leader"
+		[ -z "$start" ] || [ "$start" = "$begun_at" ] || leader=
 	fi
 	group_alive=
 	if [ -n "$leader" ] && kill -0 "-$leader" 2>/dev/null; then group_alive=yes; fi
@@ -824,7 +832,7 @@ tree() {
 		[ "$one" != $$ ] || continue
 		group=
 		started "$one"
-		[ -n "$start" ] || [ ! -d /proc/self ] || continue
+		[ -n "$start" ] || continue
 		if [ -z "$leader" ] || [ "$group" != "$leader" ]; then others="$others $one"; fi
 	done
 	[ -z "$group_alive$others" ] || return 0

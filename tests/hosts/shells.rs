@@ -1,6 +1,7 @@
 //! Every shell a user may log in with, every shell that may be `/bin/sh`, and a host without GNU tools.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use towline::transport::{
@@ -126,6 +127,34 @@ fn busybox_is_enough() {
 }
 
 #[test]
+fn a_host_without_proc_is_enough() {
+    if Command::new("ps").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no ps here");
+        return;
+    }
+    // As on macOS and the BSDs: what processes are there only ps tells, in their way.
+    let prelude = r#"d=$(mktemp -d); chmod 755 $d; mkdir $d/proc; mount --bind /proc $d/proc
+printf '#!/bin/sh\ncd %s/proc\n' $d >$d/ps
+cat >>$d/ps <<'END'
+for pid; do :; done
+case $* in
+"axeww -o pid= -o command=")
+	for one in [0-9]*; do
+		echo "$one $(tr '\000' ' ' <$one/cmdline) $(tr '\000' ' ' <$one/environ)"
+	done 2>/dev/null ;;
+"-o pgid= -o lstart= -p "*)
+	{ read -r line <$pid/stat; } 2>/dev/null || exit 1
+	set -- ${line##*) }
+	echo "  $3 Sat Nov 28 ${20} 2026" ;;
+"-o comm= -p "*) cat $pid/comm ;;
+*) echo "ps: $*: not known" >&2; exit 1 ;;
+esac
+END
+chmod 755 $d/ps; mount --bind $d/ps "$(readlink -f "$(command -v ps)")"; mount -t tmpfs tmpfs /proc"#;
+    inside(prelude);
+}
+
+#[test]
 fn accounts_that_cannot_run_anything_say_why() {
     for (shell, expected) in [("/usr/sbin/nologin", "not available"), ("/bin/false", "ended with code 1")] {
         let Some(sshd) = Sshd::start_inside("", &login_with(shell)) else { return };
@@ -171,8 +200,7 @@ fn what_runs_on_hosts_is_posix_shell() {
     ];
     for words in shells {
         for script in SCRIPTS {
-            let Ok(output) = std::process::Command::new(words[0]).args(&words[1..]).arg(place.join(script)).output()
-            else {
+            let Ok(output) = Command::new(words[0]).args(&words[1..]).arg(place.join(script)).output() else {
                 eprintln!("skipped: there is no {} here", words[0]);
                 break;
             };
