@@ -18,6 +18,8 @@ const FORMAT: &str = "format";
 /// Added to the last known ids after an older export was imported: ids given out since must not come again.
 const RUN_GAP: u64 = 1_000;
 const JOB_GAP: u64 = 1_000_000;
+/// Runs after the last known one that are looked for in the logs.
+const NEXT_RUNS: u64 = 100;
 
 /// The database was damaged and another one took its place. To be shown to whoever looks after the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub(super) fn open(directory: &Path) -> Result<(Trees, Option<Recovery>), StoreE
     let reason = match try_open(&path).and_then(|trees| not_emptied(directory, trees)) {
         Ok(trees) => {
             mark(directory, &trees)?;
+            notice_lost_end(directory, &trees)?;
             return Ok((trees, None));
         }
         Err(reason) => reason,
@@ -78,6 +81,7 @@ pub(super) fn open(directory: &Path) -> Result<(Trees, Option<Recovery>), StoreE
         && let Ok(trees) = try_open(&path).and_then(|trees| not_emptied(directory, trees))
     {
         log::warn!("the database opened only after its unfinished snapshot was set aside: {reason}");
+        notice_lost_end(directory, &trees)?;
         return Ok((trees, None));
     }
     let fail = |source| StoreError::Open { directory: directory.to_owned(), source };
@@ -179,6 +183,26 @@ fn free_name(directory: &Path) -> PathBuf {
         }
         number += 1;
     }
+}
+
+/// A database whose end is cut off opens as if that had never been written. Logs of runs it does not know tell: their ids
+/// must not be given out again.
+fn notice_lost_end(directory: &Path, trees: &Trees) -> Result<(), StoreError> {
+    let counters = trees.get(Name::Meta, COUNTERS)?.map(|value| decode::<Counters>("counters", &value)).transpose()?;
+    let last = counters.map_or(0, |counters| counters.run);
+    let logs = directory.join("logs");
+    // Not every run has logs, but of the next ones some have.
+    if !(last + 1..=last + NEXT_RUNS).any(|run| logs.join(run.to_string()).exists()) {
+        return Ok(());
+    }
+    skip_ids(trees, directory)?;
+    trees.flush()?;
+    log::error!(
+        "the end of the database is gone: there are logs of runs after run {last}, which it does not know. What is left is used, \
+         and ids go on far behind; look into the disk, and into {} for what is missing",
+        logs.display()
+    );
+    Ok(())
 }
 
 /// Ids that were given out after the export must not be given out again: they are in logs, links and forges.

@@ -415,7 +415,13 @@ impl World {
                     self.follow(job, host_index(&host), *order);
                 }
                 Effect::CancelJob { job, host, force } => self.cancel(job, host_index(&host), force),
-                Effect::ReleaseJob { job } => self.release(job),
+                Effect::ReleaseJob { job } => {
+                    let stored = self.disk.jobs.values().find(|record| record.state.id == job);
+                    let released =
+                        stored.is_some_and(|record| record.state.held.as_ref().is_some_and(|held| held.released));
+                    assert!(released, "job {job} was released before that was durable");
+                    self.release(job);
+                }
                 Effect::SetTimer(at) => {
                     self.order += 1;
                     let daemon = self.daemon;
