@@ -366,3 +366,121 @@ fn h8_a_secret_turns_on_debug_logging_and_is_not_masked() {
     let overruled = run(&["--var", "ACTIONS_STEP_DEBUG=true", "--secret", "ACTIONS_STEP_DEBUG=false"]);
     assert!(!overruled.contains("│ seen"), "{overruled}");
 }
+
+/// Runs a workflow with these steps in a new project; gives the result and what was said.
+fn run_steps(steps: &str, more: &[&str]) -> (Json, String) {
+    let project = tempfile::tempdir().unwrap();
+    let text = format!(
+        "on: push\njobs:\n  a:\n    runs-on: self-hosted\n    outputs: {{ o: '${{{{ steps.end.outputs.o }}}}' }}\n    \
+         steps:\n{steps}"
+    );
+    std::fs::write(project.path().join("w.yml"), text).unwrap();
+    init(project.path());
+    let mut command = towline();
+    let output = command.current_dir(project.path()).args(["exec", "w.yml", "--json"]).args(more).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let result = serde_json::from_str(stdout.lines().last().unwrap_or_default());
+    (result.unwrap_or_else(|error| panic!("{error}: {stdout}{said}")), said)
+}
+
+#[test]
+fn s14_ten_steps_run_at_once_in_the_background_and_more_wait_their_turn() {
+    let flags = tempfile::tempdir().unwrap();
+    let flag = |name: &str| flags.path().join(name).display().to_string();
+    let go = flag("go");
+    let mut steps = String::new();
+    for number in 1..=12 {
+        let begun = flag(&format!("begun-{number}"));
+        steps.push_str(&format!(
+            "      - {{ id: s{number}, background: true, run: 'touch {begun}; until [ -e {go} ]; do sleep 0.05; done; \
+             echo v={number} >> $GITHUB_OUTPUT' }}\n"
+        ));
+    }
+    let first = flag("begun-");
+    steps.push_str(&format!(
+        "      - run: |\n          for n in 1 2 3 4 5 6 7 8 9 10; do until [ -e {first}$n ]; do sleep 0.05; done; done\n\
+         \x20         test ! -e {first}11 && test ! -e {first}12\n          touch {go}\n\
+         \x20     - wait-all:\n\
+         \x20     - {{ id: end, run: 'echo \"o=${{{{ steps.s1.outputs.v }}}} ${{{{ steps.s11.outputs.v }}}} ${{{{ \
+         steps.s12.outputs.v }}}}\" >> $GITHUB_OUTPUT' }}\n"
+    ));
+    let (result, said) = run_steps(&steps, &[]);
+    assert_eq!(result["conclusion"], "success", "{said}");
+    assert_eq!(result["jobs"][0]["outputs"]["o"], "1 11 12", "{said}");
+}
+
+#[test]
+fn s14_a_wait_may_go_on_after_a_failure_but_the_job_still_fails() {
+    let steps = "      - { id: bad, background: true, run: exit 4 }\n\
+                 \x20     - { id: fine, background: true, continue-on-error: true, run: exit 5 }\n\
+                 \x20     - { id: w, wait: [bad], continue-on-error: true }\n\
+                 \x20     - { id: v, wait: fine }\n\
+                 \x20     - { id: end, run: 'echo \"o=${{ steps.bad.outcome }} ${{ steps.w.outcome }} ${{ \
+                 steps.w.conclusion }} ${{ steps.fine.conclusion }} ${{ steps.v.outcome }} ${{ job.status }}\" >> \
+                 $GITHUB_OUTPUT' }\n";
+    let (result, said) = run_steps(steps, &[]);
+    assert_eq!(result["jobs"][0]["outputs"]["o"], "failure failure success success success success", "{said}");
+    assert_eq!(result["conclusion"], "failure", "{said}");
+}
+
+#[test]
+fn s14_what_waits_for_its_turn_can_be_cancelled() {
+    let mut steps = String::new();
+    for number in 1..=11 {
+        steps.push_str(&format!("      - {{ id: s{number}, background: true, run: 'exec sleep 600' }}\n"));
+    }
+    for number in (1..=11).rev() {
+        steps.push_str(&format!("      - {{ cancel: s{number} }}\n"));
+    }
+    steps.push_str(
+        "      - { id: end, run: 'echo \"o=${{ steps.s1.outcome }} ${{ steps.s11.outcome }}\" >> $GITHUB_OUTPUT' }\n",
+    );
+    let (result, said) = run_steps(&steps, &[]);
+    assert_eq!(result["jobs"][0]["outputs"]["o"], "cancelled cancelled", "{said}");
+    assert_eq!(result["conclusion"], "success", "{said}");
+}
+
+#[test]
+fn h9_hooks_of_the_host_run_around_a_job() {
+    let hooks = tempfile::tempdir().unwrap();
+    let script = |name: &str, text: &str| {
+        let path = hooks.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let notes = hooks.path().join("notes").display().to_string();
+    let before = script(
+        "before.sh",
+        &format!("echo before $GITHUB_JOB >> {notes}\necho HOOKED=yes >> $GITHUB_ENV\nfalse | true || exit 9\n"),
+    );
+    // `bash` with pipefail, as GitHub's runner runs it.
+    let before_fixed =
+        script("good.sh", &format!("echo before $GITHUB_JOB >> {notes}\necho HOOKED=yes >> $GITHUB_ENV\n"));
+    let after = script("after.sh", &format!("echo after $GITHUB_JOB >> {notes}\n"));
+    let started = |path: &str| format!("ACTIONS_RUNNER_HOOK_JOB_STARTED={path}");
+    let completed = format!("ACTIONS_RUNNER_HOOK_JOB_COMPLETED={after}");
+    let steps = format!(
+        "      - {{ id: end, run: 'echo main >> {notes}; echo o=$HOOKED >> $GITHUB_OUTPUT' }}\n\
+         \x20     - {{ if: always(), run: 'echo always >> {notes}' }}\n"
+    );
+
+    let (result, said) = run_steps(&steps, &["--env", &started(&before_fixed), "--env", &completed]);
+    assert_eq!(
+        (&result["conclusion"], &result["jobs"][0]["outputs"]["o"]),
+        (&"success".into(), &"yes".into()),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "before a\nmain\nalways\nafter a\n", "{said}");
+    assert!(said.contains("A job started hook has been configured by the self-hosted runner administrator"), "{said}");
+    assert!(said.contains("--noprofile --norc -e -o pipefail"), "{said}");
+
+    std::fs::remove_file(&notes).unwrap();
+    let (result, said) = run_steps(&steps, &["--env", &started(&before), "--env", &completed]);
+    assert_eq!(result["conclusion"], "failure", "{said}");
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "before a\nalways\nafter a\n", "{said}");
+
+    let (result, said) = run_steps(&steps, &["--env", &started("/nowhere/hook.txt")]);
+    assert_eq!(result["conclusion"], "failure", "{said}");
+    assert!(said.contains("is not a valid path to a script"), "{said}");
+}

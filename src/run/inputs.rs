@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 
 use super::advance::failure_annotation;
-use super::report::{Report, StepState};
+use super::report::{JobResult, Report, StepState};
 use super::state::{Detached, Held};
 use super::{Conclusion, JobPhase, JobState, Run, RunEffect, RunInput, RunStatus};
 use crate::id::{HostName, JobId};
@@ -121,6 +121,12 @@ impl Run {
     }
 
     fn report(&mut self, now: Timestamp, job: JobId, report: Report, effects: &mut Vec<RunEffect>) {
+        let others = match &report {
+            Report::Finished { .. } => {
+                self.state.jobs.values().filter(|other| other.id != job).map(|other| weight(&other.outputs)).sum()
+            }
+            _ => 0,
+        };
         let Some(state) = self.open_job(job) else { return };
         let before = effects.len();
         match report {
@@ -171,6 +177,7 @@ impl Run {
                 }
             }
             Report::Finished { at, result } => {
+                let result = within_limits(result, others);
                 state.outputs = result.outputs;
                 state.environment_url = result.environment_url;
                 if result.reason.is_some() {
@@ -208,6 +215,33 @@ impl Run {
             self.end_leg(now, (scope, position), leg, conclusion, &outputs, effects);
         }
     }
+}
+
+/// What the outputs of one job may weigh, and those of all jobs of a run (N6).
+const MOST_OUTPUTS: usize = 1 << 20;
+const MOST_OUTPUTS_OF_RUN: usize = 50 << 20;
+
+/// The weight of outputs: bytes in UTF-16, as GitHub counts them.
+fn weight(outputs: &Map<String, Json>) -> usize {
+    let units = |text: &str| 2 * if text.is_ascii() { text.len() } else { text.encode_utf16().count() };
+    outputs.iter().map(|(name, value)| units(name) + value.as_str().map_or(0, units)).sum()
+}
+
+/// A job with more outputs than it may have fails, and has none; `others` is what the run has already.
+fn within_limits(result: JobResult, others: usize) -> JobResult {
+    let own = weight(&result.outputs);
+    let reason = if own > MOST_OUTPUTS {
+        "the outputs of the job weigh more than 1 MB; hand files on as artifacts"
+    } else if others + own > MOST_OUTPUTS_OF_RUN {
+        "the outputs of all jobs of the run weigh more than 50 MB; hand files on as artifacts"
+    } else {
+        return result;
+    };
+    let conclusion = match result.conclusion {
+        Conclusion::Success => Conclusion::Failure,
+        other => other,
+    };
+    JobResult { conclusion, outputs: Map::new(), reason: result.reason.or(Some(reason.to_owned())), ..result }
 }
 
 /// Puts a step in its place by number; says whether anything changed.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::state::{NodeState, RunState};
 use super::{Cancel, Conclusion, Run, RunEffect, RunStatus};
@@ -14,6 +14,9 @@ use crate::plan::{Files, Plan};
 
 /// GitHub allows so many attempts after the first.
 const MAX_RERUNS: u32 = 50;
+
+/// And for so many days.
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A wish for the next attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,9 @@ impl Run {
         }
         if self.spec.attempt > MAX_RERUNS {
             return Err(format!("a run may be repeated at most {MAX_RERUNS} times"));
+        }
+        if now.duration_since(self.spec.event.received_at) > MAX_AGE {
+            return Err("a run may be repeated for 30 days; start a new one".to_owned());
         }
         let mut spec = (*self.spec).clone();
         spec.attempt += 1;

@@ -592,6 +592,49 @@ fn u1_failed_jobs_and_their_dependants_run_again() {
 }
 
 #[test]
+fn u1_thirty_days_long() {
+    let mut play = play(&workflow(&[("a", "")]));
+    play.fail("a");
+    let wish = Rerun { which: Which::Failed, actor: String::new(), debug: false, hold_minutes: 0 };
+    let at = |days: i64| {
+        let now = NOW + jiff::SignedDuration::from_hours(24 * days);
+        play.run.rerun(now, &wish, &Files::default(), &mut || JobId(99))
+    };
+    assert!(at(30).is_ok());
+    assert_eq!(at(31).map(|_| ()), Err("a run may be repeated for 30 days; start a new one".to_owned()));
+}
+
+#[test]
+fn n6_outputs_have_limits() {
+    let mut play = play(&workflow(&[("a", ""), ("b", "needs: a\nif: always()")]));
+    // Counted in UTF-16: two bytes for each of these characters.
+    play.end_with("a", Conclusion::Success, json!({ "x": "é".repeat(1 << 19) }));
+    assert_eq!(play.conclusion("a"), Some("failure"));
+    assert_eq!(play.needs("b"), json!({ "a": { "result": "failure", "outputs": {} } }));
+    let reason = play.run.job(play.id("a")).and_then(|job| job.reason.clone()).unwrap_or_default();
+    assert!(reason.contains("1 MB"), "{reason}");
+
+    let legs: Vec<String> = (0..51).map(|leg| leg.to_string()).collect();
+    let matrix = format!("strategy:\n  fail-fast: false\n  matrix: {{n: [{}]}}", legs.join(", "));
+    let mut play = super::tests::play(&workflow(&[("a", &matrix)]));
+    let value = "x".repeat((1 << 19) - 10);
+    for leg in &legs {
+        let job = play.id(&format!("a ({leg})"));
+        let outputs = [(format!("o{leg}"), json!(value))].into_iter().collect();
+        let result = JobResult {
+            conclusion: Conclusion::Success,
+            outputs,
+            environment_url: None,
+            reason: None,
+            host_lost: false,
+        };
+        // Not by `apply` of the play, which writes the whole state out each time.
+        play.run.apply(NOW, RunInput::Report { job, report: Report::Finished { at: NOW, result } }, &mut || JobId(0));
+    }
+    assert_eq!((play.conclusion("a (49)"), play.conclusion("a (50)")), (Some("success"), Some("failure")));
+}
+
+#[test]
 fn u1_inside_a_called_workflow() {
     let mut first = play_calls(&calling(""), &[(CALLED_FILE, CALLED)]);
     first.end_with("call / inner", Conclusion::Success, json!({ "x": "v" }));

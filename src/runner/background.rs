@@ -13,6 +13,9 @@ use super::log::LogFile;
 use super::script::StepRun;
 use super::step::{StepEnd, StepError};
 
+/// So many run at once; the others wait for one to end.
+const MOST_AT_ONCE: usize = 10;
+
 /// A step that runs beside the others.
 pub(super) struct Background {
     step: Step,
@@ -26,10 +29,26 @@ pub(super) struct Background {
     /// Its output until it is waited for: a section of the log is one piece.
     log: LogFile,
     ended: Option<StepEnded>,
+    /// Its end is in the record: nothing of it runs any more.
+    over: bool,
+    /// What it will be started with, while it waits for another to end.
+    queued: Option<StepRequest>,
     /// `cancel:` was said: its end is no failure of the job.
     cancelled: bool,
     /// A JavaScript action: it keeps state for its post step, and says itself what went wrong.
     is_action: bool,
+}
+
+impl Background {
+    /// Whether it has been started and has not ended.
+    fn is_running(&self) -> bool {
+        !self.over && self.ended.is_none() && self.queued.is_none()
+    }
+}
+
+/// The record that a step was started.
+fn begun(key: &str) -> String {
+    format!("{key}/beside")
 }
 
 impl Job<'_> {
@@ -48,6 +67,12 @@ impl Job<'_> {
         let minutes = run.timeout.map_or(self.order.timeout_minutes, |timeout| timeout.as_secs_f64() / 60.0);
         let follower = Follower::new(self, settings);
         let log = self.log.beside(number)?;
+        let over = self.journal.knows(&format!("{}/end", run.key));
+        let request = if over { request } else { self.placed(request)? };
+        // What was started before a restart is not asked to wait again.
+        let begun = self.journal.knows(&begun(run.key));
+        let waits = !over && !begun && self.running_beside() >= MOST_AT_ONCE;
+        let (now, queued) = if waits { (None, Some(request)) } else { (Some(request), None) };
         self.background.push(Background {
             step: step.clone(),
             key: run.key.to_owned(),
@@ -58,15 +83,50 @@ impl Job<'_> {
             follower,
             log,
             ended: None,
+            over,
+            queued,
             cancelled: false,
             is_action,
         });
-        if self.journal.knows(&format!("{}/end", run.key)) {
-            return Ok(());
+        match now {
+            Some(request) if !over => Ok(self.start_beside(run.key, request).await?),
+            _ => Ok(()),
         }
-        let request = self.placed(request)?;
+    }
+
+    /// How many background steps have been started and not ended.
+    fn running_beside(&self) -> usize {
+        self.background.iter().filter(|background| background.is_running()).count()
+    }
+
+    async fn start_beside(&mut self, key: &str, request: StepRequest) -> Result<(), JobError> {
+        if self.journal.is_live() {
+            self.record(&begun(key), &())?;
+        }
         self.journal.durable().await?;
-        self.host.start_step(request).await.map_err(JobError::from)?;
+        self.host.start_step(request).await?;
+        Ok(())
+    }
+
+    /// Starts what waits, the oldest first, as far as there is room.
+    async fn start_queued(&mut self) -> Result<(), JobError> {
+        while self.running_beside() < MOST_AT_ONCE
+            && let Some(background) = self.background.iter_mut().find(|background| background.queued.is_some())
+            && let Some(request) = background.queued.take()
+        {
+            let key = background.key.clone();
+            self.start_beside(&key, request).await?;
+        }
+        Ok(())
+    }
+
+    /// A cancelled job leaves nothing running beside it; what waited is not started any more.
+    pub(super) async fn cancel_all_background(&mut self) -> Result<(), JobError> {
+        for background in &mut self.background {
+            if background.is_running() {
+                self.host.cancel_step(background.number, Grace::GITHUB).await?;
+            }
+        }
         Ok(())
     }
 
@@ -87,6 +147,9 @@ impl Job<'_> {
     pub(super) async fn background_ended(&mut self, ended: StepEnded) -> Result<(), JobError> {
         if let Some(background) = self.background.iter_mut().find(|background| background.number == ended.number) {
             background.ended = Some(ended);
+            if !self.status.is_cancelled() {
+                self.start_queued().await?;
+            }
         }
         Ok(())
     }
@@ -102,6 +165,7 @@ impl Job<'_> {
         let name = step.default_name(None);
         self.step_started(frame.number, &name, StepKind::Main, key).await?;
         let mut outcome = Conclusion::Success;
+        // A step whose conclusion is a failure makes the wait fail, and that the job (S14).
         while let Some(index) = self.background.iter().position(|background| {
             ids.is_none_or(|ids| ids.iter().any(|id| id.eq_ignore_ascii_case(&background.step.id)))
         }) {
@@ -110,13 +174,18 @@ impl Job<'_> {
                 outcome = Conclusion::Failure;
             }
         }
-        self.step_finished(frame.number, outcome, outcome, None, key).await
+        let conclusion = self.conclude_step(frame, step, StepEnd::of(outcome), key).await?;
+        self.status.record(conclusion);
+        Ok(())
     }
 
-    /// The implicit wait before post steps.
+    /// The implicit wait before post steps. Whatever the waits before it tolerated, the job fails with its steps.
     pub(super) async fn wait_for_rest(&mut self, frame: &mut Frame) -> Result<(), JobError> {
         while !self.background.is_empty() {
             self.collect(frame, 0).await?;
+        }
+        if self.background_failed {
+            self.status.record(Conclusion::Failure);
         }
         Ok(())
     }
@@ -133,7 +202,7 @@ impl Job<'_> {
         if let Some(index) = self.background.iter().position(|background| background.step.id.eq_ignore_ascii_case(id)) {
             let background = &mut self.background[index];
             background.cancelled = true;
-            if background.ended.is_none() && self.journal.is_live() {
+            if background.is_running() && self.journal.is_live() {
                 let number = background.number;
                 self.host.cancel_step(number, Grace { interrupt: std::time::Duration::ZERO, ..Grace::GITHUB }).await?;
             }
@@ -164,15 +233,31 @@ impl Job<'_> {
             }
         }
         while let Some(index) = self.background.iter().position(|background| ids.contains(&background.step.id)) {
-            self.collect(frame, index).await?;
+            let conclusion = self.collect(frame, index).await?;
+            self.status.record(conclusion);
         }
         Ok(())
     }
 
-    /// Waits for one background step and makes its end the job's.
+    /// Waits for one background step and gives its conclusion; its outputs and variables become the job's.
     async fn collect(&mut self, frame: &mut Frame, index: usize) -> Result<Conclusion, JobError> {
         let number = self.background[index].number;
         let key = self.background[index].key.clone();
+        // Cancelled before its turn came: nothing of it has run.
+        let never = self.journal.recall::<()>(&format!("{key}/never"))?.is_some();
+        let due =
+            self.background[index].queued.is_some() && (self.background[index].cancelled || self.status.is_cancelled());
+        if never || due {
+            if !never {
+                self.record(&format!("{key}/never"), &())?;
+            }
+            let background = self.background.remove(index);
+            let outer = std::mem::replace(&mut frame.number, background.shown);
+            frame.steps.finish(&background.step.id, Conclusion::Cancelled, Conclusion::Cancelled);
+            self.step_finished(frame.number, Conclusion::Cancelled, Conclusion::Cancelled, None, &key).await?;
+            frame.number = outer;
+            return Ok(Conclusion::Cancelled);
+        }
         let known = self.journal.recall::<Ended>(&format!("{key}/end"))?;
         if known.is_none() {
             let none = Variables::new();
@@ -224,14 +309,15 @@ impl Job<'_> {
                 StepEnd::of(Conclusion::Failure)
             }
         };
-        let outcome = end.outcome;
-        if background.cancelled {
-            frame.steps.finish(&background.step.id, outcome, outcome);
-            self.step_finished(frame.number, outcome, outcome, end.exit_code, &key).await?;
+        let conclusion = if background.cancelled {
+            frame.steps.finish(&background.step.id, end.outcome, end.outcome);
+            self.step_finished(frame.number, end.outcome, end.outcome, end.exit_code, &key).await?;
+            end.outcome
         } else {
-            self.finish_step(frame, &background.step, end, &key).await?;
-        }
+            self.conclude_step(frame, &background.step, end, &key).await?
+        };
+        self.background_failed |= conclusion.as_result() == "failure";
         frame.number = outer;
-        Ok(outcome)
+        Ok(conclusion)
     }
 }

@@ -173,7 +173,7 @@ impl Job<'_> {
         }
         let env: Variables = request.env.iter().cloned().collect();
         let settings = self.settings(step, frame.number, &env);
-        let mut request = self.placed(request)?;
+        let mut request = if run.on_host { request } else { self.placed(request)? };
         // What led here must be known again after a crash, before anything is started because of it.
         self.journal.durable().await?;
         let number = request.number;
@@ -257,6 +257,7 @@ impl Job<'_> {
                     self.say_line("##[error]The operation was canceled.")?;
                     self.host.cancel_step(number, Grace::GITHUB).await?;
                 }
+                self.cancel_all_background().await?;
             }
             let until = self.cancel_deadline.unwrap_or(self.deadline);
             tokio::select! {
@@ -295,7 +296,7 @@ impl Job<'_> {
         );
         self.error(1, &message)?;
         self.host.cancel_step(number, Grace::GITHUB).await?;
-        Ok(())
+        self.cancel_all_background().await
     }
 
     /// From now on the job has its cancel time-out for `always()` and post steps (S8, Z3).

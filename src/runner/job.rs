@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::expr::{Expression, Object};
+use crate::expr::Object;
 use crate::run::conclusion::Conclusion;
 use crate::run::order::Order;
 use crate::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepKind, StepState};
@@ -20,7 +20,6 @@ use crate::services::JobVariables;
 use crate::toolkit::annotation::{self, Paths};
 use crate::toolkit::command::Settings;
 use crate::toolkit::environment;
-use crate::toolkit::header;
 use crate::toolkit::mask::Masks;
 use crate::toolkit::matcher::Matchers;
 use crate::transport::{HostEvents, HostJob, JobSpec, Resume, TransportError};
@@ -28,16 +27,21 @@ use crate::workflow::model::{Step, StepBody};
 
 use super::action::Found;
 use super::background::Background;
-use super::container::{Containers, DockerStage};
+use super::container::Containers;
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
+use super::hooks::Hook;
 use super::journal::{Entry, Journal, OPENED};
+use super::post::Post;
 use super::services::{self, Reached};
-use super::step::{StepEnd, StepError, variables};
+use super::step::{StepError, variables};
 use super::summaries::Summaries;
 use super::workspace::Workspace;
 use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, hashing};
 use crate::id::RepositoryName;
+
+/// How long `hashFiles()` may take (E13).
+const HASHING: Duration = Duration::from_secs(120);
 
 /// A running job.
 pub(super) struct Job<'a> {
@@ -74,6 +78,8 @@ pub(super) struct Job<'a> {
     /// Programs that run JavaScript, by version.
     pub(super) nodes: BTreeMap<u32, String>,
     pub(super) background: Vec<Background>,
+    /// A background step failed, which the job will know at its end if it does not before (S14).
+    pub(super) background_failed: bool,
     /// The host's number of the last step.
     number: u32,
     /// How far the host's main spool was taken, and the last step whose end was.
@@ -86,22 +92,6 @@ pub(super) struct Job<'a> {
     /// The time limit of the step that uses the composite action being run.
     pub(super) step_deadline: Option<Instant>,
     pub(super) steps: Vec<StepState>,
-}
-
-/// A post step that is due at the end of the job.
-pub(super) struct Post {
-    pub(super) key: String,
-    /// The key of the action, under which its state is kept.
-    pub(super) of: String,
-    pub(super) name: String,
-    pub(super) condition: Expression,
-    pub(super) step: Step,
-    pub(super) argv: Vec<String>,
-    /// Instead of `argv`, for docker actions.
-    pub(super) docker: Option<DockerStage>,
-    pub(super) inputs: Map<String, Json>,
-    pub(super) env: Variables,
-    pub(super) github: Map<String, Json>,
 }
 
 /// The journal's last entry: how the job ended. It is durable before the host forgets the job.
@@ -304,6 +294,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         states: HashMap::new(),
         nodes: BTreeMap::new(),
         background: Vec::new(),
+        background_failed: false,
         number: 0,
         resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
         deadline: Instant::now() + limit,
@@ -337,13 +328,16 @@ impl Job<'_> {
         self.step_finished(1, outcome, outcome, None, "setup").await?;
         frame.number = 1;
         if ready {
-            self.start_containers(&mut frame).await?;
+            if self.run_hook(&mut frame, Hook::Started).await? {
+                self.start_containers(&mut frame).await?;
+            }
             self.run_pres(&mut frame).await?;
             self.run_steps(&mut frame, &order.steps).await?;
             self.wait_for_rest(&mut frame).await?;
             self.hold().await?;
             self.run_posts(&mut frame).await?;
             self.stop_containers(&mut frame).await?;
+            self.run_hook(&mut frame, Hook::Completed).await?;
         }
         self.complete(&mut frame, ready).await
     }
@@ -421,18 +415,6 @@ impl Job<'_> {
         self.steps.push(StepState::new(number, name.to_owned(), kind));
         self.report(Report::Steps { steps: self.steps.clone() }).await;
         number
-    }
-
-    /// Post steps, the last one first; each by its own condition (A2).
-    async fn run_posts(&mut self, frame: &mut Frame) -> Result<(), JobError> {
-        frame.number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-        while let Some(post) = self.posts.pop() {
-            frame.number += 1;
-            self.steps.push(StepState::new(frame.number, post.name.clone(), StepKind::Post));
-            self.report(Report::Steps { steps: self.steps.clone() }).await;
-            self.run_post(frame, post).await?;
-        }
-        Ok(())
     }
 
     /// The last step: outputs, the environment's address, what was left running (N6, G1, H10).
@@ -518,7 +500,11 @@ impl Job<'_> {
 
     pub(super) fn contexts(&self, frame: &Frame, env: &Variables) -> Object {
         let (container, services) = self.containers.contexts();
-        let job = json!({ "status": self.status.as_str(), "container": container, "services": services });
+        // A job and its check run have one number, as on GitHub.
+        let job = json!({
+            "status": self.status.as_str(), "check_run_id": self.order.job.0, "container": container,
+            "services": services,
+        });
         self.fixed.at(&job, frame, env)
     }
 
@@ -662,7 +648,15 @@ impl Job<'_> {
         if let Some(known) = self.journal.recall(&key)? {
             return Ok(known);
         }
-        let hash = hashing::hash(&self.host, &self.workspace.path, patterns).await?;
+        let hash = match tokio::time::timeout(HASHING, hashing::hash(&self.host, &self.workspace.path, patterns)).await
+        {
+            Ok(hash) => hash?,
+            Err(_) => Err(format!(
+                "hashFiles('{}') couldn't finish within {} seconds.",
+                patterns.join("', '"),
+                HASHING.as_secs()
+            )),
+        };
         self.record(&key, &hash)?;
         Ok(hash)
     }
@@ -809,62 +803,6 @@ impl Job<'_> {
             *known = step.clone();
         }
         self.report(Report::Step { step }).await;
-    }
-
-    /// Runs a post step.
-    async fn run_post(&mut self, frame: &mut Frame, post: Post) -> Result<(), JobError> {
-        use super::script::StepRun;
-        use crate::transport::{Spool, StepRequest};
-        self.renew_token().await;
-        let mut step = post.step;
-        step.condition = post.condition;
-        step.timeout_minutes = None;
-        let outer = std::mem::replace(&mut frame.github, post.github);
-        let decided = self.decide(frame, &step, &post.env, &post.key).await?;
-        if decided == Ok(false) {
-            self.step_skipped(frame.number, &post.name).await?;
-            frame.github = outer;
-            return Ok(());
-        }
-        self.step_started(frame.number, &post.name, StepKind::Post, &post.key).await?;
-        self.say_line(header::POST)?;
-        let run = StepRun { key: &post.key, name: &post.name, timeout: None, background: false };
-        let saved = self.states.get(&post.of).cloned().unwrap_or_default();
-        let request = match &post.docker {
-            Some(stage) => self.docker_request(frame, &step, &post.env, (&post.inputs, &saved), stage, &run).await,
-            None => {
-                let number = self.next_number();
-                Ok(StepRequest {
-                    number,
-                    argv: post.argv,
-                    env: self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &saved))),
-                    cwd: self.workspace.path.clone(),
-                    files: Vec::new(),
-                    timeout: None,
-                    spool: Spool::Main,
-                    contained: None,
-                })
-            }
-        };
-        let end = match (decided, request) {
-            (Err(message), _) => Err(StepError::Failed(message)),
-            (_, Err(error)) => Err(error),
-            (Ok(_), Ok(request)) => match self.follow_docker(frame, &step, request, &run).await {
-                Ok(ended) => self.conclude_action(frame, &step, &ended),
-                Err(error) => Err(error),
-            },
-        };
-        frame.github = outer;
-        let end = match end {
-            Ok(end) => end,
-            Err(StepError::Job(error)) => return Err(error),
-            Err(StepError::Failed(message)) => {
-                self.error(frame.number, &message)?;
-                StepEnd::of(Conclusion::Failure)
-            }
-        };
-        self.status.record(end.outcome);
-        self.step_finished(frame.number, end.outcome, end.outcome, end.exit_code, &post.key).await
     }
 
     /// What the step wrote to its command files and said in commands, for all that comes after it. The message of a

@@ -145,7 +145,7 @@ impl Job<'_> {
                 return Ok(StepEnd::of(Conclusion::Success));
             };
             let record = format!("{key}/pre");
-            let run = StepRun { key: &record, name, timeout: None, background: false };
+            let run = StepRun { key: &record, name, timeout: None, background: false, on_host: false };
             let env = self.step_env(frame, step, &record).await?.map_err(StepError::Failed)?;
             let with = self.with_of(frame, with.as_ref(), &env, &record).await?;
             let (Some(action), _) = workflow::parse_action(&found.manifest, &found.text) else {

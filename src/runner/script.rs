@@ -149,6 +149,8 @@ pub(super) struct StepRun<'a> {
     pub(super) name: &'a str,
     pub(super) timeout: Option<std::time::Duration>,
     pub(super) background: bool,
+    /// On the host itself, whatever container the job has.
+    pub(super) on_host: bool,
 }
 
 fn script_name(job: &str, number: u32) -> String {

@@ -115,14 +115,24 @@ impl Job<'_> {
         self.finish_step(frame, step, end, key).await
     }
 
-    /// Concludes a step: continue-on-error, the contexts, the job's status (S9, I6).
-    pub(super) async fn finish_step(
+    /// Concludes a step, and makes its conclusion that of what it is a step of (S9, I6).
+    async fn finish_step(&mut self, frame: &mut Frame, step: &Step, end: StepEnd, key: &str) -> Result<(), JobError> {
+        let conclusion = self.conclude_step(frame, step, end, key).await?;
+        match &mut frame.action {
+            Some(action) => action.status.record(conclusion),
+            None => self.status.record(conclusion),
+        }
+        Ok(())
+    }
+
+    /// Concludes a step: continue-on-error, the contexts, what the page shows.
+    pub(super) async fn conclude_step(
         &mut self,
         frame: &mut Frame,
         step: &Step,
         end: StepEnd,
         key: &str,
-    ) -> Result<(), JobError> {
+    ) -> Result<Conclusion, JobError> {
         let mut tolerated = false;
         if let (Conclusion::Failure, Some(token)) = (end.outcome, &step.continue_on_error) {
             let env = self.step_env(frame, step, &format!("{key}/coe")).await?.unwrap_or_default();
@@ -134,14 +144,10 @@ impl Job<'_> {
         }
         let conclusion = conclude(end.outcome, tolerated);
         frame.steps.finish(&step.id, end.outcome, conclusion);
-        match &mut frame.action {
-            Some(action) => action.status.record(conclusion),
-            None => {
-                self.status.record(conclusion);
-                self.step_finished(frame.number, end.outcome, conclusion, end.exit_code, key).await?;
-            }
+        if frame.action.is_none() {
+            self.step_finished(frame.number, end.outcome, conclusion, end.exit_code, key).await?;
         }
-        Ok(())
+        Ok(conclusion)
     }
 
     async fn run_body(
@@ -162,7 +168,7 @@ impl Job<'_> {
             }
             None => None,
         };
-        let run = StepRun { key, name, timeout, background: step.background };
+        let run = StepRun { key, name, timeout, background: step.background, on_host: false };
         match &step.body {
             StepBody::Run { script, shell, working_directory } => {
                 let parts = (script, shell.as_ref(), working_directory.as_ref());

@@ -1,0 +1,127 @@
+//! Job hooks (H9): scripts of the host's owner that run before and after every job of it. They are named in the host's
+//! environment, as for GitHub's runner, and always run on the host itself, never in a container.
+
+use crate::expr::condition;
+use crate::run::conclusion::Conclusion;
+use crate::run::report::StepKind;
+use crate::toolkit::{header, shell};
+use crate::transport::{Spool, StepRequest};
+use crate::workflow::model::{Step, StepBody};
+use crate::workflow::token::Token;
+
+use super::JobError;
+use super::contexts::Frame;
+use super::job::Job;
+use super::script::StepRun;
+use super::step::{StepEnd, StepError};
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    Started,
+    Completed,
+}
+
+impl Hook {
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Started => "ACTIONS_RUNNER_HOOK_JOB_STARTED",
+            Self::Completed => "ACTIONS_RUNNER_HOOK_JOB_COMPLETED",
+        }
+    }
+
+    fn step_name(self) -> &'static str {
+        match self {
+            Self::Started => "Set up runner",
+            Self::Completed => "Complete runner",
+        }
+    }
+
+    fn described(self) -> &'static str {
+        match self {
+            Self::Started => "job started hook",
+            Self::Completed => "job completed hook",
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Runs a hook if the host has one; says whether the job may go on. A hook that fails is a failure of the job.
+    pub(super) async fn run_hook(&mut self, frame: &mut Frame, hook: Hook) -> Result<bool, JobError> {
+        let Some(path) = self.machine.get(hook.variable()).filter(|path| !path.trim().is_empty()).cloned() else {
+            return Ok(true);
+        };
+        let (name, key) = (hook.step_name(), hook.variable());
+        let kind = match hook {
+            Hook::Started => StepKind::SetUp,
+            Hook::Completed => StepKind::Post,
+        };
+        frame.number = match hook {
+            Hook::Started => self.insert_set_up_step(name).await,
+            Hook::Completed => self.append_step(name, kind).await,
+        };
+        self.step_started(frame.number, name, kind, key).await?;
+        self.say_line(&format!("A {} has been configured by the self-hosted runner administrator", hook.described()))?;
+        let run = StepRun { key, name, timeout: None, background: false, on_host: true };
+        let end = match self.run_hook_script(frame, &path, &run).await {
+            Ok(end) => end,
+            Err(StepError::Job(error)) => return Err(error),
+            Err(StepError::Failed(message)) => {
+                self.error(frame.number, &message)?;
+                StepEnd::of(Conclusion::Failure)
+            }
+        };
+        self.status.record(end.outcome);
+        self.step_finished(frame.number, end.outcome, end.outcome, end.exit_code, key).await?;
+        Ok(end.outcome == Conclusion::Success)
+    }
+
+    async fn run_hook_script(
+        &mut self,
+        frame: &mut Frame,
+        path: &str,
+        run: &StepRun<'_>,
+    ) -> Result<StepEnd, StepError> {
+        let name = match path.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("sh") if self.host.facts().bash.is_empty() => "sh",
+            Some("sh") => "bash",
+            Some("ps1") => "pwsh",
+            _ => {
+                let message =
+                    format!("{path} is not a valid path to a script. Make sure it ends in '.sh', '.ps1' or '.js'.");
+                return Err(StepError::Failed(message));
+            }
+        };
+        let program = shell::resolve(Some(name), true).map_err(|error| StepError::Failed(error.to_string()))?;
+        let step = Step {
+            id: String::new(),
+            explicit_id: false,
+            name: None,
+            condition: condition::always(),
+            env: None,
+            continue_on_error: None,
+            timeout_minutes: None,
+            background: false,
+            body: StepBody::Run { script: Token::String(path.to_owned()), shell: None, working_directory: None },
+        };
+        let env = self.env_of(frame);
+        let number = self.next_number();
+        let shown = self.shown_env(frame, &env);
+        let pairs = shown.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.say(&header::run(&format!("'{path}'"), &program.shown(None), pairs))?;
+        let machine = self.machine.clone();
+        let paths = self.paths.clone();
+        let request = StepRequest {
+            number,
+            argv: program.argv(path),
+            env: self.process_env_over((&machine, &paths), frame, &step, &env, number, None),
+            cwd: self.workspace.path.clone(),
+            files: Vec::new(),
+            timeout: None,
+            spool: Spool::Main,
+            contained: None,
+        };
+        let ended = self.follow(frame, &step, request, run).await?;
+        self.conclude_process(frame, &step, &ended)
+    }
+}
