@@ -8,6 +8,7 @@ mod gh;
 mod harness;
 mod hostile;
 mod listeners;
+mod octocrab;
 mod octokit;
 mod openapi;
 mod rest;

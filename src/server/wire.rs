@@ -254,6 +254,11 @@ impl Fragments {
     }
 }
 
+/// The number of a host among runners. Clients keep those in 32 bits, and some in 31.
+fn runner_id(host: &str) -> u64 {
+    (stable_id(&["host", host]) & 0x7fff_ffff).max(1)
+}
+
 /// A job with its steps.
 #[must_use]
 pub(super) fn job(base: &Base, run: &RunView, job: &JobView) -> Json {
@@ -284,7 +289,7 @@ pub(super) fn job(base: &Base, run: &RunView, job: &JobView) -> Json {
         "steps": job.steps.iter().map(|one| step(job, one)).collect::<Vec<_>>(),
         "check_run_url": format!("{repository_url}/check-runs/{}", job.id),
         "labels": job.labels,
-        "runner_id": job.host.as_ref().map(|host| stable_id(&["host", host.as_str()])),
+        "runner_id": job.host.as_ref().map(|host| runner_id(host.as_str())),
         "runner_name": job.host.as_ref().map(crate::id::HostName::as_str),
         "runner_group_id": job.host.as_ref().map(|_| 1),
         "runner_group_name": job.host.as_ref().map(|_| "Default"),
@@ -385,7 +390,7 @@ pub(super) fn runner(host: &HostView) -> Json {
         .map(|label| json!({"id": stable_id(&["label", label]), "name": label, "type": "custom"}))
         .collect();
     json!({
-        "id": stable_id(&["host", host.name.as_str()]),
+        "id": runner_id(host.name.as_str()),
         "runner_group_id": 1,
         "name": host.name.as_str(),
         "os": os,
