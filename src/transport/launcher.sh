@@ -638,21 +638,21 @@ hear() {
 		read -r verb number from limit nonce <&3
 		return
 	fi
-	heard=
-	while :; do
-		if IFS= read -r -t 20 line <&3; then
-			set -- $heard$line
-			verb=${1-} number=${2-} from=${3-} limit=${4-} nonce=${5-}
+	first=
+	while [ -z "$first" ]; do
+		# A request is written at once: after its first letter the rest is there.
+		if IFS= read -r -t 20 -n 1 first <&3; then
 			idle=0
-			return 0
+			continue
 		elif [ $? -le 128 ]; then
 			return 1
 		fi
-		heard=$heard$line
 		[ -e owner ] || return 1
 		if followed; then idle=0; else idle=$((idle + 1)); fi
 		[ "$idle" -lt 30240 ] || return 1
 	done
+	read -r verb number from limit nonce <&3
+	verb=$first$verb
 }
 
 lane() {
