@@ -95,6 +95,7 @@ fn a_full_disk_loses_no_end() {
             // The command itself needs room for its script.
             assert!(error.to_string().contains("the disk is full"), "{error}");
         });
+        job.finish().await.expect("finished");
     });
 }
 
