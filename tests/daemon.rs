@@ -158,6 +158,10 @@ impl Lab {
 
     /// Adds a repository with one workflow and pushes it; what the pusher's terminal showed.
     fn push(&self, name: &str, workflow: &str) -> String {
+        self.push_with(name, workflow, &[])
+    }
+
+    fn push_with(&self, name: &str, workflow: &str, options: &[&str]) -> String {
         let added = self.command().args(["repo", "add", name]).output().unwrap();
         assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
         let work = self.path(&name.replace('/', "-"));
@@ -167,7 +171,7 @@ impl Lab {
         git(&work, &["init", "-q", "-b", "main"]);
         git(&work, &["add", "-A"]);
         git(&work, &["commit", "-q", "-m", "First"]);
-        git(&work, &["push", "-q", bare.to_str().unwrap(), "main"])
+        git(&work, &[&["push", "-q"], options, &[bare.to_str().unwrap(), "main"]].concat())
     }
 
     /// Waits for the end of a run.
@@ -331,6 +335,19 @@ fn kill_9_at_the_very_end_of_a_job_keeps_its_result() {
         assert_eq!(lab.conclusion(&name, round), "success", "round {round}:\n{}", lab.said());
         assert_eq!(legs(), 12, "round {round}");
     }
+}
+
+#[test]
+fn the_pusher_follows_lines_of_any_length_to_the_end() {
+    let lab = Lab::new("");
+    let said = lab.push_with(
+        "local/long",
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: head -c 300000 /dev/zero | tr '\\0' x; echo; echo after; exit 3\n",
+        &["-o", "follow"],
+    );
+    let line = |text: &str| said.lines().any(|line| line.trim_end() == format!("remote: a | {text}"));
+    assert!(line("after") && line("Error: Process completed with exit code 3."), "{}", &said[said.len() - 2000..]);
+    assert!(said.matches('x').count() >= 300_000, "the long line is whole");
 }
 
 /// What a state that is gone left on a host is not in the way of the first job of the next.

@@ -105,6 +105,11 @@ pub(super) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "error: {text}");
 }
 
+/// Says on standard error what is odd and no error.
+pub(super) fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+}
+
 /// The exit code of what a command came to; says its error.
 pub(super) fn exit_code(done: Result<u8>) -> u8 {
     done.unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::engine::record::JobRecord;
 use crate::id::JobId;
 use crate::run::{Conclusion, JobPhase};
+use crate::server::terminal::{self, Kind};
 use crate::toolkit::stamp;
 
 /// Whether standard error takes colours: a terminal, and nobody objects (<https://no-color.org>).
@@ -136,19 +137,16 @@ impl Screen {
     }
 
     fn line(&self, line: &str) -> String {
-        let marks = [
-            ("##[group]", 1, "▸ "),
-            ("##[error]", 31, "Error: "),
-            ("##[warning]", 33, "Warning: "),
-            ("##[notice]", 34, "Notice: "),
-            ("##[debug]", 90, ""),
-        ];
-        for (mark, color, word) in marks {
-            if let Some(rest) = line.strip_prefix(mark) {
-                return self.paint(color, &format!("{word}{}", self.clean(rest)));
-            }
+        let (kind, text) = terminal::marker(line);
+        let text = self.clean(text);
+        match kind {
+            Kind::Group => self.paint(1, &format!("▸ {text}")),
+            Kind::Error => self.paint(31, &format!("{}{text}", kind.word())),
+            Kind::Warning => self.paint(33, &format!("{}{text}", kind.word())),
+            Kind::Notice => self.paint(34, &format!("{}{text}", kind.word())),
+            Kind::Debug => self.paint(90, &text),
+            _ => text,
         }
-        self.clean(line)
     }
 
     /// Without colours the escape sequences of steps go too.

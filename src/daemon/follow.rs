@@ -10,10 +10,14 @@ use crate::drive::Handle;
 use crate::engine::Update;
 use crate::id::{JobId, RunId};
 use crate::run::{Conclusion, JobPhase, RunStatus};
+use crate::server::terminal::{self, Kind};
 use crate::store::Store;
 use crate::store::logs::LogId;
+use crate::toolkit::output::LONGEST_LINE;
 use crate::toolkit::stamp;
 
+/// Bytes that are read at once.
+const WINDOW: u64 = 64 << 10;
 /// Lines that may wait for a slow terminal.
 const WAITING: usize = 256;
 
@@ -70,15 +74,21 @@ impl Follow {
             let log = LogId { run, attempt: record.attempt, job: state.id };
             loop {
                 let from = self.read.get(&state.id).copied().unwrap_or(0);
-                let bytes = self.store.logs().read(log, from, 64 << 10).unwrap_or_default();
+                let mut bytes = self.store.logs().read(log, from, WINDOW).unwrap_or_default();
+                if !bytes.is_empty() && !bytes.contains(&b'\n') {
+                    // A long line, or one that is being written.
+                    bytes = self.store.logs().read(log, from, WINDOW + LONGEST_LINE as u64).unwrap_or_default();
+                }
                 let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else { break };
                 for line in String::from_utf8_lossy(&bytes[..end]).lines() {
                     let line = line.get(stamp::LENGTH + 1..).unwrap_or_default();
-                    if line != "##[endgroup]" {
-                        let line =
-                            line.strip_prefix("##[group]").map_or_else(|| line.to_owned(), |rest| format!("> {rest}"));
-                        self.sender.send(format!("{} | {line}", state.name)).await.ok()?;
-                    }
+                    let (kind, text) = terminal::marker(line);
+                    let word = match kind {
+                        Kind::EndGroup => continue,
+                        Kind::Group => "> ",
+                        other => other.word(),
+                    };
+                    self.sender.send(format!("{} | {word}{text}", state.name)).await.ok()?;
                 }
                 self.read.insert(state.id, from + end as u64 + 1);
             }

@@ -15,7 +15,7 @@ pub fn duration(duration: SignedDuration) -> String {
     }
 }
 
-/// As [`duration`], of what goes on: whole seconds, as the script counts them on.
+/// As [`duration`], of times that are known by the second: what goes on, and all that the API says.
 #[must_use]
 pub fn so_far(duration: SignedDuration) -> String {
     if duration.as_secs() <= 0 { "0s".to_owned() } else { self::duration(duration) }

@@ -46,7 +46,9 @@ fn is_stamp(word: &str) -> bool {
     bytes.len() == 28 && bytes[27] == b'Z' && bytes[10] == b'T' && bytes[4] == b'-' && bytes[0].is_ascii_digit()
 }
 
-fn marker(text: &str) -> (Kind, &str) {
+/// What a line without its time stamp is, and its text.
+#[must_use]
+pub fn marker(text: &str) -> (Kind, &str) {
     let Some((word, rest)) = text.strip_prefix("##[").and_then(|rest| rest.split_once(']')) else {
         return (Kind::Plain, text);
     };

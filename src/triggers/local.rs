@@ -55,7 +55,7 @@ pub struct Delivered {
 /// # Errors
 /// Sentences: an unknown event, a payload that is none, inputs that the workflow does not take.
 pub fn deliver(now: Timestamp, tree: &WorkingTree, workflow: &Workflow, wish: &Wish) -> Result<Delivered, Vec<String>> {
-    let name = wish.event.clone().unwrap_or_else(|| choose(workflow));
+    let name = wish.event.clone().unwrap_or_else(|| choose(workflow, wish));
     if activity::kind(&name).is_none() && name != "towline" {
         return Err(vec![format!(
             "there is no event '{name}'; a workflow can listen to push, pull_request, schedule, workflow_dispatch, …"
@@ -89,6 +89,9 @@ pub fn deliver(now: Timestamp, tree: &WorkingTree, workflow: &Workflow, wish: &W
             github::from_payload(now, &name, payload).map_err(|error| vec![error.to_string()])?
         }
     };
+    if !wish.inputs.is_empty() && name != "workflow_dispatch" {
+        warnings.push(format!("inputs are for workflow_dispatch; the event is {name}, which takes none"));
+    }
     if let Some(given) = &wish.payload {
         overlay(now, &mut event, given, &name, tree)?;
     }
@@ -102,13 +105,16 @@ pub fn deliver(now: Timestamp, tree: &WorkingTree, workflow: &Workflow, wish: &W
     Ok(Delivered { event, inputs, warnings })
 }
 
-/// The event a workflow is most likely meant to be tried with.
-fn choose(workflow: &Workflow) -> String {
+/// The event a workflow is most likely meant to be tried with; with inputs, the one that takes them.
+fn choose(workflow: &Workflow, wish: &Wish) -> String {
     let known = |name: &str| {
         workflow.on.events.keys().any(|event| event == name)
             || (name == "workflow_dispatch" && workflow.on.dispatch.is_some())
             || (name == "schedule" && !workflow.on.schedules.is_empty())
     };
+    if !wish.inputs.is_empty() && workflow.on.dispatch.is_some() {
+        return "workflow_dispatch".to_owned();
+    }
     let first = workflow.on.events.keys().find(|name| *name != "workflow_call").cloned();
     ["push", "workflow_dispatch", "pull_request", "schedule"]
         .into_iter()

@@ -124,6 +124,13 @@ fn payloads_and_inputs_count() {
     assert_eq!(json_of(&output)["reason"], "required input 'level' is not given");
     let given: Vec<&str> = dispatch.into_iter().chain(["--input", "level=high"]).collect();
     assert_eq!(json_of(&towline(repository.path(), &given))["selected"], true);
+
+    let chosen = towline(repository.path(), &["plan", "ci", "--json", "--input", "level=low"]);
+    assert_eq!(json_of(&chosen)["event"], "workflow_dispatch", "the event that takes inputs");
+    let ignored = towline(repository.path(), &["plan", "ci", "--json", "--event", "push", "--input", "level=low"]);
+    assert_eq!(json_of(&ignored)["event"], "push");
+    let said = String::from_utf8_lossy(&ignored.stderr).into_owned();
+    assert_eq!(said, "warning: inputs are for workflow_dispatch; the event is push, which takes none\n");
 }
 
 #[test]

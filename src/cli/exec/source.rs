@@ -16,6 +16,7 @@ use crate::run::RunSpec;
 use crate::triggers::local::{self, Wish, WorkingTree};
 use crate::workflow;
 
+use super::super::output;
 use super::Refusal;
 use super::arguments::{Arguments, pair};
 
@@ -59,6 +60,7 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
     let wish = wish(arguments)?;
     let now = clock.now();
     let delivered = local::deliver(now, &tree, &workflow, &wish).map_err(Refusal::Invalid)?;
+    delivered.warnings.iter().for_each(|warning| output::warn(warning));
     let mut event = delivered.event;
     apply_github(&mut event, arguments)?;
     let not_selected = match select(&workflow, &event) {

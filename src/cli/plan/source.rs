@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 
+use super::super::output;
 use super::Arguments;
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;
@@ -170,6 +171,7 @@ fn event(
     };
     let now = Clock::System.now();
     let delivered = local::deliver(now, tree, workflow, &wish).map_err(Refusal::Invalid)?;
+    delivered.warnings.iter().for_each(|warning| output::warn(warning));
     let mut event = delivered.event;
     // A payload that says all that a delivery says is taken as the forge's own.
     if let Some(payload) = payload

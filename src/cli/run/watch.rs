@@ -195,7 +195,7 @@ pub(super) fn tree(now: Timestamp, run: &Value, colors: bool) -> String {
         let host = text(&job["runner_name"]);
         let host = if host.is_empty() { host } else { format!(" on {host}") };
         let began = !matches!(state.as_str(), "queued" | "waiting" | "skipped");
-        let time = took(now, job).filter(|_| began).map(|time| format!(" in {}", format::duration(time)));
+        let time = took(now, job).filter(|_| began).map(|time| format!(" in {}", format::so_far(time)));
         out.push_str(&format!(
             "{} {}{host} (ID {}): {}{}\n",
             painted(&state, mark(&state), colors),
@@ -217,7 +217,7 @@ pub(super) fn tree(now: Timestamp, run: &Value, colors: bool) -> String {
         }
         for step in job["steps"].as_array().into_iter().flatten() {
             let state = text(&step["state"]);
-            let time = took(now, step).map(|time| format!(" ({})", format::duration(time)));
+            let time = took(now, step).map(|time| format!(" ({})", format::so_far(time)));
             out.push_str(&format!(
                 "    {} {}{}\n",
                 painted(&state, mark(&state), colors),
