@@ -26,7 +26,7 @@ mod tests;
 pub mod token;
 mod yaml;
 
-pub use file::SCOPES;
+pub use file::{LONGEST_GROUP, SCOPES};
 pub use step::parse_reference;
 
 use call::Loaded;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::{Combination, boolean};
 use crate::expr::{EvaluationError, Functions, NoFunctions, Object, Scope, StatusFunction, Value};
+use crate::workflow::LONGEST_GROUP;
 use crate::workflow::model::{Job, JobBody};
 use crate::workflow::token::Token;
 
@@ -13,8 +14,6 @@ use crate::workflow::token::Token;
 pub const TIMEOUT: f64 = 360.0;
 /// Minutes for `always()` and post steps after a cancel when a job does not say (S8).
 pub const CANCEL_TIMEOUT: f64 = 5.0;
-/// Characters of a concurrency group (Q1).
-const MAX_GROUP: usize = 400;
 
 /// A concurrency group, evaluated (Q1–Q4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,8 +189,8 @@ pub fn concurrency(token: &Token, scope: &Scope<'_>) -> Result<Option<Concurrenc
     if group.trim().is_empty() {
         return Err("the concurrency group must not be empty".to_owned());
     }
-    if group.encode_utf16().count() > MAX_GROUP {
-        return Err(format!("the concurrency group has more than {MAX_GROUP} characters"));
+    if group.encode_utf16().count() > LONGEST_GROUP {
+        return Err(format!("the concurrency group has more than {LONGEST_GROUP} characters"));
     }
     let cancel_in_progress = boolean(&cancel).unwrap_or_else(|| cancel.is_truthy());
     let queue = match queue.as_str() {

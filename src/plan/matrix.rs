@@ -135,6 +135,9 @@ pub fn expand(matrix: &Value) -> Result<Vec<Combination>, String> {
     let mut combinations = cross_product(&vectors, &excludes)?;
     let originals = combinations.len();
     for include in &includes {
+        if include.is_empty() {
+            return Err("Matrix include mapping does not contain any values".to_owned());
+        }
         let mut matched = false;
         for combination in &mut combinations[..originals] {
             // Only vector values are compared, and they are never changed: extras cannot steer later entries.
@@ -153,7 +156,10 @@ pub fn expand(matrix: &Value) -> Result<Vec<Combination>, String> {
             if combinations.len() >= MAX_LEGS {
                 return Err(too_many("more than 256"));
             }
-            combinations.push(combination((*include).clone()));
+            // What it shares with the vectors comes first, in its name as well.
+            let (shared, own): (Vec<_>, Vec<_>) = include.iter().partition(|(key, _)| is_vector(key));
+            combinations
+                .push(combination(shared.into_iter().chain(own).map(|(key, value)| (key, value.clone())).collect()));
         }
     }
     Ok(combinations)
@@ -288,6 +294,19 @@ mod tests {
         check(
             json!({ "a": [1, 2], "include": [{ "a": 1, "x": "p" }, { "a": 3, "x": "q" }, { "a": 3, "y": "r" }, { "x": "s" }] }),
             json!([{ "a": 1, "x": "s" }, { "a": 2, "x": "s" }, { "a": 3, "x": "q" }, { "a": 3, "y": "r" }]),
+        );
+    }
+
+    #[test]
+    fn m4_a_leg_of_its_own_begins_with_the_vectors() {
+        let matrix = json!({"os": ["a"], "v": [1], "include": [{"z": "last", "v": 2, "y": {"x": 3}, "os": "b"}]});
+        let legs = expand(&Value::from_json(&matrix)).expect("it expands");
+        assert_eq!(legs[1].values.keys().collect::<Vec<_>>(), ["v", "os", "z", "y"]);
+        assert_eq!(legs[1].name("j"), "j (2, b, last, 3)");
+        let empty = json!({"os": ["a"], "include": [{}]});
+        assert_eq!(
+            expand(&Value::from_json(&empty)).map(|_| ()),
+            Err("Matrix include mapping does not contain any values".to_owned())
         );
     }
 

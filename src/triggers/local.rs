@@ -9,7 +9,7 @@ use crate::event::dispatch::{DispatchInputs, Place, check_inputs};
 use crate::event::push::{Commit, NO_COMMIT, Person, Push, push};
 use crate::event::{ChangedFiles, Event, activity, dispatch, github};
 use crate::id::RepositoryName;
-use crate::workflow::model::Workflow;
+use crate::workflow::model::{EventTrigger, Workflow};
 
 /// What is known of the working tree.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub fn deliver(now: Timestamp, tree: &WorkingTree, workflow: &Workflow, wish: &W
         }
         "push" => push(now, as_push(tree, git_ref.clone())),
         _ => {
-            let payload = stand_in(&name, tree, &git_ref);
+            let payload = stand_in(&name, workflow.on.events.get(&name), tree, &git_ref);
             github::from_payload(now, &name, payload).map_err(|error| vec![error.to_string()])?
         }
     };
@@ -163,30 +163,98 @@ fn as_push(tree: &WorkingTree, git_ref: String) -> Push {
     }
 }
 
-/// A payload with what most workflows read of it.
-fn stand_in(name: &str, tree: &WorkingTree, git_ref: &str) -> Json {
+/// A payload with what most workflows read of it, and with which `trigger` listens if any payload of the event would do.
+fn stand_in(name: &str, trigger: Option<&EventTrigger>, tree: &WorkingTree, git_ref: &str) -> Json {
     let mut payload = json!({
         "repository": repository(tree),
         "sender": { "login": tree.actor, "type": "User" },
     });
     let set = payload.as_object_mut().expect("it was made as an object");
-    let first_type = activity::kind(name).and_then(|kind| kind.default_types.unwrap_or(kind.types).first().copied());
-    if let Some(action) = first_type {
+    let usual = activity::kind(name).and_then(|kind| kind.default_types.unwrap_or(kind.types).first().copied());
+    let listed = trigger.and_then(|trigger| trigger.types.as_ref());
+    let action = match listed {
+        Some(listed) if !usual.is_some_and(|usual| listed.iter().any(|each| each == usual)) => {
+            listed.first().map(String::as_str)
+        }
+        _ => usual,
+    };
+    if let Some(action) = action {
         set.insert("action".to_owned(), json!(action));
     }
     let short = git_ref.trim_start_matches("refs/heads/");
-    if name.starts_with("pull_request") {
-        let side = |branch: &str| json!({ "ref": branch, "sha": tree.sha, "label": branch, "repo": repository(tree), "user": { "login": tree.actor } });
-        set.insert("number".to_owned(), json!(1));
-        set.insert(
-            "pull_request".to_owned(),
-            json!({
-                "number": 1, "title": tree.message.lines().next().unwrap_or_default(), "state": "open", "draft": false,
-                "merged": false, "user": { "login": tree.actor }, "head": side(short), "base": side(&tree.default_branch),
-            }),
-        );
-    } else {
-        set.insert("ref".to_owned(), json!(git_ref));
+    let user = json!({ "login": tree.actor, "type": "User" });
+    let title = tree.message.lines().next().unwrap_or_default();
+    let mut add = |key: &str, value: Json| set.insert(key.to_owned(), value);
+    match name {
+        "release" => {
+            let tag = git_ref.strip_prefix("refs/tags/").unwrap_or("v0.0.0");
+            add(
+                "release",
+                json!({
+                    "id": 1, "tag_name": tag, "name": tag, "body": tree.message, "draft": false, "prerelease": false,
+                    "target_commitish": tree.default_branch, "author": user, "assets": [],
+                }),
+            );
+        }
+        "merge_group" => {
+            let base = &tree.default_branch;
+            let head = format!("refs/heads/gh-readonly-queue/{base}/pr-1-{}", tree.sha);
+            let base = format!("refs/heads/{base}");
+            add(
+                "merge_group",
+                json!({ "head_ref": head, "head_sha": tree.sha, "base_ref": base, "base_sha": tree.sha }),
+            );
+        }
+        "deployment" | "deployment_status" => {
+            let deployment = json!({
+                "id": 1, "ref": short, "sha": tree.sha, "task": "deploy", "environment": "production", "payload": {},
+            });
+            add("deployment", deployment);
+            add("deployment_status", json!({ "id": 1, "state": "success", "environment": "production" }));
+        }
+        "create" | "delete" => {
+            let tag = git_ref.strip_prefix("refs/tags/");
+            add("ref", json!(tag.unwrap_or(short)));
+            add("ref_type", json!(if tag.is_some() { "tag" } else { "branch" }));
+        }
+        "workflow_run" => {
+            let caused = trigger.and_then(|trigger| trigger.workflows.as_ref()?.first());
+            add("workflow", json!({ "id": 1, "name": caused }));
+            add(
+                "workflow_run",
+                json!({
+                    "id": 1, "name": caused, "event": "push", "status": "completed", "conclusion": "success",
+                    "head_branch": short, "head_sha": tree.sha, "run_number": 1, "run_attempt": 1, "actor": user,
+                    "pull_requests": [],
+                }),
+            );
+        }
+        "issues" | "issue_comment" => {
+            add(
+                "issue",
+                json!({
+                    "number": 1, "title": title, "body": "", "state": "open", "user": user, "labels": [],
+                    "assignees": [],
+                }),
+            );
+            if name == "issue_comment" {
+                add("comment", json!({ "id": 1, "body": "", "user": user }));
+            }
+        }
+        _ if name.starts_with("pull_request") => {
+            let side = |branch: &str| json!({ "ref": branch, "sha": tree.sha, "label": branch, "repo": repository(tree), "user": user });
+            add("number", json!(1));
+            add(
+                "pull_request",
+                json!({
+                    "number": 1, "title": title, "state": "open", "draft": false, "merged": false, "user": user,
+                    "labels": [], "head": side(short), "base": side(&tree.default_branch),
+                }),
+            );
+        }
+        _ => {
+            add("ref", json!(git_ref));
+        }
     }
     payload
 }

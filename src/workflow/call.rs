@@ -152,14 +152,7 @@ impl Walk<'_> {
                 self.report(caller, place, codes::CALL_INPUT, message, help);
                 continue;
             };
-            let (fits, expected) = match (input.kind, token) {
-                (InputKind::Boolean, Token::Bool(_) | Token::Expression(_)) => (true, ""),
-                (InputKind::Boolean, _) => (false, "`true` or `false`, without quotes"),
-                (InputKind::Number, Token::Number(_) | Token::Expression(_)) => (true, ""),
-                (InputKind::Number, _) => (false, "a number, without quotes"),
-                _ => (true, ""),
-            };
-            if !fits {
+            if let Some(expected) = misfit(input.kind, token) {
                 let message = format!("Unexpected value '{}'", token.plain_text().unwrap_or_default());
                 let help = Some(format!("the input `{name}` asks for {expected}"));
                 self.report(caller, place, codes::CALL_INPUT, message, help);
@@ -257,6 +250,18 @@ impl Walk<'_> {
         decoder.push(diagnostic, super::yaml::At::Node(at.id));
         let located = decoder.into_problems().into_iter().map(|problem: Problem| located(problem, &file.text, &places));
         self.diagnostics.extend(located);
+    }
+}
+
+/// What the type of an input of a call asks for, if a value that is written out is something else (R2).
+pub(super) fn misfit(kind: InputKind, value: &Token) -> Option<&'static str> {
+    match (kind, value) {
+        (_, Token::Expression(_)) | (InputKind::Boolean, Token::Bool(_)) | (InputKind::Number, Token::Number(_)) => {
+            None
+        }
+        (InputKind::Boolean, _) => Some("`true` or `false`, without quotes"),
+        (InputKind::Number, _) => Some("a number, without quotes"),
+        _ => None,
     }
 }
 

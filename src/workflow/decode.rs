@@ -96,7 +96,8 @@ impl<'a> Decoder<'a> {
     }
 
     /// The keys of a mapping that has several spellings: each key rules out the spellings that lack it, as GitHub's
-    /// reader does. Gives the spelling that is left, and the keys it knows.
+    /// reader does. Gives the spelling that is left, and the keys it knows. When the keys do not tell which one is
+    /// meant, that is a fault, and the first of them is given so that the values are looked at all the same.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, variants: &[Variant]) -> Option<(usize, Fields<'n>)> {
         let Content::Map(pairs) = &node.content else {
             self.wrong_type(node, "a mapping");
@@ -105,8 +106,13 @@ impl<'a> Decoder<'a> {
         let mut left: Vec<usize> = (0..variants.len()).collect();
         let mut seen = HashSet::new();
         let mut fields = Fields { pairs: Vec::new() };
+        // A key that is an expression is refused, but might have been any of those that are missing.
+        let mut open = false;
         for (key, value) in pairs {
-            let Some(name) = self.plain_key(key) else { continue };
+            let Some(name) = self.plain_key(key) else {
+                open |= key.text().is_some();
+                continue;
+            };
             if !self.first_of_its_name(&mut seen, key, name) {
                 continue;
             }
@@ -134,12 +140,12 @@ impl<'a> Decoder<'a> {
                         wanted.join(", ")
                     ),
                 );
-                return None;
+                return Some((left[0], fields));
             }
             left = complete;
         }
         let chosen = left[0];
-        for name in variants[chosen].required {
+        for name in variants[chosen].required.iter().filter(|_| !open) {
             if fields.get(name).is_none() {
                 self.missing_key(node, name);
             }
@@ -272,17 +278,17 @@ impl<'a> Decoder<'a> {
             if let Content::Text(text) = &key.content
                 && expression::is_template(text)
             {
-                match self.scalar(key, text, names) {
-                    Some(Scalar::Insert) => {
-                        tokens.push((Token::Insert, self.token(value, &Shape::Any, names)));
-                        continue;
-                    }
-                    Some(Scalar::Expression(expression)) => {
-                        tokens.push((Token::Expression(expression), self.token(value, &Shape::Any, names)));
-                        continue;
-                    }
-                    Some(Scalar::Text(_)) => {}
+                let named = match self.scalar(key, text, names) {
+                    Some(Scalar::Insert) => Some(Token::Insert),
+                    Some(Scalar::Expression(expression)) => Some(Token::Expression(expression)),
+                    Some(Scalar::Text(_)) => None,
                     None => continue,
+                };
+                if let Some(named) = named {
+                    // It may turn out to be any key; where all keys are free, their values are alike.
+                    let below = shape.loose.filter(|_| shape.fields.is_empty()).unwrap_or(&Shape::Any);
+                    tokens.push((named, self.token(value, below, names)));
+                    continue;
                 }
             }
             let Some(name) = self.key_text(key) else { continue };

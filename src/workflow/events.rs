@@ -417,7 +417,7 @@ fn dispatch_input(decoder: &mut Decoder<'_>, node: &Node) -> Option<Input> {
     })
 }
 
-/// A default must be able to become the input's type.
+/// The default of an input of a dispatch must be able to become the input's type.
 fn default_fits(decoder: &mut Decoder<'_>, node: &Node, kind: InputKind, default: &Token) {
     let (fits, expected) = match (kind, default) {
         (InputKind::Boolean, Token::Bool(_)) | (InputKind::Number, Token::Number(_)) => (true, ""),
@@ -432,10 +432,14 @@ fn default_fits(decoder: &mut Decoder<'_>, node: &Node, kind: InputKind, default
         _ => (true, ""),
     };
     if !fits {
-        let text = super::decode::scalar_text(default);
-        decoder.error(codes::INPUT_DEFAULT, node.id, format!("Unexpected value '{text}'")).diagnostic.help =
-            Some(format!("the input's type asks for {expected}"));
+        does_not_fit(decoder, node, default, expected);
     }
+}
+
+fn does_not_fit(decoder: &mut Decoder<'_>, node: &Node, default: &Token, expected: &str) {
+    let text = super::decode::scalar_text(default);
+    decoder.error(codes::INPUT_DEFAULT, node.id, format!("Unexpected value '{text}'")).diagnostic.help =
+        Some(format!("the input's type asks for {expected}"));
 }
 
 fn input_kind(decoder: &mut Decoder<'_>, node: &Node, known: &'static [&'static str]) -> Option<InputKind> {
@@ -488,8 +492,7 @@ fn each<T>(
 }
 
 fn call_input(decoder: &mut Decoder<'_>, node: &Node) -> Option<Input> {
-    const KEYS: Variant =
-        Variant { keys: &["description", "type", "required", "default", "deprecationMessage"], required: &["type"] };
+    const KEYS: Variant = Variant { keys: &["description", "type", "required", "default"], required: &["type"] };
     let fields = decoder.only_fields(node, &KEYS)?;
     let kind = fields
         .get("type")
@@ -497,13 +500,15 @@ fn call_input(decoder: &mut Decoder<'_>, node: &Node) -> Option<Input> {
         .unwrap_or(InputKind::String);
     let default = fields.get("default").map(|node| {
         let default = decoder.token(node, &SCALAR, Some(&names::RUN));
-        default_fits(decoder, node, kind, &default);
+        if let Some(expected) = super::call::misfit(kind, &default) {
+            does_not_fit(decoder, node, &default, expected);
+        }
         default
     });
     Some(Input {
         kind,
         description: fields.get("description").and_then(|node| decoder.text(node)),
-        deprecation_message: fields.get("deprecationMessage").and_then(|node| decoder.text(node)),
+        deprecation_message: None,
         required: fields.get("required").and_then(|node| decoder.boolean(node)).unwrap_or(false),
         default,
         options: Vec::new(),
@@ -525,9 +530,10 @@ fn call_secret(decoder: &mut Decoder<'_>, node: &Node) -> Option<CallSecret> {
 fn call_output(decoder: &mut Decoder<'_>, node: &Node) -> Option<CallOutput> {
     const KEYS: Variant = Variant { keys: &["description", "value"], required: &["value"] };
     let fields = decoder.only_fields(node, &KEYS)?;
-    let value = fields.get("value")?;
     Some(CallOutput {
         description: fields.get("description").and_then(|node| decoder.text(node)),
-        value: decoder.token(value, &Shape::Text, Some(&names::CALL_OUTPUT)),
+        value: fields
+            .get("value")
+            .map_or(Token::Null, |value| decoder.token(value, &Shape::Text, Some(&names::CALL_OUTPUT))),
     })
 }

@@ -5,6 +5,7 @@
 use indexmap::IndexMap;
 
 use super::decode::{Decoder, Variant};
+use super::expression::Scalar;
 use super::model::{Permission, Permissions, RunDefaults, Triggers, Workflow};
 use super::names;
 use super::shape::{CONCURRENCY, Shape, TEXTS};
@@ -12,7 +13,7 @@ use super::token::Token;
 use super::yaml::{Content, Node};
 use super::{events, graph, job};
 use crate::diagnostic::codes;
-use crate::expr::Names;
+use crate::expr::{Expression, Names};
 
 /// Decodes a workflow file.
 pub(super) fn workflow(decoder: &mut Decoder<'_>, root: &Node) -> Option<Workflow> {
@@ -109,11 +110,24 @@ pub(super) fn defaults(decoder: &mut Decoder<'_>, node: &Node, names: Option<&'s
     const KEYS: Variant = Variant { keys: &["run"], required: &[] };
     const RUN: Variant = Variant { keys: &["shell", "working-directory"], required: &[] };
     let run = decoder.only_fields(node, &KEYS).and_then(|fields| fields.get("run"));
-    if let (Some(run), Some(names)) = (run, names)
-        && let Content::Text(text) = &run.content
+    if let (Some(node), Some(names)) = (run, names)
+        && let Content::Text(text) = &node.content
+        && let Some(Scalar::Expression(whole)) = decoder.scalar(node, text, Some(names))
     {
-        // An expression for the whole mapping cannot be taken apart before it is evaluated; nobody writes it.
-        let _ = decoder.scalar(run, text, Some(names));
+        // An expression for the whole mapping: each key is read from its value.
+        let read = |key: &str| Expression::parse(&format!("({})['{key}']", whole.source()), names);
+        match (read("shell"), read("working-directory")) {
+            (Ok(shell), Ok(directory)) => {
+                return RunDefaults {
+                    shell: Some(Token::Expression(shell)),
+                    working_directory: Some(Token::Expression(directory)),
+                };
+            }
+            (Err(fault), _) | (_, Err(fault)) => {
+                decoder.error(fault.code(), node.id, fault.message);
+                return RunDefaults::default();
+            }
+        }
     }
     let Some(fields) = run.and_then(|run| decoder.only_fields(run, &RUN)) else { return RunDefaults::default() };
     RunDefaults {
@@ -122,8 +136,17 @@ pub(super) fn defaults(decoder: &mut Decoder<'_>, node: &Node, names: Option<&'s
     }
 }
 
+/// UTF-16 units of the name of a concurrency group (Q1).
+pub const LONGEST_GROUP: usize = 400;
+
 /// What GitHub refuses about a concurrency group beyond its shape (Q1, Q4).
 pub(super) fn concurrency(decoder: &mut Decoder<'_>, node: &Node, token: &Token) {
+    let group = if let Token::Mapping(_) = token { token.get("group") } else { Some(token) };
+    if let Some(Token::String(group)) = group
+        && group.encode_utf16().count() > LONGEST_GROUP
+    {
+        decoder.error(codes::CONCURRENCY, node.id, "Concurrency group name must be less than 400 characters");
+    }
     let Token::Mapping(pairs) = token else { return };
     let value = |wanted: &str| {
         pairs.iter().find_map(|(key, value)| match key {

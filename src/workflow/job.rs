@@ -63,8 +63,14 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
         {
             decoder.error(codes::WRONG_TYPE, node.id, "runs-on must name at least one label");
         }
+        if let Some(node) = fields.get("runs-on") {
+            group(decoder, node, &runs_on);
+        }
         if let Some(key) = fields.key("snapshot") {
-            job_token(decoder, "snapshot", &SNAPSHOT, &names::JOB);
+            if let Some(node) = fields.get("snapshot") {
+                let snapshot = decoder.token(node, &SNAPSHOT, None);
+                image_version(decoder, node, &snapshot);
+            }
             decoder.warning(codes::SNAPSHOT, key.id, "`snapshot` has no effect on your own machines").diagnostic.help =
                 Some("GitHub makes an image of its hosted machine; nothing is made here".to_owned());
         }
@@ -88,7 +94,7 @@ pub(super) fn job(decoder: &mut Decoder<'_>, id: &str, node: &Node) -> Option<Jo
     };
     let strategy = fields.get("strategy").map(|node| {
         let token = decoder.token(node, &STRATEGY, Some(&names::STRATEGY));
-        matrix(decoder, node);
+        matrix(decoder, node, &token);
         token
     });
     let job = Job {
@@ -167,22 +173,101 @@ fn services(decoder: &mut Decoder<'_>, node: &Node) -> Token {
 
 /// A container that is written out has an image.
 fn image(decoder: &mut Decoder<'_>, node: &Node, container: &Token) {
-    if matches!(container, Token::Mapping(_)) && !container.is_dynamic() && container.get("image").is_none() {
+    let named = match container {
+        Token::String(image) => Some(image.as_str()),
+        Token::Mapping(_) if !container.is_dynamic() => match container.get("image") {
+            Some(Token::String(image)) => Some(image.as_str()),
+            Some(_) => return,
+            None => None,
+        },
+        _ => return,
+    };
+    if named.is_none_or(|image| image == "docker://") {
         decoder.error(codes::MISSING_KEY, node.id, "Container image cannot be empty").diagnostic.help =
-            Some("add `image:` here".to_owned());
+            Some("name an image, as in `image: debian:12`".to_owned());
     }
 }
 
-/// What GitHub refuses about a matrix that is written out (M1).
-fn matrix(decoder: &mut Decoder<'_>, strategy: &Node) {
-    let Some(Node { content: Content::Map(pairs), .. }) = strategy.get("matrix") else { return };
+/// A group of runners is a name, or one below `organization/` or `enterprise/` (S5).
+fn group(decoder: &mut Decoder<'_>, node: &Node, runs_on: &Token) {
+    let (Some(Token::String(name)), Some(place)) = (runs_on.get("group"), node.get("group")) else { return };
+    let Some((level, rest)) = name.split_once('/') else { return };
+    if rest.is_empty() {
+        decoder.error(codes::WRONG_TYPE, place.id, format!("Invalid runs-on group name '{name}'."));
+    } else if rest.contains('/') || !["org", "organization", "ent", "enterprise"].contains(&level) {
+        decoder.error(
+            codes::WRONG_TYPE,
+            place.id,
+            format!(
+                "Invalid runs-on group name '{name}'. Please use 'organization/' or 'enterprise/' prefix to target a \
+                 single runner group."
+            ),
+        );
+    }
+}
+
+/// The version of an image is that of a major version.
+fn image_version(decoder: &mut Decoder<'_>, node: &Node, snapshot: &Token) {
+    let Some(Token::String(version)) = snapshot.get("version") else { return };
+    let major = version.strip_suffix(".*").unwrap_or_default();
+    if major.is_empty() || !major.bytes().all(|byte| byte.is_ascii_digit()) || major.parse::<i32>().is_err() {
+        let message = format!("Expected format '{{major-version}}.*' Actual '{version}'");
+        decoder.error(codes::WRONG_TYPE, node.id, message).diagnostic.help = Some("write for example `1.*`".to_owned());
+    }
+}
+
+/// What GitHub refuses about a matrix that is written out (M1, M2). What holds expressions is looked at when they have
+/// values.
+fn matrix(decoder: &mut Decoder<'_>, strategy: &Node, token: &Token) {
+    let Some(Node { content: Content::Map(pairs), id }) = strategy.get("matrix") else { return };
+    let mut vectors = Vec::new();
+    let mut included = false;
     for (key, value) in pairs {
-        let (Some(name), Content::List(values)) = (key.text(), &value.content) else { continue };
-        if values.is_empty() && name != "include" && name != "exclude" {
+        let Some(name) = key.text() else { continue };
+        if name == "include" {
+            included |= !matches!(&value.content, Content::List(items) if items.is_empty());
+            continue;
+        }
+        if name == "exclude" {
+            continue;
+        }
+        vectors.push(name);
+        if matches!(&value.content, Content::List(values) if values.is_empty()) {
             decoder
                 .error(codes::MATRIX, value.id, format!("Matrix vector '{name}' does not contain any values"))
                 .diagnostic
                 .help = Some("add a value, or remove the vector".to_owned());
+        }
+    }
+    if vectors.is_empty() && !included {
+        decoder.error(codes::MATRIX, *id, "Matrix must define at least one vector");
+    }
+    if token.is_dynamic() {
+        return;
+    }
+    let entries = |wanted: &'static str| {
+        pairs.iter().filter(move |(key, _)| key.text() == Some(wanted)).flat_map(|(_, value)| match &value.content {
+            Content::List(items) => items.as_slice(),
+            _ => &[],
+        })
+    };
+    for entry in entries("exclude") {
+        let Content::Map(filter) = &entry.content else { continue };
+        if filter.is_empty() {
+            decoder.error(codes::MATRIX, entry.id, "Matrix exclude filter must not be empty");
+        }
+        for (key, _) in filter {
+            let Some(name) = key.text() else { continue };
+            if !vectors.iter().any(|vector| crate::expr::equal_ignoring_case(vector, name)) {
+                let problem = decoder.unknown_name(codes::MATRIX, key, name, vectors.iter().copied());
+                problem.diagnostic.message =
+                    format!("Matrix exclude key '{name}' does not match any key within the matrix");
+            }
+        }
+    }
+    for entry in entries("include") {
+        if matches!(&entry.content, Content::Map(values) if values.is_empty()) {
+            decoder.error(codes::MATRIX, entry.id, "Matrix include mapping does not contain any values");
         }
     }
 }

@@ -182,7 +182,14 @@ fn scalar_range(text: &str, range: Range<usize>, behind: usize, style: ScalarSty
             start..end
         }
         ScalarStyle::Plain if empty => {
-            let at = if text[range.start..].starts_with(':') { range.start + 1 } else { range.start };
+            let gap = text.get(behind..range.start).unwrap_or("");
+            let question = gap.find(|c: char| !c.is_whitespace()).filter(|&at| gap[at..].starts_with('?'));
+            let at = match question {
+                // A key that is announced and then absent.
+                Some(at) => behind + at + 1,
+                None if text[range.start..].starts_with(':') => range.start + 1,
+                None => range.start,
+            };
             at..at
         }
         _ => range,

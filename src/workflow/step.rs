@@ -107,7 +107,7 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
         fields.get(key).map(|node| decoder.token(node, shape, Some(names)))
     };
     let control = variant >= 2;
-    if variant == 0 && dialect.shell.is_some() && fields.get("shell").is_none() {
+    if variant == 0 && dialect.shell.is_some() && fields.get("run").is_some() && fields.get("shell").is_none() {
         decoder
             .warning(codes::COMPOSITE_SHELL, node.id, "a `run` step of a composite action has no `shell`")
             .diagnostic
@@ -129,7 +129,7 @@ fn step(decoder: &mut Decoder<'_>, node: &Node, dialect: &Dialect, ids: &mut Ids
             working_directory: token(decoder, "working-directory", &Shape::Text),
         },
         1 => StepBody::Uses {
-            uses: fields.get("uses").and_then(|node| reference(decoder, node))?,
+            uses: fields.get("uses").map_or_else(no_reference, |node| reference(decoder, node)),
             with: fields.get("with").map(|node| with(decoder, node, names, fields.get("uses").and_then(Node::text))),
         },
         2 => StepBody::Wait(fields.get("wait").map_or_else(Vec::new, |node| targets(decoder, node, ids))),
@@ -317,18 +317,22 @@ impl Ids {
 }
 
 /// `uses` of a step.
-fn reference(decoder: &mut Decoder<'_>, node: &Node) -> Option<ActionReference> {
-    let uses = decoder.word(node)?;
-    let parsed = parse_reference(&uses);
-    if parsed.is_none() {
+fn reference(decoder: &mut Decoder<'_>, node: &Node) -> ActionReference {
+    let Some(uses) = decoder.word(node) else { return no_reference() };
+    parse_reference(&uses).unwrap_or_else(|| {
         let problem = decoder.error(
             codes::USES,
             node.id,
             format!("Expected format {{org}}/{{repo}}[/path]@ref. Actual '{}'", shortened(&uses)),
         );
         problem.diagnostic.help = Some(mend_reference(&uses));
-    }
-    parsed
+        no_reference()
+    })
+}
+
+/// Stands for a faulty reference; a file with a fault has no model, so nobody sees it.
+fn no_reference() -> ActionReference {
+    ActionReference::Image(String::new())
 }
 
 fn mend_reference(uses: &str) -> String {

@@ -251,3 +251,106 @@ fn towline_listens_to_paths() {
         Some(&["a".to_owned(), "b/**".to_owned()][..])
     );
 }
+
+#[test]
+fn one_fault_hides_no_other() {
+    // What follows a faulty reference, or stands in a step of no kind, is looked at as well.
+    check_said(
+        &steps(
+            "      - uses: nobody\n        with: x\n        if: foo\n      - env: { A: '${{ a[ }}' }\n        timeout-minutes: x\n",
+        ),
+        &[
+            "E 6:15 TL122 Expected format {org}/{repo}[/path]@ref. Actual 'nobody'",
+            "E 7:15 TL107 Unexpected value 'x'",
+            "E 8:13 TL003 Unrecognized named-value: 'foo'. Located at position 1 within expression: foo",
+            "E 9:9 TL106 There's not enough info to determine what you meant. Add one of these properties: run, uses",
+            "E 9:19 TL003 Unrecognized named-value: 'a'. Located at position 1 within expression: a[",
+            "E 10:26 TL107 Unexpected value 'x'",
+        ],
+    );
+    check_said(
+        "on:\n  workflow_call:\n    outputs:\n      o:\n        description: []\njobs:\n  a:\n    runs-on: x\n",
+        &["E 5:9 TL106 Required property is missing: value", "E 5:22 TL107 A sequence was not expected"],
+    );
+    // A key that is an expression might have been the missing one.
+    check_said("on: push\n${{ insert }}: {}\n", &["E 2:1 TL006 A template expression is not allowed in this context"]);
+}
+
+#[test]
+fn values_below_expressions_have_the_shape_of_their_neighbours() {
+    let env = |env: &str| format!("on: push\nenv:\n  {env}\njobs:\n  a:\n    runs-on: x\n");
+    check_said(&env("${{ github.ref }}: a"), &[]);
+    check_said(&env("${{ insert }}: '${{ github }}'"), &[]);
+    check_said(&env("${{ github.ref }}: [a]"), &["E 3:22 TL107 A sequence was not expected"]);
+    check_said(&env("${{ insert }}: { a: b }"), &["E 3:18 TL107 A mapping was not expected"]);
+}
+
+#[test]
+fn defaults_may_be_one_expression() {
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    defaults:\n      run: ${{ matrix.run }}\n";
+    let (workflow, found) = parse("x", text);
+    assert!(found.is_empty(), "{found:?}");
+    let defaults = &workflow.expect("is valid").jobs["a"].defaults;
+    let contexts = serde_json::from_str(r#"{"matrix": {"run": {"shell": "sh", "working-directory": "d"}}}"#).unwrap();
+    let scope = crate::expr::Scope { contexts: &contexts, functions: &crate::expr::NoFunctions };
+    let value = |token: &Option<token::Token>| token.as_ref().and_then(|token| token.evaluate(&scope).ok());
+    assert_eq!(value(&defaults.shell), Some("sh".into()));
+    assert_eq!(value(&defaults.working_directory), Some("d".into()));
+}
+
+#[test]
+fn absent_keys_have_a_place() {
+    for (text, place) in [("on: push\n?\njobs: {}\n", "E 2:2 TL105"), ("on: push\njobs: {}\n?\n", "E 3:2 TL105")] {
+        let said = said(text);
+        assert!(said.iter().any(|line| line.starts_with(place)), "{text}: {said:?}");
+    }
+}
+
+#[test]
+fn what_githubs_service_refuses_before_a_job_runs() {
+    let job = |keys: &str| format!("on: push\njobs:\n  a:\n    runs-on: x\n{keys}");
+    let group = "c".repeat(401);
+    for (keys, expected) in [
+        ("    container: docker://\n", &["E 5:16 TL106 Container image cannot be empty"][..]),
+        (
+            "    services: { a: 'docker://', b: { image: 'docker://' } }\n",
+            &["E 5:20 TL106 Container image cannot be empty", "E 5:36 TL106 Container image cannot be empty"],
+        ),
+        ("    container: ''\n", &[]),
+        ("    strategy: { matrix: {} }\n", &["E 5:25 TL123 Matrix must define at least one vector"]),
+        ("    strategy: { matrix: { include: [] } }\n", &["E 5:25 TL123 Matrix must define at least one vector"]),
+        ("    strategy: { matrix: { include: '${{ fromJSON(vars.A) }}' } }\n", &[]),
+        (
+            "    strategy: { matrix: { a: [1], exclude: [{ b: 1 }, {}], include: [{}] } }\n",
+            &[
+                "E 5:47 TL123 Matrix exclude key 'b' does not match any key within the matrix",
+                "E 5:55 TL123 Matrix exclude filter must not be empty",
+                "E 5:70 TL123 Matrix include mapping does not contain any values",
+            ],
+        ),
+        ("    strategy: { matrix: { A: [1], exclude: [{ a: 1 }] } }\n", &[]),
+        ("    strategy: { matrix: { a: '${{ fromJSON(vars.A) }}', exclude: [{ b: 1 }] } }\n", &[]),
+    ] {
+        check_said(&job(keys), expected);
+    }
+    check_said(
+        &job(&format!("    concurrency: {group}\n")),
+        &["E 5:18 TL125 Concurrency group name must be less than 400 characters"],
+    );
+    let wanted = "Please use 'organization/' or 'enterprise/' prefix to target a single runner group.";
+    for (group, expected) in [
+        ("org/a", None),
+        ("a", None),
+        ("a/b", Some(format!("E 4:23 TL107 Invalid runs-on group name 'a/b'. {wanted}"))),
+        ("org/a/b", Some(format!("E 4:23 TL107 Invalid runs-on group name 'org/a/b'. {wanted}"))),
+        ("org/", Some("E 4:23 TL107 Invalid runs-on group name 'org/'.".to_owned())),
+    ] {
+        let text = format!("on: push\njobs:\n  a:\n    runs-on: {{ group: {group} }}\n");
+        assert_eq!(said(&text), Vec::from_iter(expected), "{text}");
+    }
+    let (version, called) = ("1.*", "on: { workflow_call: { inputs: { a: { type: boolean, default: 'true' } } } }\n");
+    assert!(said(&job(&format!("    snapshot: {{ image-name: x, version: '{version}' }}\n")))[0].starts_with("W "));
+    let refused = said(&job("    snapshot: { image-name: x, version: v1 }\n"));
+    assert!(refused.iter().any(|line| line.starts_with("E 5:15 TL107 Expected format")), "{refused:?}");
+    check_said(&job("").replace("on: push\n", called), &["E 1:64 TL117 Unexpected value 'true'"]);
+}
