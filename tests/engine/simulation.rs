@@ -13,7 +13,7 @@ use super::world::World;
 
 /// Schedules of an ordinary test run: a hundred thousand where the code is optimised, as many as take about a minute of two
 /// processors where it is not. (Optimising this crate alone for tests was measured: it takes longer than it saves.)
-const SCHEDULES: u64 = if cfg!(debug_assertions) { 30_000 } else { 100_000 };
+const SCHEDULES: u64 = if cfg!(debug_assertions) { 15_000 } else { 100_000 };
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
