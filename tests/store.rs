@@ -145,7 +145,7 @@ async fn a_database_without_its_file_or_its_end_is_noticed() {
         let (store, recovery) = Store::open(directory.path()).unwrap_or_else(|error| panic!("{kind}: {error}"));
         let records = store.load().unwrap_or_else(|error| panic!("{kind}: {error}"));
         assert!(records.last_run >= 1300, "{kind}: ids come again after {}", records.last_run);
-        assert_eq!(recovery.is_none(), kind == "cut", "{kind}");
+        assert!(recovery.is_some() || kind == "cut", "{kind}: nobody was told");
         if let Some(recovery) = recovery {
             let said = recovery.to_string();
             assert!(said.contains("was damaged") && said.contains("records were imported"), "{kind}: {said}");
