@@ -146,6 +146,17 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The repository `OWNER/NAME` in the directory of bare repositories.
+    #[must_use]
+    pub fn mirror_of(&self, name: &str) -> Option<PathBuf> {
+        if name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            return None;
+        }
+        let mirror = self.settings.mirror.as_ref()?;
+        let places = [mirror.join(format!("{name}.git")), mirror.join(name)];
+        places.into_iter().find(|path| path.join("HEAD").is_file())
+    }
+
     /// Reads the lock file, if one is configured and there.
     ///
     /// # Errors

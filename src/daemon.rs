@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Map, Value as Json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -236,6 +237,9 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         .merge(services.services.repositories(repositories(&inventory, &app)))
         .merge(webhook::router(triggers.clone()))
         .merge(webhook::socket_router(triggers.clone(), Some(follow)).layer(axum::middleware::from_fn(local_only)));
+    let files = TowerToHyperService::new(services.services.files(repositories(&inventory, &app)));
+    let router =
+        router.layer(axum::middleware::from_fn(move |request, next| files_first(files.clone(), request, next)));
     if let Some(inner) = inner {
         tracker.spawn(inner.serve(router.clone(), stop.clone()));
     }
@@ -506,6 +510,24 @@ fn bind_inner(paths: &Paths, clock: &Clock) -> anyhow::Result<(SocketAddr, serve
     std::fs::write(&remembered, here.port().to_string())
         .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", remembered.display()))?;
     Ok((here, bound))
+}
+
+/// Files of repositories that are on this machine come from there; the server knows the workflow files of all others.
+async fn files_first(
+    files: TowerToHyperService<axum::Router>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let path = request.uri().path();
+    if *request.method() != http::Method::GET || !path.starts_with("/api/v3/repos/") || !path.contains("/contents") {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let asked = http::Request::from_parts(parts.clone(), axum::body::Body::empty());
+    match hyper::service::Service::call(&files, asked).await {
+        Ok(answer) if answer.status() != http::StatusCode::NOT_FOUND => answer,
+        _ => next.run(http::Request::from_parts(parts, body)).await,
+    }
 }
 
 /// The repositories that are served to git, and who may reach them.

@@ -5,8 +5,10 @@
 
 mod changes;
 mod commit;
+mod history;
 mod mirror;
 mod objects;
+mod pack;
 mod serve;
 mod snapshot;
 #[cfg(test)]
@@ -24,11 +26,13 @@ use tokio::process::Command;
 
 pub use changes::{Changes, PushedCommit, PushedRef, TESTED_FILES, is_object_id};
 pub use commit::{Author, commit_directory, push};
+pub use history::{TreeEntry, person};
 pub use mirror::{Credentials, RemoteRef, fetch_mirror, ls_remote};
 pub use objects::{CommitInfo, Entry, EntryKind, Objects, Person, TextFile};
+pub use pack::{Pointer, Submodule, fetch_from, resolve_url};
 pub use serve::{QUIET_PUSH, Service};
 pub use snapshot::{Snapshot, snapshot, snapshot_directory};
-pub use transfer::{archive, bundle, fetch_more, shallow_store};
+pub use transfer::{archive, bundle};
 
 /// The name of no object: what a hook gives for a ref that did not exist, or exists no more.
 pub const NULL_ID: &str = "0000000000000000000000000000000000000000";

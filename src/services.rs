@@ -8,7 +8,9 @@ mod access;
 mod artifacts;
 mod blobs;
 mod caches;
+mod contents;
 mod identity;
+mod lfs;
 mod listing;
 mod records;
 mod repositories;
@@ -181,6 +183,11 @@ impl Services {
         repositories::routes(self, repositories)
     }
 
+    /// Files and directories in GitHub's API, to be asked before a server's own answer.
+    pub fn files(&self, repositories: Repositories) -> Router {
+        repositories::files(self, repositories)
+    }
+
     /// What else of GitHub's API actions ask for, where there is no server that has all of it.
     pub fn descriptions(&self, repositories: Repositories) -> Router {
         repositories::descriptions(self, repositories)
@@ -276,6 +283,22 @@ impl Services {
 }
 
 impl Inner {
+    /// Makes room for so many bytes: before an upload is refused caches go, of all repositories, those first that were not read for
+    /// the longest time. Where that does not help none goes.
+    fn make_room(&self, bytes: u64) -> Result<(), ServicesError> {
+        let lacking = self.blobs.lacking(bytes);
+        if lacking == 0 || lacking > self.records.cached_bytes() {
+            return Ok(());
+        }
+        while self.blobs.lacking(bytes) > 0 {
+            let Some(cache) = self.records.least_used_cache() else { return Ok(()) };
+            log::info!(repository = cache.repository, key = cache.key; "a cache made room for an upload");
+            self.records.remove_cache(cache.id)?;
+            self.release(std::iter::once(cache.sha256.as_str()))?;
+        }
+        Ok(())
+    }
+
     /// Removes those of the blobs that no record and no upload names any more.
     fn release<'a>(&self, blobs: impl Iterator<Item = &'a str>) -> Result<(), ServicesError> {
         for sha256 in blobs {

@@ -1,6 +1,8 @@
 //! Actions as users meet them: through the program, on this machine and over SSH.
 
+mod checkout;
 mod forward;
+mod octokit;
 mod pins;
 mod stages;
 mod stock;
@@ -82,6 +84,11 @@ impl Desk {
     pub(crate) fn command(&self, workflow: &str, arguments: &[&str]) -> Command {
         self.write(".github/workflows/w.yml", workflow);
         self.commit();
+        self.prepared(arguments)
+    }
+
+    /// The same for the workflow that is there.
+    pub(crate) fn prepared(&self, arguments: &[&str]) -> Command {
         let mut command = towline();
         command.current_dir(self.path("repo")).args(["exec", "w.yml", "--json"]).args(arguments);
         command.env("HOME", self.path("home")).env("XDG_STATE_HOME", self.path("state"));

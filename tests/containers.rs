@@ -1,5 +1,7 @@
 //! Containers with a real Docker Engine: what runs in them, beside them, and what is left of them.
 
+mod services;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -248,6 +250,48 @@ touch made-inside; echo "token $INPUT_TOKEN"
     nothing_is_left(engine, &log);
     let images = engine.docker(&["images", "--quiet", "--filter", "label=towline.job"]).1;
     assert_eq!(images, "", "images of actions in the workspace go with the job");
+}
+
+#[test]
+fn images_come_before_the_first_step_and_pre_entrypoints_after_them() {
+    let Some(engine) = Engine::get() else { return };
+    let workflow = r#"
+on: push
+jobs:
+  all:
+    runs-on: ubuntu-latest
+    steps:
+      - run: echo the first step
+      - uses: $/staged
+      - uses: docker://busybox:stand-in
+        with: { args: echo plain }
+"#;
+    let manifest = "runs:\n  using: docker\n  image: Dockerfile\n  pre-entrypoint: /pre.sh\n  entrypoint: /main.sh\n  post-entrypoint: /post.sh\n";
+    let files = [
+        ("w.yml", workflow),
+        ("staged/action.yml", manifest),
+        ("staged/Dockerfile", "FROM busybox:stand-in\nCOPY *.sh /\n"),
+        ("staged/pre.sh", "#!/bin/sh\necho \"pre of $GITHUB_ACTION\"\necho kept=early >> \"$GITHUB_STATE\"\n"),
+        ("staged/main.sh", "#!/bin/sh\necho \"main after $STATE_kept\"\n"),
+        ("staged/post.sh", "#!/bin/sh\necho \"post after $STATE_kept\"\n"),
+    ];
+    let (code, log) = run(engine, &files);
+    assert_eq!(code, Some(0), "{log}");
+    in_order(
+        &log,
+        &[
+            "Pull down action image 'busybox:stand-in'",
+            "Build container for action use: '",
+            "build -t towline-action-",
+            "│ pre of __self",
+            "│ the first step",
+            "│ main after early",
+            "│ plain",
+            "│ post after early",
+        ],
+    );
+    assert_eq!(log.matches("build -t towline-action-").count(), 1, "{log}");
+    assert_eq!(log.matches("Pull down action image").count(), 1, "{log}");
 }
 
 #[test]

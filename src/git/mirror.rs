@@ -99,7 +99,7 @@ pub async fn fetch_mirror(
 }
 
 impl Credentials {
-    fn apply(&self, git: &mut Git, url: &str) {
+    pub(super) fn apply(&self, git: &mut Git, url: &str) {
         // Helpers of the machine's user could prompt, or answer with somebody else's password.
         git.setting("credential.helper", SecretString::from(String::new()));
         let Self::Basic { user, password } = self else { return };

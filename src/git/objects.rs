@@ -154,6 +154,14 @@ impl Objects {
         Ok(Vec::new())
     }
 
+    /// Any object: its name, its kind and its bytes; `None` when there is none, or a larger one than is read.
+    ///
+    /// # Errors
+    /// When git cannot be asked.
+    pub async fn object(&mut self, name: &str) -> Result<Option<(String, String, Vec<u8>)>, Error> {
+        self.ask(name).await
+    }
+
     /// Ends the reader.
     pub async fn close(self) {
         let Self { mut child, questions, .. } = self;

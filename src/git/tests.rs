@@ -283,11 +283,22 @@ async fn a_store_holds_one_commit_with_its_depth() {
     let second = commit(path, &[("a", "2")], "second");
     commit(path, &[("a", "3")], "third");
     let into = tempfile::tempdir().unwrap();
-    let name = "refs/remotes/origin/main";
-    let store = shallow_store(&repository, &second, name, 1, &into.path().join("one")).await.unwrap();
-    assert_eq!(run(store.git_dir(), &["rev-list", "--count", name]), "1");
-    let store = shallow_store(&repository, &second, name, 0, &into.path().join("all")).await.unwrap();
-    assert_eq!(run(store.git_dir(), &["rev-list", "--count", name]), "2");
+    // As many commits as wanted, and no file twice where the other side has it.
+    for (depth, commits) in [(1, "1"), (2, "2"), (0, "2")] {
+        let store = Repository::init_bare(&into.path().join(depth.to_string()), "main").await.unwrap();
+        let tips = [second.clone()];
+        let cut = repository.cut(&tips, depth).await.unwrap();
+        let place = store.git_dir().join("objects/pack");
+        std::fs::create_dir_all(&place).unwrap();
+        let packed = repository.pack(&tips, &cut, &[], &place).await.unwrap();
+        assert_eq!(packed.len(), 2);
+        std::fs::write(store.git_dir().join("shallow"), cut.iter().map(|id| format!("{id}\n")).collect::<String>())
+            .unwrap();
+        store.update_ref("refs/heads/main", &second).await.unwrap();
+        assert_eq!(run(store.git_dir(), &["rev-list", "--count", "main"]), commits);
+        run(store.git_dir(), &["fsck", "--strict"]);
+        assert!(repository.pack(&tips, &cut, &tips, into.path()).await.unwrap().is_empty());
+    }
     let file = into.path().join("b");
     bundle(&repository, &["refs/heads/main"], &[&second], &file).await.unwrap();
     assert!(run(path, &["bundle", "list-heads", file.to_str().unwrap()]).ends_with(" refs/heads/main"));

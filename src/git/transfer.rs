@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use super::objects::EntryKind;
-use super::{Error, Git, Repository};
+use super::{Error, Repository};
 
 /// Writes the files of a commit as a tar stream. Unlike `git archive` it takes every file as it is: no `export-ignore`,
 /// no `export-subst`, no change of line ends. Submodules become empty directories, as after a checkout without them.
@@ -107,52 +107,4 @@ pub async fn bundle(repository: &Repository, refs: &[&str], without: &[&str], fi
     git.args(["create", "--quiet"]).arg(file).args(refs);
     git.args(without.iter().map(|id| format!("^{id}")));
     git.text().await.map(drop)
-}
-
-/// Makes at `into` a bare repository that holds a commit with so many ancestors (`0`: all) and nothing else, its ref
-/// `name` pointing at it: packed with `tar` it is what a host without network unpacks as `.git`.
-///
-/// # Errors
-/// An unknown commit or an unwritable directory.
-pub async fn shallow_store(
-    repository: &Repository,
-    commit: &str,
-    name: &str,
-    depth: u32,
-    into: &Path,
-) -> Result<Repository, Error> {
-    let store = Repository::init_bare(into, "main").await?;
-    fetch_local(repository, into, &[format!("+{commit}:{name}")], depth).await?;
-    Ok(store)
-}
-
-async fn fetch_local(repository: &Repository, into: &Path, refspecs: &[String], depth: u32) -> Result<(), Error> {
-    let mut url = std::ffi::OsString::from("file://");
-    let absolute = repository
-        .git_dir()
-        .canonicalize()
-        .map_err(|source| Error::File { path: repository.git_dir().to_owned(), source })?;
-    url.push(absolute);
-    let mut git = Git::new("fetch");
-    git.env("GIT_DIR", into.as_os_str());
-    git.args(["--quiet", "--no-tags", "--no-auto-maintenance", "--no-write-fetch-head"]);
-    // A commit that no branch points at (a force push came in between) can be had all the same.
-    git.arg("--upload-pack=git -c uploadpack.allowAnySHA1InWant=true -c safe.directory=* upload-pack");
-    if depth > 0 {
-        git.arg(format!("--depth={depth}"));
-    }
-    git.arg("--end-of-options").arg(url).args(refspecs);
-    git.text().await.map(drop)
-}
-
-/// Fetches further refs of a repository on this machine into a store made by [`shallow_store`]. `depth` 0 takes all
-/// history.
-///
-/// # Errors
-/// What git says.
-pub async fn fetch_more(repository: &Repository, store: &Path, refspecs: &[String], depth: u32) -> Result<(), Error> {
-    if refspecs.is_empty() {
-        return Ok(());
-    }
-    fetch_local(repository, store, refspecs, depth).await
 }

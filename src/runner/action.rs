@@ -42,6 +42,21 @@ pub(super) struct Found {
     pub(super) reference: String,
 }
 
+impl Found {
+    /// What an image that is no action has: nothing.
+    pub(super) fn nothing() -> Self {
+        let empty = String::new;
+        Self {
+            manifest: empty(),
+            text: empty(),
+            directory: empty(),
+            origin: None,
+            repository: empty(),
+            reference: empty(),
+        }
+    }
+}
+
 /// One use of an action, ready to run.
 pub(super) struct Use<'a> {
     pub(super) step: &'a Step,
@@ -72,7 +87,7 @@ impl Job<'_> {
             shown.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         ))?;
         if is_checkout(uses) && !self.runner.stock_checkout {
-            return self.check_out(frame, step, &with, run).await;
+            return self.check_out(frame, step, uses, &with, run).await;
         }
         let found = match self.found_before(run.key) {
             Some(found) => found,

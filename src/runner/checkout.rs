@@ -1,40 +1,74 @@
 //! The built-in `actions/checkout`: the same inputs and outputs, without node, without a network on the host.
 //!
-//! This machine packs the commit (with as much history as was asked for) into a git store of its own, the host unpacks
-//! it as `.git` and checks out. A host without git gets the files alone, as the action itself does it there.
+//! This machine packs what the host has not got yet (as much history as was asked for, submodules, files of git-lfs), the host
+//! unpacks it into `.git` and checks out. A host without git gets the files alone. Only what this machine has no repository
+//! of, and what is to be had by an SSH key alone, the host fetches itself.
 
+mod inputs;
+mod parcel;
+mod script;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use tokio::time::Instant;
 
 use crate::git::{self, Repository};
 use crate::id::RepositoryName;
 use crate::run::conclusion::Conclusion;
-use crate::workflow::model::Step;
+use crate::transport::StepFile;
+use crate::workflow::model::{ActionReference, Step};
 
-use super::JobError;
+use super::container::OwnCommand;
 use super::contexts::{Frame, Variables};
 use super::job::Job;
+use super::post::{Post, PostBody};
 use super::script::{StepRun, join};
 use super::step::{StepEnd, StepError};
 use super::workspace::{quote, run};
+use super::{Cancel, JobError};
+use inputs::Inputs;
+use parcel::{Parcel, Scratch};
+use script::{Parts, Scene, Target};
 
-/// What is checked out, as inputs and event say.
-struct Wanted {
-    repository: RepositoryName,
+/// What was decided before anything happens on the host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Plan {
+    source: Source,
+    /// As the output has it.
+    reference: String,
+    /// Empty when the host finds out.
     commit: String,
-    /// The ref `HEAD` ends up on: a branch, or nothing (detached).
-    branch: Option<String>,
-    /// `refs/remotes/…` or `refs/tags/…` on the host.
-    tracking: String,
-    /// As shown.
-    shown: String,
-    /// 0: all history.
-    depth: u32,
-    tags: bool,
-    clean: bool,
+}
+
+/// Where the commits come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Source {
+    /// A repository on this machine; a commit that is laid over the checkout.
+    Here { git_dir: std::path::PathBuf, overlay: Option<String> },
+    /// This machine fetches them from the forge that the job is of.
+    Forge { url: String },
+    /// The host fetches them.
+    Host,
+}
+
+/// How a checkout ended, for a restart that comes later.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    end: Result<(String, String), String>,
+    cancelled: bool,
+}
+
+/// What is the same for all parts of one checkout.
+struct Place {
     directory: String,
-    sparse: Vec<String>,
-    cone: bool,
-    own: bool,
+    /// `UUID`-like; names the files of this checkout.
+    id: String,
+    origin: String,
+    url: String,
+    token: String,
+    header: String,
+    has_git: bool,
 }
 
 impl Job<'_> {
@@ -43,230 +77,587 @@ impl Job<'_> {
         &mut self,
         frame: &mut Frame,
         step: &Step,
+        uses: &ActionReference,
         with: &Variables,
         run_: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
-        let key = format!("{}/checkout", run_.key);
-        let done = match self.journal.recall::<Result<(String, String), String>>(&key)? {
-            Some(done) => done,
+        // What an earlier version of this program recorded.
+        let old = self.journal.recall::<Result<(String, String), String>>(&format!("{}/checkout", run_.key))?;
+        if let Some(old) = old {
+            let (reference, commit) = old.map_err(StepError::Failed)?;
+            frame.steps.set_output(&step.id, "ref", &reference);
+            frame.steps.set_output(&step.id, "commit", &commit);
+            return Ok(StepEnd::of(Conclusion::Success));
+        }
+        let version = match uses {
+            ActionReference::Repository { reference, .. } => reference.as_str(),
+            _ => "",
+        };
+        let inputs =
+            Inputs::read(with, version, &self.order.github, &self.order.repository).map_err(StepError::Failed)?;
+        let place = self.place(&inputs, run_.key)?;
+        self.keep_checkout_post(frame, step, &inputs, &place, run_);
+        let outer = self.narrow_deadline(run_.timeout);
+        let number = self.next_number();
+        let end = self.check_out_in(frame, step, &inputs, &place, run_, number).await;
+        self.step_deadline = outer;
+        let done = match end {
+            Ok(done) => done,
+            Err(StepError::Job(error)) => return Err(StepError::Job(error)),
+            Err(StepError::Failed(message)) if !message.is_empty() => Done { end: Err(message), cancelled: false },
+            Err(StepError::Failed(_)) => {
+                let cancelled = self.told.borrow().cancel != Cancel::No || Instant::now() >= self.deadline;
+                let minutes = run_.timeout.map_or(0.0, |limit| limit.as_secs_f64() / 60.0);
+                let late = format!("The action '{}' has timed out after {minutes} minutes.", run_.name);
+                Done { end: Err(late), cancelled }
+            }
+        };
+        let key = format!("{}/checked-out", run_.key);
+        let done = match self.journal.recall::<Done>(&key)? {
+            Some(known) => known,
             None => {
-                let done = match self.check_out_now(with).await {
-                    Ok(done) => Ok(done),
-                    Err(StepError::Failed(message)) => Err(message),
-                    Err(error) => return Err(error),
-                };
                 self.record(&key, &done)?;
                 done
             }
         };
-        let (reference, commit) = done.map_err(StepError::Failed)?;
+        if done.cancelled {
+            let wanted = self.told.borrow().cancel;
+            self.observe_cancel(wanted);
+            return Ok(StepEnd::of(Conclusion::Cancelled));
+        }
+        let (reference, commit) = done.end.map_err(StepError::Failed)?;
         frame.steps.set_output(&step.id, "ref", &reference);
         frame.steps.set_output(&step.id, "commit", &commit);
         Ok(StepEnd::of(Conclusion::Success))
     }
 
-    async fn check_out_now(&mut self, with: &Variables) -> Result<(String, String), StepError> {
-        let wanted = self.wanted(with).await?;
-        let source = self.repository(&wanted.repository).map_err(StepError::Failed)?;
-        let repository = Repository::at(&source.git_dir);
-        self.say_line(&format!("Syncing repository: {}", wanted.repository))?;
-        let failed = |error: git::Error| StepError::Failed(full(&error));
-        let directory = wanted.directory.clone();
-        let has_git = !self.host.facts().git.is_empty();
-        self.clear(&directory, wanted.clean, has_git).await?;
-        let overlay = source.overlay.filter(|_| wanted.own);
-        if has_git {
-            let scratch = Scratch::new(&self.order.job.to_string()).map_err(|error| {
-                StepError::Failed(format!("cannot make a temporary directory on the control machine: {error}"))
-            })?;
-            self.say_line("##[group]Fetching the repository")?;
-            let name = if wanted.tracking.is_empty() { "refs/towline/checkout" } else { wanted.tracking.as_str() };
-            let store = scratch.path.join("store");
-            git::shallow_store(&repository, &wanted.commit, name, wanted.depth, &store).await.map_err(failed)?;
-            let mut more = Vec::new();
-            if wanted.depth == 0 {
-                more.push("+refs/heads/*:refs/towline/heads/*".to_owned());
-            }
-            if wanted.depth == 0 || wanted.tags {
-                more.push("+refs/tags/*:refs/tags/*".to_owned());
-            }
-            git::fetch_more(&repository, &store, &more, 0).await.map_err(failed)?;
-            if let Some(overlay) = &overlay {
-                git::fetch_more(&repository, &store, &[format!("+{overlay}:refs/towline/overlay")], 1)
-                    .await
-                    .map_err(failed)?;
-            }
-            let packed = pack(&store).await.map_err(|error| StepError::Failed(error.to_string()))?;
-            self.host.put_tar(&mut packed.as_slice(), &format!("{directory}/.git")).await.map_err(JobError::from)?;
-            self.say_line(&format!(" * {} -> {}", wanted.commit, name))?;
-            self.say_line("##[endgroup]")?;
-            let script = self.checkout_script(&wanted, overlay.as_deref());
-            let output = self.host.exec(&script, b"").await.map_err(JobError::from)?;
-            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-            self.say_line("##[group]Checking out the ref")?;
-            for line in said.lines().filter(|line| !line.trim().is_empty()) {
-                self.say_line(line)?;
-            }
-            self.say_line("##[endgroup]")?;
-            if output.status != 0 {
-                return Err(StepError::Failed(format!(
-                    "The process '/usr/bin/git' failed with exit code {} on {}",
-                    output.status, self.host_name
-                )));
-            }
-        } else {
-            self.say_line(
-                "The repository will be copied without its history, because git is not installed on the host.",
-            )?;
-            let tree = overlay.as_deref().unwrap_or(&wanted.commit);
-            let archive = git::archive(&repository, tree, Vec::new()).await.map_err(failed)?;
-            self.host.put_tar(&mut archive.as_slice(), &directory).await.map_err(JobError::from)?;
+    async fn check_out_in(
+        &mut self,
+        frame: &Frame,
+        step: &Step,
+        inputs: &Inputs,
+        place: &Place,
+        run_: &StepRun<'_>,
+        number: u32,
+    ) -> Result<Done, StepError> {
+        if self.journal.knows(&format!("{}/checked-out", run_.key)) {
+            // Over before a restart; its parts are read on the way to the end.
+            self.journal.recall::<Result<Plan, String>>(&format!("{}/checkout/plan", run_.key))?;
+            self.journal.recall::<super::container::Said>(&format!("{}/checkout/apply", run_.key))?;
+            return Ok(Done { end: Err(String::new()), cancelled: false });
         }
-        self.say_line(&wanted.commit)?;
-        Ok((wanted.shown, wanted.commit))
+        self.say_line(&format!("Syncing repository: {}", inputs.repository))?;
+        let key = format!("{}/checkout/plan", run_.key);
+        let plan = match self.journal.recall::<Result<Plan, String>>(&key)? {
+            Some(plan) => plan,
+            None => {
+                let plan = match self.plan(inputs, place).await {
+                    Ok(plan) => Ok(plan),
+                    Err(StepError::Failed(message)) => Err(message),
+                    Err(error) => return Err(error),
+                };
+                self.record(&key, &plan)?;
+                plan
+            }
+        };
+        let plan = plan.map_err(StepError::Failed)?;
+        if !place.has_git {
+            let end = self.copy_files(inputs, place, &plan).await.map(|()| (plan.reference, plan.commit));
+            return end.map(|end| Done { end: Ok(end), cancelled: false });
+        }
+        let scratch = Scratch::new(&self.order.job.to_string()).map_err(|error| {
+            StepError::Failed(format!("cannot make a temporary directory on the control machine: {error}"))
+        })?;
+        let key = format!("{}/checkout/apply", run_.key);
+        let mut parcel = Parcel::default();
+        let mut command = OwnCommand::default();
+        // A command that was begun is followed, not prepared again.
+        if !self.journal.knows(&key) {
+            let until = self.step_deadline.map_or(self.deadline, |own| own.min(self.deadline));
+            let mut told = self.told.clone();
+            let before = told.borrow().cancel;
+            parcel = tokio::select! {
+                biased;
+                parcel = self.make_ready(&plan, inputs, place, &scratch) => parcel?,
+                _ = told.wait_for(|told| told.cancel != before) => match self.told.borrow().cancel {
+                    Cancel::Forced => return Err(StepError::Job(JobError::Forced)),
+                    _ => return Err(StepError::Failed(String::new())),
+                },
+                () = tokio::time::sleep_until(until) => return Err(StepError::Failed(String::new())),
+            };
+            let scene = self.scene(inputs, place, plan.commit.len() == 64);
+            command = self.applied(&plan, inputs, &scene, &parcel, number);
+        }
+        let said = self.own_command(frame, (&key, number), step.condition.clone(), command).await?;
+        if said.cancelled {
+            return Err(StepError::Failed(String::new()));
+        }
+        if said.code != 0 {
+            return Err(StepError::Failed(format!(
+                "The process '{}' failed with exit code {} on {}",
+                "git", said.code, self.host_name
+            )));
+        }
+        if !parcel.files.is_empty() {
+            self.say_line("git-lfs is not installed on the host: its files were put in the place of their pointers.")?;
+            self.send(&parcel.files, &place.directory).await?;
+        }
+        let commit = match plan.commit.as_str() {
+            "" => said.lines.last().map(|line| line.trim().to_owned()).unwrap_or_default(),
+            commit => commit.to_owned(),
+        };
+        Ok(Done { end: Ok((plan.reference, commit)), cancelled: false })
     }
 
-    async fn wanted(&mut self, with: &Variables) -> Result<Wanted, StepError> {
-        let input = |name: &str| {
-            with.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value.trim())
-        };
-        let flag = |name: &str, default: bool| match input(name).to_ascii_lowercase().as_str() {
-            "" => default,
-            text => text == "true",
-        };
-        let unsupported = ["submodules", "lfs", "ssh-key"].into_iter().find(|name| {
-            let value = input(name);
-            !value.is_empty() && !value.eq_ignore_ascii_case("false")
-        });
-        if let Some(name) = unsupported {
-            self.warning(0, &format!("the input '{name}' of actions/checkout is not supported yet and was ignored"))?;
-        }
-        let github = |key: &str| self.order.github.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
-        let repository = match input("repository") {
-            "" => self.order.repository.clone(),
-            name => RepositoryName(name.to_owned()),
-        };
-        let own = repository.0.eq_ignore_ascii_case(&self.order.repository.0);
-        let depth = match input("fetch-depth") {
-            "" => 1,
-            text => {
-                text.parse().map_err(|_| StepError::Failed(format!("fetch-depth must be a number, not '{text}'")))?
-            }
-        };
-        let path = input("path");
-        let directory = join(&self.workspace.path, path);
-        if path.split('/').any(|part| part == "..")
-            || (path.starts_with('/') && !directory.starts_with(&self.workspace.path))
-        {
+    /// Paths, addresses and credentials.
+    fn place(&mut self, inputs: &Inputs, key: &str) -> Result<Place, StepError> {
+        let directory = join(&self.workspace.path, inputs.path.trim_end_matches('/'));
+        let directory = directory.trim_end_matches("/.").to_owned();
+        let inside = directory == self.workspace.path || directory.starts_with(&format!("{}/", self.workspace.path));
+        if inputs.path.split('/').any(|part| part == "..") || !inside {
             return Err(StepError::Failed(format!(
                 "Repository path '{directory}' is not under '{}'",
                 self.workspace.path
             )));
         }
-        let (mut reference, mut commit) = (input("ref").to_owned(), String::new());
-        if reference.is_empty() && own {
-            reference = github("ref");
-            commit = github("sha");
-        }
-        let shown = reference.clone();
-        if commit.is_empty() {
-            let source = self.repository(&repository).map_err(StepError::Failed)?;
-            let found = find(&Repository::at(&source.git_dir), &reference)
-                .await
-                .map_err(|error| StepError::Failed(full(&error)))?;
-            (reference, commit) = found.ok_or_else(|| {
-                StepError::Failed(format!(
-                    "A branch or tag with the name '{reference}' could not be found in {repository}"
-                ))
-            })?;
-        }
-        let (branch, tracking) = match reference.strip_prefix("refs/heads/") {
-            Some(branch) => (Some(branch.to_owned()), format!("refs/remotes/origin/{branch}")),
-            None if reference.starts_with("refs/tags/") => (None, reference.clone()),
-            None => match reference.strip_prefix("refs/pull/") {
-                Some(pull) => (None, format!("refs/remotes/pull/{pull}")),
-                None => (None, String::new()),
-            },
+        let server = match inputs.server.as_str() {
+            "" => super::services::git_url(&self.reached.variables)
+                .or_else(|| self.order.github.get("server_url").and_then(Json::as_str).map(str::to_owned))
+                .unwrap_or_else(|| "https://github.com".to_owned()),
+            given => given.to_owned(),
         };
-        Ok(Wanted {
-            repository,
-            commit,
-            branch,
-            tracking,
-            shown,
-            depth,
-            tags: flag("fetch-tags", false),
-            clean: flag("clean", true),
-            directory,
-            sparse: input("sparse-checkout").lines().map(str::to_owned).filter(|line| !line.is_empty()).collect(),
-            cone: flag("sparse-checkout-cone-mode", true),
-            own,
-        })
+        let server = server.trim_end_matches('/').to_owned();
+        let origin = match server.split_once("://") {
+            Some((scheme, rest)) => format!("{scheme}://{}", rest.split('/').next().unwrap_or_default()),
+            None => return Err(StepError::Failed(format!("Invalid URL: {server}"))),
+        };
+        let token = if inputs.token.is_empty() { self.token() } else { inputs.token.clone() };
+        let url = match &inputs.ssh {
+            Some(ssh) => format!("{}@{}:{}.git", ssh.user, script::host_of(&origin), inputs.repository),
+            None => format!("{server}/{}", inputs.repository),
+        };
+        let mut header = String::new();
+        if !token.is_empty() {
+            let basic = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
+            self.masks.add(&token);
+            self.masks.add(&basic);
+            header = format!("AUTHORIZATION: basic {basic}");
+        }
+        if let Some(ssh) = &inputs.ssh {
+            ssh.key.lines().for_each(|line| self.masks.add(line));
+        }
+        let digest = format!("{}/{key}", self.host.tracking_id());
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, digest.as_bytes());
+        let hex: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+        let has_git = !self.host.facts().git.is_empty();
+        Ok(Place { directory, id, origin, url, token, header, has_git })
     }
 
-    /// Makes room: a checkout of before is cleaned and kept, anything else goes.
-    async fn clear(&mut self, directory: &str, clean: bool, has_git: bool) -> Result<(), StepError> {
-        let script = format!(
-            "umask 022\nd={directory}\nmkdir -p \"$d\" && cd \"$d\" || exit 1\n\
-             if [ -d .git ] && {keep}; then\n\
-             rm -f .git/index.lock .git/shallow.lock .git/config.lock .git/HEAD.lock .git/shallow\n\
-             {clean}\nelse\nfor f in * .[!.]* ..?*; do {{ [ -e \"$f\" ] || [ -L \"$f\" ]; }} && rm -rf -- \"$f\"; done; :\nfi\n",
-            directory = quote(directory),
-            keep = if has_git { "git -c safe.directory='*' rev-parse --git-dir >/dev/null 2>&1" } else { "false" },
-            clean = if clean {
-                "git -c safe.directory='*' clean -ffdxq || true\ngit -c safe.directory='*' reset -q --hard >/dev/null 2>&1 || true"
-            } else {
-                ":"
-            },
-        );
-        run(&self.host, "preparing the checkout", &script, b"").await?;
+    fn scene<'s>(&'s self, inputs: &'s Inputs, place: &'s Place, sha256: bool) -> Scene<'s> {
+        let git_dir = format!("{}/.git", place.directory);
+        let below = place.directory.strip_prefix(&self.workspace.path).unwrap_or_default();
+        let alias = place.origin.strip_prefix("http://").filter(|authority| {
+            let is_ours = authority.split(':').next().is_some_and(|host| host.ends_with(".localhost"));
+            is_ours && !self.containers.has_job()
+        });
+        Scene {
+            inputs,
+            directory: &place.directory,
+            temp: &self.workspace.temp,
+            id: &place.id,
+            origin: &place.origin,
+            url: &place.url,
+            header: &place.header,
+            seen: [
+                (self.seen(&git_dir), self.seen(&self.workspace.temp)),
+                (format!("/github/workspace{below}/.git"), "/github/runner_temp".to_owned()),
+            ],
+            resolve: alias.map(|authority| format!("{authority}:127.0.0.1")),
+            sha256,
+            has_container: self.containers.has_job(),
+        }
+    }
+
+    fn keep_checkout_post(&mut self, frame: &Frame, step: &Step, inputs: &Inputs, place: &Place, run_: &StepRun<'_>) {
+        let script = if place.has_git { self.scene(inputs, place, false).clean_up() } else { ":\n".into() };
+        self.stack_post(Post {
+            key: format!("{}/post", run_.key),
+            of: run_.key.to_owned(),
+            name: format!("Post {}", run_.name),
+            condition: crate::expr::condition::always(),
+            step: step.clone(),
+            body: PostBody::Own(script),
+            inputs: serde_json::Map::new(),
+            env: Variables::new(),
+            github: frame.github.clone(),
+        });
+    }
+
+    /// Where the repository is, and which commit is meant.
+    async fn plan(&mut self, inputs: &Inputs, place: &Place) -> Result<Plan, StepError> {
+        let source = self.source_of(inputs, place)?;
+        let failed = |error: git::Error| StepError::Failed(full(&error));
+        let missing = || {
+            StepError::Failed(format!(
+                "A branch or tag with the name '{}' could not be found in {}",
+                inputs.reference, inputs.repository
+            ))
+        };
+        let (reference, commit) = match (&source, inputs.commit.as_str()) {
+            (Source::Here { git_dir, .. }, "") => {
+                find(&Repository::at(git_dir), &inputs.reference).await.map_err(failed)?.ok_or_else(missing)?
+            }
+            (Source::Here { .. }, commit) => (inputs.reference.clone(), commit.to_owned()),
+            (Source::Forge { .. }, commit) if !commit.is_empty() => (inputs.reference.clone(), commit.to_owned()),
+            (Source::Forge { url }, _) => {
+                let refs = git::ls_remote(url, &credentials(place)).await.map_err(failed)?;
+                let known = |name: &str| refs.iter().find(|known| known.name == name).map(|known| known.id.clone());
+                let head = known("HEAD");
+                let candidates = match inputs.reference.as_str() {
+                    "" => refs
+                        .iter()
+                        .filter(|known| known.name.starts_with("refs/heads/") && Some(&known.id) == head.as_ref())
+                        .map(|known| known.name.clone())
+                        .collect(),
+                    full if full.starts_with("refs/") => vec![full.to_owned()],
+                    short => vec![format!("refs/heads/{short}"), format!("refs/tags/{short}")],
+                };
+                candidates.into_iter().find_map(|name| known(&name).map(|id| (name, id))).ok_or_else(missing)?
+            }
+            (Source::Host, commit) => (inputs.reference.clone(), commit.to_owned()),
+        };
+        // The output is what was asked for; only a default branch gets its name here.
+        let is_default = inputs.reference.is_empty() && inputs.commit.is_empty();
+        let reference =
+            if is_default || !matches!(source, Source::Host) { reference } else { inputs.reference.clone() };
+        Ok(Plan { source, reference, commit })
+    }
+
+    fn source_of(&self, inputs: &Inputs, place: &Place) -> Result<Source, StepError> {
+        let server = self.order.github.get("server_url").and_then(Json::as_str).unwrap_or_default();
+        let elsewhere = !inputs.server.is_empty()
+            && ![server, self.reached.variables.base.as_str()]
+                .iter()
+                .any(|own| script::host_of(own).eq_ignore_ascii_case(script::host_of(&inputs.server)));
+        let unknown = match self.repository(&inputs.repository) {
+            Ok(source) if !elsewhere => {
+                let overlay = source.overlay.filter(|_| inputs.own && inputs.commit == self.own_commit());
+                return Ok(Source::Here { git_dir: source.git_dir, overlay });
+            }
+            Ok(_) => String::new(),
+            Err(message) => message,
+        };
+        let host_can = place.has_git;
+        let mirrored = self.runner.sources.actions.as_ref().and_then(|actions| actions.mirror_of(&inputs.repository.0));
+        match mirrored {
+            Some(git_dir) if !elsewhere => Ok(Source::Here { git_dir, overlay: None }),
+            _ if (elsewhere || inputs.ssh.is_some()) && host_can => Ok(Source::Host),
+            _ if elsewhere || inputs.ssh.is_some() => Err(StepError::Failed(
+                "Input 'ssh-key' not supported when falling back to download using the GitHub REST API. To create a local Git \
+                 repository instead, add Git 2.18 or higher to the PATH"
+                    .to_owned(),
+            )),
+            _ if !self.reached.variables.local && place.url.starts_with("http") && !server.is_empty() => {
+                Ok(Source::Forge { url: place.url.clone() })
+            }
+            _ => Err(StepError::Failed(unknown)),
+        }
+    }
+
+    fn own_commit(&self) -> &str {
+        self.order.github.get("sha").and_then(Json::as_str).unwrap_or_default()
+    }
+
+    /// Prepares the directory and brings the objects.
+    async fn make_ready(
+        &mut self,
+        plan: &Plan,
+        inputs: &Inputs,
+        place: &Place,
+        scratch: &Scratch,
+    ) -> Result<Parcel, StepError> {
+        let script = self.scene(inputs, place, plan.commit.len() == 64).prepare();
+        let answers = self.prepare(&script).await?;
+        if inputs.lfs && !answers.lfs && matches!(plan.source, Source::Host) {
+            return Err(StepError::Failed(
+                "Unable to locate executable file: git-lfs. It is not on the host.".to_owned(),
+            ));
+        }
+        self.pack_for(plan, inputs, place, &answers, scratch).await
+    }
+
+    /// Runs the first script and says what it says; gives its answers.
+    async fn prepare(&mut self, script: &str) -> Result<Answers, StepError> {
+        let output = self.host.exec(script, b"").await.map_err(JobError::from)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut answers = Answers::default();
+        for line in said.lines().filter(|line| !line.trim().is_empty()) {
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
+            match words[..] {
+                [":gone"] => answers = Answers { lfs: answers.lfs, ..Answers::default() },
+                [":lfs"] => answers.lfs = true,
+                [":shallow"] => answers.shallow = true,
+                [":have", id] => answers.have.push(id.to_owned()),
+                [":module", id, place] => answers.modules.push((place.to_owned(), id.to_owned())),
+                _ => self.say_line(line)?,
+            }
+        }
+        if output.status != 0 {
+            return Err(StepError::Failed(format!(
+                "preparing the checkout on {} failed with exit code {}: {}",
+                self.host_name,
+                output.status,
+                said.lines().last().unwrap_or_default()
+            )));
+        }
+        Ok(answers)
+    }
+
+    /// Packs and sends what the host needs.
+    async fn pack_for(
+        &mut self,
+        plan: &Plan,
+        inputs: &Inputs,
+        place: &Place,
+        answers: &Answers,
+        scratch: &Scratch,
+    ) -> Result<Parcel, StepError> {
+        let failed = |error: git::Error| StepError::Failed(full(&error));
+        let repository = match &plan.source {
+            Source::Host => return Ok(Parcel { missing: inputs.lfs, ..Parcel::default() }),
+            Source::Here { git_dir, .. } => Repository::at(git_dir),
+            Source::Forge { url } => {
+                let mut wanted = vec![format!("+{}:refs/towline/checkout", plan.commit)];
+                if inputs.depth == 0 {
+                    wanted.push("+refs/heads/*:refs/heads/*".to_owned());
+                }
+                if inputs.depth == 0 || inputs.tags || plan.reference.starts_with("refs/tags/") {
+                    wanted.push("+refs/tags/*:refs/tags/*".to_owned());
+                }
+                let store = scratch.path.join("store");
+                git::fetch_from(&store, url, &credentials(place), &wanted, inputs.depth).await.map_err(failed)?
+            }
+        };
+        self.say_line("##[group]Fetching the repository")?;
+        let overlay = match &plan.source {
+            Source::Here { overlay, .. } => overlay.clone(),
+            _ => None,
+        };
+        let mut parcel = parcel::commits(&repository, plan, inputs, overlay, answers, scratch).await.map_err(failed)?;
+        if inputs.submodules != inputs::Submodules::No {
+            self.pack_submodules(&repository, plan, inputs, place, answers, scratch, &mut parcel).await?;
+        }
+        if inputs.lfs {
+            parcel.large_files(&repository, &plan.commit, answers.lfs, "").await.map_err(failed)?;
+            if parcel.missing && !answers.lfs {
+                return Err(StepError::Failed(format!(
+                    "Unable to locate executable file: git-lfs. {} has none, and some of the files are not on this machine either.",
+                    self.host_name
+                )));
+            }
+        }
+        if !parcel.entries.is_empty() {
+            self.send(&parcel.entries, &format!("{}/.git", place.directory)).await?;
+        }
+        self.say_line(&format!("From {}", place.url))?;
+        for (name, id) in &parcel.refs {
+            let short = name.trim_start_matches("refs/remotes/").trim_start_matches("refs/tags/");
+            if !name.starts_with("refs/towline/") {
+                self.say_line(&format!(" * [new ref]         {id} -> {short}"))?;
+            }
+        }
+        self.say_line("##[endgroup]")?;
+        Ok(parcel)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of one checkout")]
+    async fn pack_submodules(
+        &mut self,
+        repository: &Repository,
+        plan: &Plan,
+        inputs: &Inputs,
+        place: &Place,
+        answers: &Answers,
+        scratch: &Scratch,
+        parcel: &mut Parcel,
+    ) -> Result<(), StepError> {
+        let failed = |error: git::Error| StepError::Failed(full(&error));
+        let mut open = vec![(repository.clone(), plan.commit.clone(), place.url.clone(), ".git".to_owned())];
+        while let Some((around, commit, url, git_dir)) = open.pop() {
+            for module in around.submodules(&commit).await.map_err(failed)? {
+                let url = git::resolve_url(&url, &module.url);
+                let Some(found) = self.submodule(&around, &module, &url, inputs, place, scratch).await? else {
+                    // The host asks for it itself, as the action would.
+                    continue;
+                };
+                let git_dir = format!("{git_dir}/modules/{}", module.name);
+                parcel.submodule(&found, &module, (&git_dir, &url), inputs, answers, scratch).await.map_err(failed)?;
+                if inputs.lfs {
+                    let below = git_dir.strip_prefix(".git/").unwrap_or_default();
+                    parcel.large_files(&found, &module.commit, true, below).await.map_err(failed)?;
+                }
+                if inputs.submodules == inputs::Submodules::Recursive {
+                    open.push((found, module.commit, url, git_dir));
+                }
+            }
+        }
         Ok(())
     }
 
-    fn checkout_script(&self, wanted: &Wanted, overlay: Option<&str>) -> String {
-        let server = super::services::git_url(&self.reached.variables);
-        let server = server.as_deref().or_else(|| self.order.github.get("server_url").and_then(Json::as_str));
-        let url = format!("{}/{}", server.unwrap_or("https://github.com"), wanted.repository);
-        let mut script = format!(
-            "umask 022\nexport GIT_TERMINAL_PROMPT=0 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'\n\
-             cd {directory} || exit 1\ngit config core.bare false\ngit config --unset core.worktree\n\
-             git config gc.auto 0\ngit config advice.detachedHead false\n\
-             git remote remove origin >/dev/null 2>&1\ngit remote add origin {url}\n",
-            directory = quote(&wanted.directory),
-            url = quote(&url),
-        );
-        // Removing the remote takes its tracking refs along: they are set again below.
-        if !wanted.tracking.is_empty() {
-            script += &format!("git update-ref {} {}\n", quote(&wanted.tracking), wanted.commit);
+    /// A repository that has a submodule's commit: the commit's name is proof enough of its content, whoever has it.
+    async fn submodule(
+        &self,
+        around: &Repository,
+        module: &git::Submodule,
+        url: &str,
+        inputs: &Inputs,
+        place: &Place,
+        scratch: &Scratch,
+    ) -> Result<Option<Repository>, StepError> {
+        let failed = |error: git::Error| StepError::Failed(full(&error));
+        let mut candidates = Vec::new();
+        let path = url.trim_end_matches('/').trim_end_matches(".git");
+        let mut parts = path.rsplit(['/', ':']);
+        if let (Some(name), Some(owner)) = (parts.next(), parts.next()) {
+            let name = RepositoryName(format!("{owner}/{name}"));
+            candidates.extend(self.repository(&name).ok().map(|source| source.git_dir));
+            candidates.extend(self.runner.sources.actions.as_ref().and_then(|actions| actions.mirror_of(&name.0)));
         }
-        if wanted.depth == 0 {
-            script += "git for-each-ref --format='%(objectname) %(refname)' refs/towline/heads/ | while read -r id name; do\n\
-                       git update-ref \"refs/remotes/origin/${name#refs/towline/heads/}\" \"$id\"; git update-ref -d \"$name\"; done\n";
-        }
-        if wanted.sparse.is_empty() {
-            script += "git sparse-checkout disable >/dev/null 2>&1\n";
-        } else {
-            let patterns: Vec<_> = wanted.sparse.iter().map(|line| quote(line)).collect();
-            let cone = if wanted.cone { "--cone" } else { "--no-cone" };
-            script += &format!("git sparse-checkout set {cone} -- {} || exit 1\n", patterns.join(" "));
-        }
-        script += &match (&wanted.branch, wanted.tracking.as_str()) {
-            (Some(branch), tracking) => {
-                format!("git checkout --force -B {} {} || exit $?\n", quote(branch), quote(tracking))
+        candidates.extend(around.lenders().into_iter().map(|lender| lender.join("modules").join(&module.name)));
+        for git_dir in candidates.into_iter().filter(|path| path.join("HEAD").is_file()) {
+            let repository = Repository::at(git_dir);
+            if repository.resolve(&module.commit).await.map_err(failed)?.is_some() {
+                return Ok(Some(repository));
             }
-            (None, "") => format!("git checkout --force --detach {} || exit $?\n", wanted.commit),
-            (None, tracking) => format!("git checkout --force {} || exit $?\n", quote(tracking)),
-        };
-        if let Some(overlay) = overlay {
-            // The working tree as it stood, its differences uncommitted as they were.
-            script += &format!(
-                "git read-tree -m -u {commit} {overlay} || exit $?\ngit reset -q --mixed {commit} || exit $?\n",
-                commit = wanted.commit
-            );
         }
-        script += "git update-ref -d refs/towline/checkout >/dev/null 2>&1\ngit update-ref -d refs/towline/overlay >/dev/null 2>&1\n:\n";
-        script
+        let server = format!("{}/", place.origin);
+        if self.reached.variables.local || inputs.ssh.is_some() {
+            return Ok(None);
+        }
+        let insteads = format!("git@{}:", script::host_of(&place.origin));
+        let url = match url.strip_prefix(&insteads) {
+            Some(rest) => format!("{server}{rest}"),
+            None => url.to_owned(),
+        };
+        if !url.starts_with(&server) {
+            return Ok(None);
+        }
+        let store = scratch.fresh().map_err(|error| StepError::Failed(error.to_string()))?;
+        let wanted = [format!("+{}:refs/towline/checkout", module.commit)];
+        match git::fetch_from(&store, &url, &credentials(place), &wanted, inputs.depth).await {
+            Ok(repository) => Ok(Some(repository)),
+            Err(error) => {
+                log::info!(job = self.order.job.0; "the host is left to fetch the submodule {}: {error}", module.path);
+                Ok(None)
+            }
+        }
     }
+
+    /// The second script and the files it reads.
+    fn applied(&self, plan: &Plan, inputs: &Inputs, scene: &Scene<'_>, parcel: &Parcel, number: u32) -> OwnCommand {
+        let target = match plan.source {
+            Source::Host => Target::Fetched,
+            _ => parcel::target(plan),
+        };
+        let steps = format!("{}/steps/{number}", self.host.dir());
+        let (script, refs, cut) = (format!("{steps}.sh"), format!("{steps}.refs"), format!("{steps}.cut"));
+        let parts = Parts {
+            modules: &parcel.modules,
+            overlay: parcel.overlay.as_deref().map(|overlay| (plan.commit.as_str(), overlay)),
+            missing: parcel.missing && inputs.lfs,
+        };
+        let text = scene.apply(&target, &refs, &cut, &parts);
+        let lines: String = parcel.refs.iter().map(|(name, id)| format!("update {name} {id}\n")).collect();
+        let cuts: String = parcel.cut.iter().map(|id| format!("{id}\n")).collect();
+        let file = |path: &str, content: String| StepFile {
+            path: path.to_owned(),
+            content: content.into_bytes(),
+            executable: false,
+            temporary: true,
+        };
+        OwnCommand {
+            argv: vec!["/bin/sh".to_owned(), script.clone()],
+            env: self.machine.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            files: vec![file(&script, text), file(&refs, lines), file(&cut, cuts)],
+            shown: true,
+        }
+    }
+
+    /// For a host without git: the files alone, those of submodules and of git-lfs too.
+    async fn copy_files(&mut self, inputs: &Inputs, place: &Place, plan: &Plan) -> Result<(), StepError> {
+        let failed = |error: git::Error| StepError::Failed(full(&error));
+        let directory = place.directory.clone();
+        self.say_line("The repository will be copied without its history, because git is not installed on the host.")?;
+        let scratch =
+            Scratch::new(&self.order.job.to_string()).map_err(|error| StepError::Failed(error.to_string()))?;
+        let (repository, overlay) = match &plan.source {
+            Source::Here { git_dir, overlay } => (Repository::at(git_dir), overlay.clone()),
+            Source::Forge { url } => {
+                let wanted = [format!("+{}:refs/towline/checkout", plan.commit)];
+                let store = scratch.path.join("store");
+                (git::fetch_from(&store, url, &credentials(place), &wanted, 1).await.map_err(failed)?, None)
+            }
+            Source::Host => return Err(StepError::Failed("git is not installed on the host".to_owned())),
+        };
+        let clear = format!(
+            "umask 022\nd={d}\n[ -d \"$d\" ] || rm -f -- \"$d\"\nmkdir -p \"$d\" && cd \"$d\" || exit 1\n\
+             for f in * .[!.]* ..?*; do {{ [ -e \"$f\" ] || [ -L \"$f\" ]; }} && rm -rf -- \"$f\"; done\n:\n",
+            d = quote(&directory)
+        );
+        run(&self.host, "preparing the checkout", &clear, b"").await?;
+        let tree = overlay.unwrap_or_else(|| plan.commit.clone());
+        let mut open = vec![(repository, tree, place.url.clone(), directory)];
+        while let Some((repository, commit, url, directory)) = open.pop() {
+            let archive = git::archive(&repository, &commit, Vec::new()).await.map_err(failed)?;
+            self.put_tar(&archive, &directory).await?;
+            if inputs.lfs {
+                let mut parcel = Parcel::default();
+                parcel.large_files(&repository, &commit, false, "").await.map_err(failed)?;
+                if parcel.missing {
+                    return Err(StepError::Failed("some files of git-lfs are not on this machine".to_owned()));
+                }
+                self.send(&parcel.files, &directory).await?;
+            }
+            if inputs.submodules == inputs::Submodules::No
+                || (inputs.submodules == inputs::Submodules::Direct && directory != place.directory)
+            {
+                continue;
+            }
+            for module in repository.submodules(&commit).await.map_err(failed)? {
+                let url = git::resolve_url(&url, &module.url);
+                let found = self.submodule(&repository, &module, &url, inputs, place, &scratch).await?;
+                let found = found.ok_or_else(|| {
+                    StepError::Failed(format!(
+                        "the submodule {} ({url}) is not known here, and without git the host cannot fetch it",
+                        module.path
+                    ))
+                })?;
+                open.push((found, module.commit, url, format!("{directory}/{}", module.path)));
+            }
+        }
+        self.say_line(&plan.commit)?;
+        Ok(())
+    }
+}
+
+/// What the host said of itself and of an earlier checkout.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Commits that are there with all their files.
+    have: Vec<String>,
+    /// What is there has no full history.
+    shallow: bool,
+    lfs: bool,
+    /// Git directories of submodules and the commits they are at.
+    modules: Vec<(String, String)>,
+}
+
+fn credentials(place: &Place) -> git::Credentials {
+    if place.token.is_empty() {
+        return git::Credentials::None;
+    }
+    git::Credentials::Basic { user: "x-access-token".to_owned(), password: place.token.clone().into() }
 }
 
 /// The full ref and commit that a branch, a tag or a commit id names; the default branch for nothing.
@@ -278,36 +669,15 @@ async fn find(repository: &Repository, name: &str) -> Result<Option<(String, Str
     }
     let candidates = if name.starts_with("refs/") {
         vec![name.to_owned()]
-    } else if git::is_object_id(name) {
-        return Ok(repository.resolve(&format!("{name}^{{commit}}")).await?.map(|commit| (name.to_owned(), commit)));
     } else {
         vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")]
     };
     for full in candidates {
-        if let Some(commit) = repository.resolve(&format!("{full}^{{commit}}")).await? {
+        if let Some(commit) = repository.resolve(&full).await? {
             return Ok(Some((full, commit)));
         }
     }
     Ok(None)
-}
-
-/// Packs a git directory as a tar archive.
-async fn pack(directory: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    let directory = directory.to_owned();
-    let work = move || {
-        let mut archive = tar::Builder::new(Vec::new());
-        archive.follow_symlinks(false);
-        for name in ["objects", "refs", "packed-refs", "shallow", "HEAD", "config"] {
-            let path = directory.join(name);
-            if path.is_dir() {
-                archive.append_dir_all(name, &path)?;
-            } else if path.is_file() {
-                archive.append_path_with_name(&path, name)?;
-            }
-        }
-        archive.into_inner()
-    };
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
 /// An error with what caused it.
@@ -319,26 +689,4 @@ fn full(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// A directory on this machine that goes when it is dropped.
-struct Scratch {
-    path: std::path::PathBuf,
-}
-
-impl Scratch {
-    fn new(job: &str) -> std::io::Result<Self> {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("towline-checkout-{}-{job}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.path));
-    }
 }

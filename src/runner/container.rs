@@ -9,6 +9,7 @@ mod image;
 pub(super) mod leftovers;
 mod lifecycle;
 mod place;
+mod relay;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
@@ -22,6 +23,7 @@ use super::job::Job;
 use super::step::{StepError, variables};
 
 pub(super) use action::{DockerAction, DockerStage, Stage};
+pub(super) use command::OwnCommand;
 
 /// What a job asks for and what of it runs.
 #[derive(Debug, Default)]
@@ -35,10 +37,14 @@ pub(super) struct Containers {
     network: Option<String>,
     job: Option<Running>,
     services: Vec<Running>,
+    /// The way from containers to the services for actions.
+    relay: relay::Relay,
     /// Paths inside of the container that a docker action runs in, and on the host; while it runs.
     action_mounts: Option<Vec<(String, String)>>,
     /// Images that were pulled or built for actions of this job.
     images: Vec<String>,
+    /// Images that are to be pulled or built before the first step.
+    wanted: Vec<WantedImage>,
     /// Something was made that has to go at the end.
     used: bool,
 }
@@ -81,20 +87,38 @@ struct Inside {
     node: String,
     node_path: String,
     musl: bool,
+    /// What could run a small program there besides node: `python3`, `perl`, or empty.
+    #[serde(default)]
+    relay: String,
     /// `PATH` as its processes have it.
     path: String,
 }
 
 /// The last lines of a command's output, and how it ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Said {
-    code: i32,
+pub(super) struct Said {
+    pub(super) code: i32,
     /// By a cancel or a time limit.
-    cancelled: bool,
-    lines: Vec<String>,
+    pub(super) cancelled: bool,
+    pub(super) lines: Vec<String>,
+}
+
+/// An image of an action, known before the first step: the name of the step that gets it.
+#[derive(Clone, Debug)]
+struct WantedImage {
+    name: String,
+    found: Option<super::action::Found>,
+    image: String,
 }
 
 impl Containers {
+    /// Notes an image of an action; each is got once.
+    pub(super) fn wanted(&mut self, name: String, found: Option<super::action::Found>, image: String) {
+        if !self.wanted.iter().any(|known| known.name == name) {
+            self.wanted.push(WantedImage { name, found, image });
+        }
+    }
+
     /// Whether steps run in a container.
     pub(super) fn has_job(&self) -> bool {
         self.job_definition.is_some()

@@ -11,7 +11,7 @@ use super::action::{Found, Use};
 use super::contexts::{Frame, Variables};
 use super::follow::Ended;
 use super::job::Job;
-use super::post::Post;
+use super::post::{Post, PostBody};
 use super::script::StepRun;
 use super::step::{StepEnd, StepError};
 use super::workspace::{quote, run as run_on};
@@ -124,8 +124,7 @@ impl Job<'_> {
             name: format!("Post {name}"),
             condition: condition.clone(),
             step: use_.step.clone(),
-            argv: vec![node.to_owned(), format!("{}/{script}", use_.found.directory)],
-            docker: None,
+            body: PostBody::Program(vec![node.to_owned(), format!("{}/{script}", use_.found.directory)]),
             inputs: use_.inputs.clone(),
             env: use_.env.clone(),
             github: frame.github.clone(),

@@ -242,7 +242,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
         (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
         _ = cancelled.wait_for(|told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
     };
-    let workspace = Workspace::new(host.root(), slot, order);
+    let mut workspace = Workspace::new(host.root(), slot, order);
     let mut masks = Masks::new();
     for (_, value) in secrets.iter().filter(|(name, _)| super::secrets::is_masked(name)) {
         // Without the blanks around it, as a whole and by line: a file's last line break is no part of a secret.
@@ -263,6 +263,11 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
     }
     let mut machine: Variables = host.facts().environment.iter().cloned().collect();
     machine.extend(machine_env);
+    // As GitHub's runner does: who keeps tools elsewhere says so in the environment of the machine.
+    let tools = ["RUNNER_TOOL_CACHE", "AGENT_TOOLSDIRECTORY"].iter().find_map(|name| machine.get(*name));
+    if let Some(tools) = tools.filter(|path| path.starts_with('/')) {
+        workspace.tools = tools.trim_end_matches('/').to_owned();
+    }
     let host_name = target.name.to_string();
     let addresses = services::addresses(services);
     let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace, &addresses);
@@ -329,6 +334,7 @@ impl Job<'_> {
         frame.number = 1;
         if ready {
             if self.run_hook(&mut frame, Hook::Started).await? {
+                self.get_images(&mut frame).await?;
                 self.start_containers(&mut frame).await?;
             }
             self.run_pres(&mut frame).await?;
@@ -803,6 +809,11 @@ impl Job<'_> {
             *known = step.clone();
         }
         self.report(Report::Step { step }).await;
+    }
+
+    /// The job's own token for the forge, or for this server.
+    pub(super) fn token(&self) -> String {
+        self.fixed.github.get("token").and_then(Json::as_str).unwrap_or_default().to_owned()
     }
 
     /// What the step wrote to its command files and said in commands, for all that comes after it. The message of a

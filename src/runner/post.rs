@@ -6,11 +6,11 @@ use crate::expr::Expression;
 use crate::run::conclusion::Conclusion;
 use crate::run::report::{Report, StepKind, StepState};
 use crate::toolkit::header;
-use crate::transport::{Spool, StepRequest};
+use crate::transport::{Spool, StepFile, StepRequest};
 use crate::workflow::model::Step;
 
 use super::JobError;
-use super::container::DockerStage;
+use super::container::{DockerStage, OwnCommand};
 use super::contexts::{Frame, Variables};
 use super::job::Job;
 use super::script::StepRun;
@@ -24,12 +24,19 @@ pub(super) struct Post {
     pub(super) name: String,
     pub(super) condition: Expression,
     pub(super) step: Step,
-    pub(super) argv: Vec<String>,
-    /// Instead of `argv`, for docker actions.
-    pub(super) docker: Option<DockerStage>,
+    pub(super) body: PostBody,
     pub(super) inputs: Map<String, Json>,
     pub(super) env: Variables,
     pub(super) github: Map<String, Json>,
+}
+
+/// What a post step runs.
+pub(super) enum PostBody {
+    /// A program where the job's steps run.
+    Program(Vec<String>),
+    Docker(DockerStage),
+    /// A script of the runner's own, on the host.
+    Own(String),
 }
 
 impl Job<'_> {
@@ -62,13 +69,22 @@ impl Job<'_> {
         self.say_line(header::POST)?;
         let run = StepRun { key: &post.key, name: &post.name, timeout: None, background: false, on_host: false };
         let saved = self.states.get(&post.of).cloned().unwrap_or_default();
-        let request = match &post.docker {
-            Some(stage) => self.docker_request(frame, &step, &post.env, (&post.inputs, &saved), stage, &run).await,
-            None => {
+        let request = match post.body {
+            PostBody::Own(script) if decided.is_ok() => {
+                frame.github = outer;
+                let end = self.run_own_post(frame, script, &post.key).await?;
+                self.status.record(end);
+                return self.step_finished(frame.number, end, end, None, &post.key).await;
+            }
+            PostBody::Own(_) => Err(StepError::Failed(String::new())),
+            PostBody::Docker(stage) => {
+                self.docker_request(frame, &step, &post.env, (&post.inputs, &saved), &stage, &run).await
+            }
+            PostBody::Program(argv) => {
                 let number = self.next_number();
                 Ok(StepRequest {
                     number,
-                    argv: post.argv,
+                    argv,
                     env: self.process_env(frame, &step, &post.env, number, Some((&post.inputs, &saved))),
                     cwd: self.workspace.path.clone(),
                     files: Vec::new(),
@@ -97,5 +113,25 @@ impl Job<'_> {
         };
         self.status.record(end.outcome);
         self.step_finished(frame.number, end.outcome, end.outcome, end.exit_code, &post.key).await
+    }
+
+    async fn run_own_post(&mut self, frame: &Frame, script: String, key: &str) -> Result<Conclusion, JobError> {
+        let number = self.next_number();
+        let path = format!("{}/steps/{number}.sh", self.host.dir());
+        let argv = vec!["/bin/sh".to_owned(), path.clone()];
+        let env = self.machine.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let files = vec![StepFile { path, content: script.into_bytes(), executable: false, temporary: true }];
+        let command = OwnCommand { argv, env, files, shown: true };
+        let condition = crate::expr::condition::always();
+        match self.own_command(frame, (&format!("{key}/end"), number), condition, command).await {
+            Ok(said) if said.code == 0 => Ok(Conclusion::Success),
+            Ok(said) if said.cancelled => Ok(Conclusion::Cancelled),
+            Ok(_) => Ok(Conclusion::Failure),
+            Err(StepError::Job(error)) => Err(error),
+            Err(StepError::Failed(message)) => {
+                self.error(frame.number, &message)?;
+                Ok(Conclusion::Failure)
+            }
+        }
     }
 }

@@ -42,6 +42,10 @@ impl Job<'_> {
     ) -> BoxFuture<'a, Result<bool, StepError>> {
         Box::pin(async move {
             let StepBody::Uses { uses, .. } = &step.body else { return Ok(false) };
+            if let ActionReference::Image(image) = uses {
+                let name = format!("Pull {image}");
+                self.containers.wanted(name, None, format!("docker://{image}"));
+            }
             let is_remote = match uses {
                 ActionReference::Repository { .. } => {
                     // Without any source the step itself says so, if it is ever reached.
@@ -77,7 +81,14 @@ impl Job<'_> {
             let mut has_pre = false;
             match action.map(|action| action.runs) {
                 Some(ActionRuns::JavaScript { pre, .. }) => has_pre = pre.is_some(),
-                Some(ActionRuns::Docker { pre_entrypoint, .. }) => has_pre = pre_entrypoint.is_some(),
+                Some(ActionRuns::Docker { pre_entrypoint, image, .. }) => {
+                    has_pre = pre_entrypoint.is_some();
+                    let name = match image.get(..9).filter(|start| start.eq_ignore_ascii_case("docker://")) {
+                        Some(_) => format!("Pull {}", &image[9..]),
+                        None => format!("Build {}", repository_text(uses)),
+                    };
+                    self.containers.wanted(name, Some(found.clone()), image);
+                }
                 Some(ActionRuns::Composite { steps }) => {
                     for (step, inner) in keyed(&steps, &format!("{key}.")) {
                         has_pre |= self.find_of_step(step, inner, found.origin.clone(), depth + 1, said).await?;

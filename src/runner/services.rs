@@ -14,7 +14,7 @@ use crate::workflow::model::{Permission, Permissions};
 
 /// The name by which jobs call this server: stock actions refuse every host but GitHub's own and these (P6), and clients of
 /// git find it on loopback by themselves.
-const ALIAS: &str = "towline.localhost";
+pub(super) const ALIAS: &str = "towline.localhost";
 /// How often a forward is tried before the job goes on without.
 const TRIES: u32 = 3;
 
@@ -176,15 +176,23 @@ pub(super) fn server_url(variables: &JobVariables, own: &str, action: &str) -> O
         return None;
     }
     match variables.base.rsplit_once(':') {
-        Some(("http://127.0.0.1", port)) => Some(format!("http://{ALIAS}:{port}")),
+        // It asks the API there too, by a resolver that may not know the name.
         _ if checks_out => Some(variables.base.clone()),
+        Some(("http://127.0.0.1", port)) => Some(format!("http://{ALIAS}:{port}")),
         _ => Some(format!("http://{ALIAS}")),
     }
 }
 
 /// Where repositories of this machine are reached by git on the host.
 pub(super) fn git_url(variables: &JobVariables) -> Option<String> {
-    if variables.local { server_url(variables, "", "actions/checkout") } else { None }
+    if !variables.local || variables.base.is_empty() {
+        return None;
+    }
+    match variables.base.strip_prefix("http://127.0.0.1:") {
+        // The same name as in GITHUB_SERVER_URL: actions compare the two.
+        Some(port) => Some(format!("http://{ALIAS}:{port}")),
+        None => Some(variables.base.clone()),
+    }
 }
 
 /// Hosts that stock actions take for GitHub.
@@ -277,7 +285,7 @@ mod tests {
         let port = "http://127.0.0.1:20123";
         let alias = Some("http://towline.localhost:20123");
         for (local, base, own, action, expected) in [
-            (true, port, "https://ci.lan", "actions/checkout", alias),
+            (true, port, "https://ci.lan", "actions/checkout", Some(port)),
             (true, port, "https://github.com", "actions/upload-artifact", alias),
             (true, "https://ci.lan", "https://ci.lan", "actions/checkout", Some("https://ci.lan")),
             (true, "https://ci.lan", "https://ci.lan", "actions/cache", Some("http://towline.localhost")),

@@ -212,6 +212,13 @@ impl Blobs {
         Ok(size)
     }
 
+    /// How many bytes too few there is room for.
+    pub(super) fn lacking(&self, bytes: u64) -> u64 {
+        let state = self.lock();
+        let used = state.stored + state.uploads.values().map(|upload| upload.bytes).sum::<u64>();
+        used.saturating_add(bytes).saturating_sub(self.limit)
+    }
+
     fn reserve(&self, id: &str, bytes: u64) -> Result<(), ServicesError> {
         let mut state = self.lock();
         let used = state.stored + state.uploads.values().map(|upload| upload.bytes).sum::<u64>();

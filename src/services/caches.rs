@@ -124,6 +124,7 @@ pub(super) async fn write_v1(
     if offset > services.inner.settings.bytes {
         return Err(Fault::invalid("Content-Range is beyond what there is room for"));
     }
+    services.inner.make_room(transfer::length(&headers))?;
     services.inner.blobs.put_range(&upload.id, offset, body).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -190,6 +190,16 @@ impl Records {
         self.lock().caches.get(&id).cloned()
     }
 
+    /// What could be freed by giving up all caches.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        self.lock().caches.values().map(|cache| cache.size).sum()
+    }
+
+    /// The cache of any repository that was not read for the longest time.
+    pub(super) fn least_used_cache(&self) -> Option<Cache> {
+        self.lock().caches.values().min_by_key(|cache| (cache.used_at, cache.id)).cloned()
+    }
+
     pub(super) fn caches_of(&self, repository: &str) -> Vec<Cache> {
         self.lock().caches.values().filter(|cache| cache.repository == repository).cloned().collect()
     }

@@ -118,7 +118,7 @@ impl Shared {
         }
     }
 
-    fn repository(&self, name: &str) -> Result<Served, Refusal> {
+    pub(super) fn repository(&self, name: &str) -> Result<Served, Refusal> {
         (self.repositories.find)(name).ok_or(Refusal::NotFound)
     }
 
@@ -140,6 +140,8 @@ pub(super) fn routes(services: &Services, repositories: Repositories) -> Router 
         .route(&format!("{archives}/commits/{{sha}}"), get(commit))
         .route(&format!("{archives}/git/ref/{{*reference}}"), get(reference))
         .route(&format!("{archives}/branches"), get(branches))
+        .merge(super::contents::routes(archives))
+        .merge(super::lfs::routes())
         .merge(super::listing::routes())
         .with_state(Shared { services: services.clone(), repositories })
 }
@@ -148,11 +150,21 @@ pub(super) fn routes(services: &Services, repositories: Repositories) -> Router 
 pub(super) fn descriptions(services: &Services, repositories: Repositories) -> Router {
     Router::new()
         .route("/api/v3/repos/{owner}/{name}", get(describe))
+        .merge(super::contents::files("/api/v3/repos/{owner}/{name}"))
+        .route("/api/v3/rate_limit", get(rate_limit))
         .route("/api/v3/meta", get(|| async { Json(json!({ "installed_version": "3.99.0" })) }))
+        .with_state(Shared { services: services.clone(), repositories })
+        .fallback(|| async { Refusal::NotFound })
+        .method_not_allowed_fallback(|| async { Refusal::NotFound })
+}
+
+/// Files and directories of the repositories of this machine.
+pub(super) fn files(services: &Services, repositories: Repositories) -> Router {
+    super::contents::files("/api/v3/repos/{owner}/{name}")
         .with_state(Shared { services: services.clone(), repositories })
 }
 
-fn full_name(owner: &str, name: &str) -> String {
+pub(super) fn full_name(owner: &str, name: &str) -> String {
     format!("{owner}/{}", name.strip_suffix(".git").unwrap_or(name))
 }
 
@@ -299,7 +311,7 @@ async fn zipball(
 }
 
 /// The commit that GitHub would take a version for.
-async fn resolve(repository: &Repository, reference: &str) -> Result<String, Refusal> {
+pub(super) async fn resolve(repository: &Repository, reference: &str) -> Result<String, Refusal> {
     let candidates = match reference {
         "" => vec!["HEAD".to_owned()],
         full if full.starts_with("refs/") || git::is_object_id(full) => vec![full.to_owned()],
@@ -336,7 +348,7 @@ async fn archive(
     Ok((headers, output(child, std::future::ready(()))).into_response())
 }
 
-async fn opened(
+pub(super) async fn opened(
     shared: &Shared,
     parts: &Parts,
     owner: &str,
@@ -388,18 +400,29 @@ async fn commit(
     let info = objects.commit(&id).await?;
     objects.close().await;
     let info = info.ok_or(Refusal::NotFound)?;
-    let url = format!("{}/api/v3/repos/{full}/commits/{id}", shared.base(&parts));
-    Ok(Json(json!({
-        "sha": id, "node_id": id, "url": url, "html_url": format!("{}/{full}/commit/{id}", shared.base(&parts)),
+    Ok(Json(describe_commit(&info, &shared.base(&parts), &full)).into_response())
+}
+
+/// A commit as the API gives it.
+pub(super) fn describe_commit(info: &git::CommitInfo, base: &str, full: &str) -> JsonValue {
+    let (id, url) = (&info.id, format!("{base}/api/v3/repos/{full}/commits/{}", info.id));
+    json!({
+        "sha": id, "node_id": id, "url": url, "html_url": format!("{base}/{full}/commit/{id}"),
         "commit": {
             "message": info.message, "author": signature(&info.author), "committer": signature(&info.committer),
-            "tree": { "sha": info.tree, "url": "" }, "comment_count": 0, "url": url,
+            "tree": { "sha": info.tree, "url": format!("{base}/api/v3/repos/{full}/git/trees/{}", info.tree) },
+            "comment_count": 0, "url": url,
             "verification": { "verified": false, "reason": "unsigned", "signature": null, "payload": null },
         },
         "author": null, "committer": null,
         "parents": info.parents.iter().map(|parent| json!({ "sha": parent, "url": "" })).collect::<Vec<_>>(),
-    }))
-    .into_response())
+    })
+}
+
+/// There are no limits, but clients ask.
+async fn rate_limit() -> Json<JsonValue> {
+    let core = json!({ "limit": 15000, "used": 0, "remaining": 15000, "reset": 4_102_444_800_u64 });
+    Json(json!({ "resources": { "core": core, "graphql": core, "search": core }, "rate": core }))
 }
 
 async fn reference(
@@ -409,14 +432,9 @@ async fn reference(
 ) -> Result<Json<JsonValue>, Refusal> {
     let (parts, _) = request.into_parts();
     let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let name = format!("refs/{reference}");
-    let refs = repository.refs(&name).await?;
-    let found = refs.into_iter().find(|found| found.name == name).ok_or(Refusal::NotFound)?;
-    let base = shared.base(&parts);
-    Ok(Json(json!({
-        "ref": name, "node_id": name, "url": format!("{base}/api/v3/repos/{full}/git/{name}"),
-        "object": { "type": "commit", "sha": found.id, "url": format!("{base}/api/v3/repos/{full}/git/commits/{}", found.id) },
-    })))
+    let api = format!("{}/api/v3/repos/{full}", shared.base(&parts));
+    let found = super::contents::describe_ref(&repository, &api, &format!("refs/{reference}")).await?;
+    found.map(Json).ok_or(Refusal::NotFound)
 }
 
 async fn branches(

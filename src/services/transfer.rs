@@ -60,10 +60,14 @@ pub(super) async fn upload(
     State(services): State<Services>,
     Path(id): Path<String>,
     Query(signed): Query<Signed>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
     if !is_signed(&services, "upload", &id, &signed) {
         return forbidden();
+    }
+    if let Err(error) = services.inner.make_room(length(&headers)) {
+        return super::twirp::Fault::from(error).into_response();
     }
     let blobs = &services.inner.blobs;
     let taken = match (signed.comp.as_deref(), &signed.blockid) {
@@ -79,6 +83,11 @@ pub(super) async fn upload(
         Ok(()) => (StatusCode::CREATED, azure_headers(&services)).into_response(),
         Err(error) => super::twirp::Fault::from(error).into_response(),
     }
+}
+
+/// How many bytes a request says it brings.
+pub(super) fn length(headers: &HeaderMap) -> u64 {
+    headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// What the SDK expects of a block blob.

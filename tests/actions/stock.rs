@@ -12,7 +12,7 @@ const directory = `${e.GITHUB_WORKSPACE}/${e.INPUT_PATH}`;
 fs.mkdirSync(directory, { recursive: true });
 const git = (...words) => execFileSync('git', words, { cwd: directory, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 const server = new URL(e.GITHUB_SERVER_URL);
-if (!server.hostname.endsWith('.localhost')) throw new Error(`stock actions refuse ${server}`);
+if (!/^[0-9.]+$/.test(server.hostname)) throw new Error(`not every resolver knows ${server}`);
 const basic = Buffer.from(`x-access-token:${e.INPUT_TOKEN}`).toString('base64');
 console.log(`::add-mask::${basic}`);
 git('init', '-q', '.');

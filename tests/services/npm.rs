@@ -7,7 +7,13 @@ use towline::services::JobVariables;
 
 use super::serve;
 
-const PACKAGES: [&str; 3] = ["@actions/artifact@6.2.1", "@actions/cache@6.3.0", "@actions/core@3.0.1"];
+const PACKAGES: [&str; 5] = [
+    "@actions/artifact@6.2.1",
+    "@actions/cache@6.3.0",
+    "@actions/core@3.0.1",
+    "@actions/github@9.1.1",
+    "@actions/tool-cache@4.0.0",
+];
 
 /// A directory with the packages: installed once per target directory. Nothing where there is no node or no registry.
 pub(crate) fn packages() -> Option<PathBuf> {

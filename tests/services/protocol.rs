@@ -206,6 +206,24 @@ async fn caches_are_found_by_scope_and_prefix_and_go_by_age() {
 }
 
 #[tokio::test]
+async fn caches_make_room_before_an_upload_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let served = serve(directory.path(), |settings| settings.bytes = 1000).await;
+    let one = token(&served, 1, 2, "refs/heads/main");
+    for (key, byte) in [("old", 1), ("new", 2)] {
+        assert_eq!(save(&served, &one, key, &[byte; 300]).await["ok"], json!(true));
+        served.pass(Duration::from_secs(1));
+    }
+    assert_eq!(restore(&served, &one, "old", &[]).await, "old");
+    // The one that was read last stays.
+    assert_eq!(upload(&served, &one, "a", &[3; 600]).await.status, StatusCode::OK);
+    assert_eq!(served.services.caches("acme/app").iter().map(|cache| cache.key.as_str()).collect::<Vec<_>>(), ["old"]);
+    // What cannot be had by that takes nothing away.
+    assert_eq!(upload(&served, &one, "b", &[4; 800]).await.status, StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(restore(&served, &one, "old", &[]).await, "old");
+}
+
+#[tokio::test]
 async fn two_jobs_that_save_one_key_do_not_mix() {
     let directory = tempfile::tempdir().unwrap();
     let served = serve(directory.path(), |_| {}).await;

@@ -97,6 +97,11 @@ impl Engine {
         format!("unix://{}/docker.sock", self.directory.display())
     }
 
+    /// The network that the engine's containers know as their host's.
+    pub(crate) fn network(&self) -> String {
+        format!("/proc/{}/ns/net", self.keeper.id())
+    }
+
     /// Calls `docker`: whether it succeeded, and what it said.
     pub(crate) fn docker(&self, arguments: &[&str]) -> (bool, String) {
         let output =

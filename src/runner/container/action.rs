@@ -4,17 +4,20 @@ use serde_json::{Map, Value as Json};
 
 use crate::expr::{Expression, Value};
 use crate::run::conclusion::Conclusion;
+use crate::run::report::StepKind;
 use crate::toolkit::container::{is_dockerfile, plain_name, words};
 use crate::transport::{Contained, Spool, StepRequest};
 use crate::workflow::model::{ActionRuns, Step};
 use crate::workflow::token::Token;
 
+use super::super::JobError;
 use super::super::action::{Found, Use};
 use super::super::contexts::{Frame, Variables};
 use super::super::javascript::github_of;
 use super::super::job::Job;
-use super::super::post::Post;
+use super::super::post::{Post, PostBody};
 use super::super::script::{StepRun, join};
+use super::super::services::ALIAS;
 use super::super::step::{StepEnd, StepError, variables};
 use super::super::workspace::{quote, run};
 use super::lifecycle::Line;
@@ -102,8 +105,7 @@ impl Job<'_> {
                 name: format!("Post {name}"),
                 condition: condition.clone(),
                 step: use_.step.clone(),
-                argv: Vec::new(),
-                docker: Some(DockerStage { entrypoint: Some(entrypoint.clone()), ..ready.clone() }),
+                body: PostBody::Docker(DockerStage { entrypoint: Some(entrypoint.clone()), ..ready.clone() }),
                 inputs: use_.inputs.clone(),
                 env: use_.env.clone(),
                 github: frame.github.clone(),
@@ -135,6 +137,43 @@ impl Job<'_> {
         self.conclude_action(frame, use_.step, &ended)
     }
 
+    /// Pulls and builds the images of actions, a step each before the first one: first all that are pulled, as on GitHub. Actions
+    /// of the workspace are not there yet and come when they are used.
+    pub(in super::super) async fn get_images(&mut self, frame: &mut Frame) -> Result<(), JobError> {
+        let mut wanted = std::mem::take(&mut self.containers.wanted);
+        wanted.sort_by_key(|image| image.name.starts_with("Build "));
+        // A host without an engine says so when a step really needs it.
+        if wanted.is_empty() || self.find_engine().is_err() {
+            return Ok(());
+        }
+        for (index, image) in wanted.into_iter().enumerate() {
+            let key = format!("images/{index}");
+            // A job that was begun by an earlier version gets them when they are used.
+            if !self.journal.is_live() && !self.journal.knows(&format!("{key}/begin")) {
+                return Ok(());
+            }
+            frame.number = self.insert_set_up_step(&image.name).await;
+            self.step_started(frame.number, &image.name, StepKind::SetUp, &key).await?;
+            let found = image.found.unwrap_or_else(Found::nothing);
+            self.containers.used = true;
+            let outcome = match self.docker_image(frame, &found, &image.image, &key, true).await.map(drop) {
+                Ok(()) => Conclusion::Success,
+                Err(StepError::Job(error)) => return Err(error),
+                Err(StepError::Failed(message)) if message.is_empty() => Conclusion::Cancelled,
+                Err(StepError::Failed(message)) => {
+                    self.error(frame.number, &message)?;
+                    Conclusion::Failure
+                }
+            };
+            self.status.record(outcome);
+            self.step_finished(frame.number, outcome, outcome, None, &key).await?;
+            if outcome != Conclusion::Success {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Gets the image, and evaluates what the manifest says with the action's inputs.
     async fn docker_stage(
         &mut self,
@@ -145,7 +184,7 @@ impl Job<'_> {
     ) -> Result<DockerStage, StepError> {
         self.find_engine()?;
         self.containers.used = true;
-        let image = self.docker_image(frame, use_.found, &action.image, run.key).await?;
+        let image = self.docker_image(frame, use_.found, &action.image, run.key, false).await?;
         let outer = std::mem::replace(&mut frame.inputs, use_.inputs.clone());
         let args = match &action.args {
             Some(token) => Some(self.value(token, frame, use_.env, &format!("{}/args", run.key)).await),
@@ -183,6 +222,7 @@ impl Job<'_> {
         found: &Found,
         image: &str,
         key: &str,
+        early: bool,
     ) -> Result<String, StepError> {
         let lower = image.to_ascii_lowercase();
         if lower.starts_with("docker://") {
@@ -213,7 +253,7 @@ impl Job<'_> {
             None => (format!("towline-action-{}:{}", digest(&dockerfile), self.container_stem()), false),
         };
         if !kept || !self.containers.images.contains(&tag) {
-            self.build(frame, key, &dockerfile, (&tag, kept)).await?;
+            self.build(frame, key, &dockerfile, (&tag, kept), early).await?;
             self.containers.images.push(tag.clone());
         }
         Ok(tag)
@@ -230,6 +270,8 @@ impl Job<'_> {
         step_run: &StepRun<'_>,
     ) -> Result<StepRequest, StepError> {
         let engine = self.find_engine()?;
+        // Commands of its own come before the step: steps are numbered as they begin.
+        let services = self.relay_for_action(frame, step_run.key).await?;
         let number = self.next_number();
         let temp = self.workspace.temp.clone();
         let files = self.command_files();
@@ -260,8 +302,13 @@ impl Job<'_> {
             variables.entry(name.clone()).or_insert_with(|| value.clone());
         }
         variables.insert("HOME".to_owned(), home);
+        let base = self.reached.variables.base.clone();
+        let told = services.as_ref().map(|_| base.replacen("127.0.0.1", ALIAS, 1));
         for value in variables.values_mut() {
             *value = mapping.inside(value);
+            if let Some(told) = told.as_ref().filter(|_| value.starts_with(&base)) {
+                *value = value.replacen(&base, told, 1);
+            }
         }
         let name = format!("{}_{}_{:06x}", self.container_stem(), plain_name(&stage.image), 0x0010_0000 + number);
         let mut line = Line::new(["run", "--name", &name]);
@@ -273,6 +320,9 @@ impl Job<'_> {
         }
         if let Some(network) = &self.containers.network {
             line.words(["--network".to_owned(), network.clone()]);
+        }
+        if let Some(address) = &services {
+            line.words(self.alias_at(address));
         }
         if let Some(socket) = self.engine_socket(&format!("{}/socket", step_run.key)).await? {
             line.volume(&socket, "/var/run/docker.sock", false);

@@ -56,6 +56,15 @@ impl Command {
     }
 }
 
+/// A command of the runner's own.
+#[derive(Default)]
+pub(in super::super) struct OwnCommand {
+    pub(in super::super) argv: Vec<String>,
+    pub(in super::super) env: Vec<(String, String)>,
+    pub(in super::super) files: Vec<StepFile>,
+    pub(in super::super) shown: bool,
+}
+
 /// Adds `-e` for every variable: by name, so that values are no arguments, unless the client would take it as its own.
 pub(super) fn pass_on(env: &Variables, arguments: &mut Vec<String>) {
     for (name, value) in env {
@@ -97,15 +106,13 @@ impl Job<'_> {
     ) -> Result<Said, StepError> {
         let engine = self.find_engine()?;
         let number = self.next_number();
-        if let Some(said) = self.journal.recall::<Said>(key)? {
-            return Ok(said);
+        if self.journal.knows(key) {
+            return self.own_command(frame, (key, number), condition, OwnCommand::default()).await;
         }
         let shown = command.shown.is_some();
         if let Some(text) = &command.shown {
             self.say_line(&format!("##[command]{} {text}", engine.program))?;
         }
-        // What led here must be known again after a crash, before anything is started because of it.
-        self.journal.durable().await?;
         let mut argv = vec![engine.program];
         argv.extend(command.arguments);
         let mut files = Vec::new();
@@ -115,16 +122,33 @@ impl Job<'_> {
             argv.splice(0..0, ["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()]);
             files.push(StepFile { path, content, executable: false, temporary: true });
         }
+        let env = self.client_env(&command.env);
+        self.own_command(frame, (key, number), condition, OwnCommand { argv, env, files, shown }).await
+    }
+
+    /// Runs a command of the runner's own on the host, as step `number` of it. What it says is shown, masked, and no command of
+    /// the log is obeyed in it.
+    pub(in super::super) async fn own_command(
+        &mut self,
+        frame: &Frame,
+        (key, number): (&str, u32),
+        condition: Expression,
+        command: OwnCommand,
+    ) -> Result<Said, StepError> {
+        if let Some(said) = self.journal.recall::<Said>(key)? {
+            return Ok(said);
+        }
+        // What led here must be known again after a crash, before anything is started because of it.
+        self.journal.durable().await?;
         let left = self.deadline.saturating_duration_since(Instant::now());
         let own = self.step_deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = own.unwrap_or(Duration::MAX).max(Duration::from_millis(1)).min(left + Duration::from_secs(10));
-        let env = self.client_env(&command.env);
         let request = StepRequest {
             number,
-            argv,
-            env,
+            argv: command.argv,
+            env: command.env,
             cwd: "/".to_owned(),
-            files,
+            files: command.files,
             timeout: Some(timeout),
             spool: Spool::Main,
             contained: None,
@@ -132,7 +156,7 @@ impl Job<'_> {
         self.host.start_step(request).await.map_err(JobError::from)?;
         let step = own_step(condition);
         let none = Variables::new();
-        let mut output = Output { shown, pending: Vec::new(), lines: Vec::new() };
+        let mut output = Output { shown: command.shown, pending: Vec::new(), lines: Vec::new() };
         let exit = loop {
             match self.next_event(frame, &step, &none, number).await? {
                 HostEvent::Output { step: 0, offset, bytes } => {

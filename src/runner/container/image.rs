@@ -27,7 +27,18 @@ impl Job<'_> {
     ) -> Result<(), StepError> {
         let login = match credentials {
             Some(credentials) => Some(self.log_in(frame, key, image, credentials).await?),
-            None => None,
+            None => match self.own_credentials(image) {
+                // A token that may not read packages is no reason not to try without.
+                Some(own) => match self.log_in(frame, key, image, &own).await {
+                    Ok(directory) => Some(directory),
+                    Err(StepError::Failed(message)) if !message.is_empty() => {
+                        self.warning(frame.number, &message)?;
+                        None
+                    }
+                    Err(error) => return Err(error),
+                },
+                None => None,
+            },
         };
         let pulled = self.pull_with(frame, key, image, login.as_deref()).await;
         if let Some(directory) = &login
@@ -37,6 +48,16 @@ impl Job<'_> {
                 .await?;
         }
         pulled
+    }
+
+    /// The job's own token opens GitHub's registry, where GitHub gave it (D4).
+    fn own_credentials(&self, image: &str) -> Option<(String, String)> {
+        let text = |key: &str| self.order.github.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let token = self.token();
+        let is_githubs =
+            text("server_url").trim_end_matches('/') == "https://github.com" && !self.reached.variables.local;
+        let known = ["ghcr.io", "containers.pkg.github.com"].contains(&registry_of(image));
+        (is_githubs && known && !token.is_empty()).then(|| (text("actor").to_owned(), token))
     }
 
     async fn pull_with(
@@ -128,6 +149,7 @@ impl Job<'_> {
         key: &str,
         dockerfile: &str,
         (tag, kept): (&str, bool),
+        early: bool,
     ) -> Result<(), StepError> {
         if kept {
             let look = Command::new(["image", "inspect", "--format", "{{.Id}}", tag]).silent();
@@ -137,8 +159,12 @@ impl Job<'_> {
             }
         }
         let context = dockerfile.rsplit_once('/').map_or(".", |(directory, _)| directory);
-        self.say_line("##[group]Building docker image")?;
-        self.say_line(&format!("Dockerfile for action: '{dockerfile}'."))?;
+        if early {
+            self.say_line(&format!("##[group]Build container for action use: '{dockerfile}'."))?;
+        } else {
+            self.say_line("##[group]Building docker image")?;
+            self.say_line(&format!("Dockerfile for action: '{dockerfile}'."))?;
+        }
         let mut command = Command::new(["build", "-t", tag, "-f", dockerfile, context])
             .shown(format!("build -t {tag} -f \"{dockerfile}\" \"{context}\""));
         if !kept {

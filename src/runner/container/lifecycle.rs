@@ -22,6 +22,7 @@ const HEALTH_WAITS: (u64, u64) = (2, 32);
 
 /// Says what a job's container has.
 const LOOK_INSIDE: &str = "echo sh; echo \"path $PATH\"; n=$(command -v node) && echo \"node $n $(node --version 2>/dev/null)\"; \
+    for r in node python3 perl; do command -v $r >/dev/null && echo \"relay $r\" && break; done; \
     for f in /etc/alpine-release /lib/ld-musl-*; do [ -e \"$f\" ] && echo musl; done; exit 0";
 
 impl Job<'_> {
@@ -89,7 +90,9 @@ impl Job<'_> {
         }
         if let Some(definition) = self.containers.job_definition.clone() {
             let running = self.start_container(frame, 0, "", &definition).await?;
+            let (id, inside) = (running.id.clone(), running.inside.clone());
             self.containers.job = Some(running);
+            self.relay_into_job(frame, &id, &inside).await?;
         }
         self.wait_for_services(frame).await
     }
@@ -207,8 +210,9 @@ impl Job<'_> {
         let options = words(&definition.options);
         // Who names a network in the options wants that one: an engine takes one of the two kinds only.
         let is_network = |word: &String| ["--network", "--net"].contains(&word.split('=').next().unwrap_or_default());
+        let options_name_network = options.iter().any(is_network);
         if let Some(network) = &self.containers.network
-            && !options.iter().any(is_network)
+            && !options_name_network
         {
             line.words(["--network".to_owned(), network.clone()]);
             if !alias.is_empty() {
@@ -225,6 +229,9 @@ impl Job<'_> {
             line.words(["-e".to_owned(), "CI=true".to_owned()]);
         }
         if alias.is_empty() {
+            if !options_name_network {
+                line.words(self.alias_at("127.0.0.1"));
+            }
             if let Some(socket) = self.engine_socket("containers/socket").await? {
                 line.volume(&socket, "/var/run/docker.sock", false);
             }
@@ -339,6 +346,10 @@ impl Job<'_> {
         // What was not named above: half-made containers, those of actions that were killed, images of one job.
         if self.journal.recall::<()>("containers/removed")?.is_none() {
             let order = self.order;
+            match self.close_relay().await {
+                Err(StepError::Job(error)) => return Err(error),
+                Ok(()) | Err(StepError::Failed(_)) => {}
+            }
             let script =
                 leftovers::removal_at(self.host.root(), &format!("{}-{}-{}", order.run, order.attempt, order.job));
             self.host.exec(&format!("{}{script}", self.client_exports()), b"").await?;
@@ -490,6 +501,7 @@ fn inside(said: &Said) -> Inside {
         match words.next() {
             Some("sh") => inside.sh = true,
             Some("musl") => inside.musl = true,
+            Some("relay") => words.next().unwrap_or_default().clone_into(&mut inside.relay),
             Some("path") => inside.path = words.collect::<Vec<_>>().join(" "),
             Some("node") => {
                 inside.node_path = words.next().unwrap_or_default().to_owned();
