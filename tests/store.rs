@@ -113,6 +113,46 @@ async fn a_damaged_database_is_moved_aside_and_the_last_export_comes_back() {
     assert!(records.last_run > 42 && records.last_job > 42, "ids of after the export come again");
 }
 
+/// A byte that changed on the disk is noticed or does no harm: the store opens and gives what a start needs.
+#[tokio::test]
+async fn a_flipped_byte_keeps_no_store_from_opening() {
+    let seed = std::env::var("TOWLINE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(std::process::id());
+    println!("seed {seed} (TOWLINE_SEED={seed} replays it)");
+    let whole = tempfile::tempdir().unwrap();
+    {
+        let store = open(whole.path());
+        count(&store, 1).await;
+        store.back_up(Timestamp::UNIX_EPOCH).unwrap();
+        for number in 2..=60 {
+            count(&store, number).await;
+        }
+    }
+    let mut random = u64::from(seed) | 1;
+    for round in 0..40 {
+        let directory = tempfile::tempdir().unwrap();
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", whole.path().display()))
+            .arg(directory.path())
+            .status();
+        assert!(copied.unwrap().success());
+        let file = directory.path().join("db").join("db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let used = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let at = usize::try_from(random % used as u64).unwrap();
+        bytes[at] ^= 1 << (random >> 61);
+        std::fs::write(&file, &bytes).unwrap();
+        let (store, recovery) =
+            Store::open(directory.path()).unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
+        let records = store.load().unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
+        let told = recovery.map(|recovery| recovery.to_string());
+        assert!(told.is_some() || !records.deliveries.is_empty(), "round {round}, byte {at}: lost without a word");
+    }
+}
+
 /// Whatever became of its main file, the store opens: loudly with the last export, or with what is left and the word that
 /// its end is gone. No id is given out again, and nothing is deleted.
 #[tokio::test]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::identity::IDENTITY;
+use super::records::{COUNTERS, Counters};
 use super::trees::{NAMES, Name, Trees, Write};
 use super::{Store, StoreError};
 
@@ -170,6 +171,15 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         .chunks(2)
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect()
+}
+
+/// The last ids that an export knows of; nothing if it cannot be read. They are near its beginning.
+pub(super) fn counters(path: &Path) -> Option<Counters> {
+    let lines = BufReader::new(File::open(path).ok()?).lines().skip(1).map_while(Result::ok);
+    let meta = lines.map_while(|line| serde_json::from_str::<Line>(&line).ok().filter(|line| line.tree == "meta"));
+    let key = to_hex(COUNTERS);
+    let found = meta.into_iter().find(|line| line.key == key)?;
+    serde_json::from_value(found.json?).ok()
 }
 
 pub(super) fn import(trees: &Trees, path: &Path) -> Result<usize, StoreError> {

@@ -204,7 +204,8 @@ fn delete_run(trees: &Trees, writes: &mut Vec<Write>, run: RunId) -> Result<(), 
     Ok(())
 }
 
-fn load(trees: &Trees) -> Result<Records, StoreError> {
+/// Everything the engine is rebuilt from.
+pub(super) fn load(trees: &Trees) -> Result<Records, StoreError> {
     let mut records = Records::default();
     if let Some(value) = trees.get(Name::Meta, COUNTERS)? {
         let counters: Counters = decode("counters", &value)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 use super::codec::{VERSION, decode, encode};
 use super::export;
-use super::records::{COUNTERS, Counters};
+use super::records::{self, COUNTERS, Counters};
 use super::trees::{NAMES, Name, Trees, Write};
 
 /// Written into every database, and beside it as a file of the same name: a database without it that stands beside the
@@ -68,7 +68,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
 /// Opens `directory/db`.
 pub(super) fn open(directory: &Path) -> Result<(Trees, Option<Recovery>), StoreError> {
     let path = directory.join("db");
-    let reason = match try_open(&path).and_then(|trees| not_emptied(directory, trees)) {
+    let reason = match try_open(&path).and_then(|trees| not_cut(directory, trees)) {
         Ok(trees) => {
             mark(directory, &trees)?;
             notice_lost_end(directory, &trees)?;
@@ -78,7 +78,7 @@ pub(super) fn open(directory: &Path) -> Result<(Trees, Option<Recovery>), StoreE
     };
     // A snapshot that was being written when the machine stopped may be all that is wrong.
     if drop_unfinished_snapshots(&path)
-        && let Ok(trees) = try_open(&path).and_then(|trees| not_emptied(directory, trees))
+        && let Ok(trees) = try_open(&path).and_then(|trees| not_cut(directory, trees))
     {
         log::warn!("the database opened only after its unfinished snapshot was set aside: {reason}");
         notice_lost_end(directory, &trees)?;
@@ -132,15 +132,24 @@ fn check(trees: &Trees) -> Result<(), String> {
         let tree = trees.tree(name);
         tree.first().and_then(|_| tree.last()).map_err(|error| error.to_string())?;
     }
-    for name in [Name::Meta, Name::Active, Name::Hosts, Name::Environments, Name::Secrets] {
+    for name in [Name::Inbox, Name::Keys, Name::Tokens, Name::Secrets] {
         for item in trees.tree(name) {
             item.map_err(|error| error.to_string())?;
         }
     }
-    Ok(())
+    records::load(trees).map(drop).map_err(|error| error.to_string())
 }
 
-fn not_emptied(directory: &Path, trees: Trees) -> Result<Trees, String> {
+/// A database that lost all it had, or all since its last backup, opens as if nothing were wrong.
+fn not_cut(directory: &Path, trees: Trees) -> Result<Trees, String> {
+    if let Some(saved) = export::newest_first(directory).first().and_then(|path| export::counters(path)) {
+        let counters = trees.get(Name::Meta, COUNTERS).map_err(|error| error.to_string())?;
+        let counters: Option<Counters> = counters.and_then(|value| decode("counters", &value).ok());
+        let counters = counters.unwrap_or_default();
+        if counters.run < saved.run || counters.job < saved.job {
+            return Err("it knows less than its last backup".to_owned());
+        }
+    }
     let marked = trees.get(Name::Meta, FORMAT.as_bytes()).map_err(|error| error.to_string())?.is_some();
     if !marked && directory.join(FORMAT).exists() {
         return Err("it is empty although it was used before".to_owned());

@@ -352,5 +352,5 @@ fn what_githubs_service_refuses_before_a_job_runs() {
     assert!(said(&job(&format!("    snapshot: {{ image-name: x, version: '{version}' }}\n")))[0].starts_with("W "));
     let refused = said(&job("    snapshot: { image-name: x, version: v1 }\n"));
     assert!(refused.iter().any(|line| line.starts_with("E 5:15 TL107 Expected format")), "{refused:?}");
-    check_said(&job("").replace("on: push\n", called), &["E 1:64 TL117 Unexpected value 'true'"]);
+    check_said(&job("").replace("on: push\n", called), &["E 1:63 TL117 Unexpected value 'true'"]);
 }
