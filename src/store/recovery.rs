@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::StoreError;
 use super::codec::{VERSION, decode, encode};
@@ -18,6 +19,8 @@ const FORMAT: &str = "format";
 /// Added to the last known ids after an older export was imported: ids given out since must not come again.
 const RUN_GAP: u64 = 1_000;
 const JOB_GAP: u64 = 1_000_000;
+/// How long children of a dead process may have its lock.
+const HANDED_DOWN: Duration = Duration::from_secs(5);
 /// Runs after the last known one that are looked for in the logs.
 const NEXT_RUNS: u64 = 100;
 
@@ -55,7 +58,10 @@ pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
             let mut text = String::new();
             // Without the number the message is only less exact.
             let _ = file.read_to_string(&mut text);
-            return Err(StoreError::InUse { directory: directory.to_owned(), process: text.trim().parse().ok() });
+            let process = text.trim().parse().ok();
+            if process.is_none_or(is_alive) || !comes_free(&file) {
+                return Err(StoreError::InUse { directory: directory.to_owned(), process });
+            }
         }
         Err(error) => return Err(fail(error.into())),
     }
@@ -63,6 +69,23 @@ pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
     file.rewind().map_err(fail)?;
     file.write_all(std::process::id().to_string().as_bytes()).map_err(fail)?;
     Ok(file)
+}
+
+fn is_alive(process: u32) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Waits a moment for a lock whose owner is dead: children that it had just forked have it until they run their program.
+fn comes_free(file: &File) -> bool {
+    let Ok(file) = file.try_clone() else { return false };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).is_ok() {
+            let _ = sender.send(());
+        }
+    });
+    receiver.recv_timeout(HANDED_DOWN).is_ok()
 }
 
 /// Opens `directory/db`.

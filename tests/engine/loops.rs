@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use jiff::Timestamp;
 use serde_json::{Map, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +36,7 @@ pub fn spec(text: &str) -> RunSpec {
             default_branch: "main".to_owned(),
             changed_files: ChangedFiles::Unknown,
             head_message: None,
-            received_at: Timestamp::UNIX_EPOCH,
+            received_at: Clock::System.now(),
             delivery: None,
             workflow: None,
             server_url: "https://github.com".to_owned(),
@@ -99,7 +98,7 @@ fn start(store: &Store, hang: bool) -> Daemon {
                     }
                     conclusion = Conclusion::Cancelled;
                 }
-                let report = Report::Finished { at: Timestamp::UNIX_EPOCH, result: result(conclusion) };
+                let report = Report::Finished { at: Clock::System.now(), result: result(conclusion) };
                 // Repeated, as after a lost answer.
                 for _ in 0..2 {
                     let input = Input::Report { job, host: host.clone(), report: report.clone() };
