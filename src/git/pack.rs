@@ -120,7 +120,13 @@ impl Repository {
     }
 
     async fn write_pack(&self, wanted: String, into: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut asked = self.git("rev-parse");
+        asked.args(["--path-format=absolute", "--git-path", "objects"]);
+        let objects = asked.text().await?;
         let mut git = self.git("pack-objects");
+        // git writes a pack among the objects first and renames it then: they are read from the repository, which may be on
+        // another file system or closed for writing, and written beside the pack.
+        git.env("GIT_OBJECT_DIRECTORY", into).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects.trim_end());
         git.args(["--revs", "--quiet", "--delta-base-offset", "--non-empty"]).arg(into.join("pack"));
         git.input = wanted.into_bytes();
         git.timeout = PACK_TIMEOUT;
