@@ -10,6 +10,7 @@ mod checkout;
 mod composite;
 mod container;
 mod contexts;
+mod ending;
 mod executor;
 mod follow;
 mod hashing;
@@ -127,6 +128,11 @@ pub(crate) enum JobError {
 }
 
 impl Runner {
+    /// The name of a job on its host: of its directory, and what its containers are marked with.
+    pub(crate) fn job_key(&self, order: &Order) -> String {
+        format!("{}-{}-{}-{}", self.identity, order.run, order.attempt, order.job)
+    }
+
     /// Runs one job to its end, or picks up one that runs already. Dropping the future leaves the job on its host
     /// untouched: it can be picked up again.
     pub async fn run(&self, assignment: Assignment) -> JobResult {

@@ -228,10 +228,9 @@ impl Job<'_> {
 
     /// The labels by which everything of this job is found.
     fn container_labels(&self) -> Vec<String> {
-        let order = self.order;
         vec![
             "--label".to_owned(),
-            format!("towline.job={}-{}-{}", order.run, order.attempt, order.job),
+            format!("towline.job={}", self.runner.job_key(self.order)),
             "--label".to_owned(),
             format!("towline.root={}", self.host.root()),
         ]

@@ -22,7 +22,7 @@ use crate::toolkit::command::Settings;
 use crate::toolkit::environment;
 use crate::toolkit::mask::Masks;
 use crate::toolkit::matcher::Matchers;
-use crate::transport::{HostEvents, HostJob, JobSpec, Resume, TransportError};
+use crate::transport::{HostEvents, HostJob, JobSpec, Resume};
 use crate::workflow::model::{Step, StepBody};
 
 use super::action::Found;
@@ -37,7 +37,9 @@ use super::services::{self, Reached};
 use super::step::{StepError, variables};
 use super::summaries::Summaries;
 use super::workspace::Workspace;
-use super::{Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, hashing};
+use super::{
+    Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, ending, hashing,
+};
 use crate::id::RepositoryName;
 
 /// How long `hashFiles()` may take (E13).
@@ -94,19 +96,16 @@ pub(super) struct Job<'a> {
     pub(super) steps: Vec<StepState>,
 }
 
-/// The journal's last entry: how the job ended. It is durable before the host forgets the job.
-const RESULT: &str = "result";
-
 /// Runs the order to its end.
 pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
     let reports = assignment.reports.clone();
     let order = assignment.order.clone();
     let target = assignment.target.clone();
-    if let Some(result) = ended(&assignment.journal) {
+    if let Some(result) = ending::recorded(&assignment.journal) {
         // The process went between the job's end and the record of its report: the host may have nothing left to ask.
         drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
-        if let Err(error) = forget(runner, &assignment).await {
-            stays(&order, target.name.as_str(), &error);
+        if let Err(error) = ending::forget(runner, &assignment).await {
+            ending::stays(&order, target.name.as_str(), &error);
         }
         return result;
     }
@@ -116,14 +115,14 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
             Ok(result) => result,
             Err(error) => job.give_up(&error),
         },
-        Err(error) => failed(error),
+        Err(error) => ending::failed(error),
     };
     let with_containers = order.container.is_some() || order.services.is_some();
     if match &outcome {
         Ok(job) => job.containers.are_left(),
         Err(_) => with_containers,
     } {
-        container::leftovers::remove(&runner.hosts, &target, &order).await;
+        container::leftovers::remove(runner, &target, &order).await;
     }
     if let Ok(job) = &mut outcome {
         let kept = job.keep(&result).await;
@@ -133,55 +132,12 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
             Err(error) => Err(error),
         };
         if let Err(error) = finished {
-            stays(&order, &job.host_name, &error);
+            ending::stays(&order, &job.host_name, &error);
         }
     } else {
         drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
     }
     result
-}
-
-/// The result of a job that ended before this process began.
-fn ended(journal: &[Entry]) -> Option<JobResult> {
-    let last = journal.last().filter(|entry| entry.key == RESULT)?;
-    serde_json::from_value(last.value.clone()).ok()
-}
-
-/// Has the host forget a job that ended before this process began, if it has not done so.
-async fn forget(runner: &Runner, assignment: &Assignment) -> Result<(), JobError> {
-    let entries = &assignment.journal;
-    let opened = entries.iter().find(|entry| entry.key == OPENED).map(|entry| entry.value.clone());
-    let (Some(opened), Some(last)) = (opened, entries.last()) else { return Ok(()) };
-    let (nonce, _): (String, u32) =
-        serde_json::from_value(opened).map_err(|error| JobError::Journal(error.to_string()))?;
-    let resume = Some(Resume { offset: last.spool, ended: last.ended });
-    let spec = JobSpec { key: key(runner, &assignment.order), nonce, resume };
-    match runner.hosts.open_job(&assignment.target, spec).await {
-        Ok((host, _events)) => Ok(host.finish().await?),
-        Err(TransportError::Gone { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The name of the job's directory on its host.
-fn key(runner: &Runner, order: &Order) -> String {
-    format!("{}-{}-{}-{}", runner.identity, order.run, order.attempt, order.job)
-}
-
-/// What is left on a host is collected after some days.
-fn stays(order: &Order, host: &str, error: &JobError) {
-    log::warn!(job = order.job.0, host = host; "the job's directory stays on the host: {error}");
-}
-
-fn failed(error: &JobError) -> JobResult {
-    let host_lost = matches!(error, JobError::Lost { host_died: true, .. });
-    JobResult {
-        conclusion: if matches!(error, JobError::Forced) { Conclusion::Cancelled } else { Conclusion::Failure },
-        outputs: Map::new(),
-        environment_url: None,
-        reason: Some(error.to_string()),
-        host_lost,
-    }
 }
 
 async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment) -> Result<Job<'a>, JobError> {
@@ -223,7 +179,7 @@ async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment)
     };
     let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     let until = runner.clock.now() + limit;
-    let open = runner.hosts.open_job(&target, JobSpec { key: key(runner, order), nonce, resume });
+    let open = runner.hosts.open_job(&target, JobSpec { key: runner.job_key(order), nonce, resume });
     // A job that is picked up again keeps its tokens and its port: an action that runs has them.
     let known = journal.recall::<JobVariables>("services")?;
     let is_known = known.is_some();
@@ -488,7 +444,7 @@ impl Job<'_> {
 
     /// Makes the result durable: from here on nothing is asked of the host any more.
     async fn keep(&mut self, result: &JobResult) -> Result<(), JobError> {
-        self.record(RESULT, result)?;
+        self.record(ending::RESULT, result)?;
         self.journal.durable().await
     }
 
@@ -497,7 +453,7 @@ impl Job<'_> {
         let text = self.masks.apply(&error.to_string()).into_owned();
         let now = self.runner.clock.now();
         drop(self.log.say(now, &self.masks, &format!("##[error]{text}")));
-        let mut result = failed(error);
+        let mut result = ending::failed(error);
         result.reason = Some(text);
         result
     }

@@ -95,3 +95,21 @@ fn what_a_lost_job_left_is_swept_by_the_next() {
     assert!(lab.log("local/next", 1).contains("of job 77-1-1"));
     assert_eq!(engine.left(&root), "");
 }
+
+/// The sweep leaves what belongs to a job that runs.
+#[test]
+fn jobs_with_containers_run_beside_each_other() {
+    let Some((engine, server)) = lab() else { return };
+    let lab = Lab::new(&ssh_host(&server));
+    let meeting = lab.path("meeting");
+    std::fs::create_dir(&meeting).unwrap();
+    let workflow = format!(
+        "on: push\njobs:\n  meet:\n    runs-on: ubuntu-latest\n    timeout-minutes: 2\n    strategy: {{matrix: {{leg: [1, 2]}}}}\n    \
+         container: {{image: 'ubuntu:latest', volumes: ['{}:/meeting']}}\n    steps:\n      \
+         - run: touch /meeting/${{{{ matrix.leg }}}}; until [ -e /meeting/1 ] && [ -e /meeting/2 ]; do sleep 0.1; done\n",
+        meeting.display()
+    );
+    lab.push("local/meet", &workflow);
+    assert_eq!(lab.conclusion("local/meet", 1), "success", "{}", lab.log("local/meet", 1));
+    assert_eq!(engine.left(&server.path("home/.towline")), "");
+}

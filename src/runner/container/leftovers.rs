@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::run::order::Order;
-use crate::transport::{Hosts, Target};
+use crate::transport::Target;
 
+use super::super::Runner;
 use super::super::workspace::quote;
 
 /// How long a host may take to remove what a job left when the job itself could not.
@@ -50,9 +51,9 @@ pub(super) fn removal_at(root: &str, key: &str) -> String {
 
 /// Removes what a job left that can no longer do so itself. A host that cannot be reached is swept by the next job with
 /// containers that runs there.
-pub(in super::super) async fn remove(hosts: &Hosts, target: &Target, order: &Order) {
-    let key = format!("{}-{}-{}", order.run, order.attempt, order.job);
-    match tokio::time::timeout(PATIENCE, hosts.exec(target, &removal(&key), b"")).await {
+pub(in super::super) async fn remove(runner: &Runner, target: &Target, order: &Order) {
+    let key = runner.job_key(order);
+    match tokio::time::timeout(PATIENCE, runner.hosts.exec(target, &removal(&key), b"")).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             log::warn!(job = order.job.0, host:% = target.name; "containers of the job may be left: {error}");

@@ -345,13 +345,11 @@ impl Job<'_> {
         }
         // What was not named above: half-made containers, those of actions that were killed, images of one job.
         if self.journal.recall::<()>("containers/removed")?.is_none() {
-            let order = self.order;
             match self.close_relay().await {
                 Err(StepError::Job(error)) => return Err(error),
                 Ok(()) | Err(StepError::Failed(_)) => {}
             }
-            let script =
-                leftovers::removal_at(self.host.root(), &format!("{}-{}-{}", order.run, order.attempt, order.job));
+            let script = leftovers::removal_at(self.host.root(), &self.runner.job_key(self.order));
             self.host.exec(&format!("{}{script}", self.client_exports()), b"").await?;
             self.record("containers/removed", &())?;
         }
