@@ -6,6 +6,7 @@
 
 mod access;
 mod artifacts;
+mod asked;
 mod blobs;
 mod caches;
 mod contents;

@@ -1,6 +1,6 @@
 //! Artifacts and caches as GitHub's API lists them: for `gh`, for downloads from other runs, for those who clean up.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
 
+use super::asked::Asked;
 use super::repositories::{Refusal, Shared};
 use super::{Artifact, Cache, ServicesError, transfer};
 
@@ -32,7 +33,7 @@ impl From<ServicesError> for Refusal {
 }
 
 /// What lists can be narrowed and turned by.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Filters {
     page: Option<String>,
     per_page: Option<String>,
@@ -113,7 +114,7 @@ type Repository = (String, String);
 async fn artifacts(
     State(shared): State<Shared>,
     Path((owner, name)): Path<Repository>,
-    Query(filters): Query<Filters>,
+    Asked(filters): Asked<Filters>,
     parts: Parts,
 ) -> Result<Response, Refusal> {
     let repository = format!("{owner}/{name}");
@@ -124,7 +125,7 @@ async fn artifacts(
 async fn artifacts_of_run(
     State(shared): State<Shared>,
     Path((owner, name, run)): Path<(String, String, u64)>,
-    Query(filters): Query<Filters>,
+    Asked(filters): Asked<Filters>,
     parts: Parts,
 ) -> Result<Response, Refusal> {
     let repository = format!("{owner}/{name}");
@@ -213,7 +214,7 @@ fn matching(shared: &Shared, repository: &str, filters: &Filters, exactly: bool)
 async fn caches(
     State(shared): State<Shared>,
     Path((owner, name)): Path<Repository>,
-    Query(filters): Query<Filters>,
+    Asked(filters): Asked<Filters>,
     parts: Parts,
 ) -> Result<Response, Refusal> {
     let repository = format!("{owner}/{name}");
@@ -233,7 +234,7 @@ async fn caches(
 async fn delete_caches(
     State(shared): State<Shared>,
     Path((owner, name)): Path<Repository>,
-    Query(filters): Query<Filters>,
+    Asked(filters): Asked<Filters>,
     parts: Parts,
 ) -> Result<Response, Refusal> {
     let repository = format!("{owner}/{name}");
