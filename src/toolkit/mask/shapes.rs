@@ -6,33 +6,35 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
 use regex::bytes::Regex;
 
-/// One of these is in every text with a shape: looking for them all at once is cheap, the expressions are not.
-const ANCHORS: [&str; 22] = [
-    "eyJ",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "v1.",
-    "npm_",
-    "oy2",
-    "earer ",
-    "EARER ",
-    "ccountKey=",
-    "ccessKey=",
-    "+ASt",
-    "+ACR",
-    "AzSe",
-    "AzCa",
-    "AzFu",
-    "ACDb",
-    "Q~",
-    "://",
+use super::Sieve;
+
+/// A text with a shape holds one of these; beside each the index of the shape. Looking for them all at once is cheap, the
+/// expressions are not.
+const ANCHORS: [(&str, usize); 22] = [
+    ("eyJ", 0),
+    ("ghp_", 1),
+    ("gho_", 1),
+    ("ghu_", 1),
+    ("ghs_", 1),
+    ("ghr_", 1),
+    ("github_pat_", 2),
+    ("v1.", 3),
+    ("npm_", 4),
+    ("oy2", 5),
+    ("earer ", 6),
+    ("EARER ", 6),
+    ("ccountKey=", 7),
+    ("ccessKey=", 7),
+    ("+ASt", 8),
+    ("+ACR", 8),
+    ("AzSe", 8),
+    ("AzCa", 8),
+    ("AzFu", 8),
+    ("ACDb", 8),
+    ("Q~", 8),
+    ("://", 9),
 ];
 
 /// The first group of each is the secret, the rest stays in the log.
@@ -55,8 +57,7 @@ const SHAPES: [&str; 10] = [
     r"(?i-u)(?-u:\b)(?:postgres(?:ql)?|mysql|mariadb|mongodb(?:\+srv)?|rediss?|amqps?|mssql|sqlserver)://[^\s:/@]*:([^\s/@]{3,})@",
 ];
 
-static ANCHOR: LazyLock<AhoCorasick> =
-    LazyLock::new(|| AhoCorasick::new(ANCHORS).expect("twenty short patterns always build"));
+static ANCHOR: LazyLock<Sieve> = LazyLock::new(|| Sieve::new(&ANCHORS.map(|(anchor, _)| anchor)));
 
 static SHAPE: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     SHAPES.iter().map(|shape| Regex::new(shape).expect("the expressions are constants that a test builds")).collect()
@@ -64,11 +65,13 @@ static SHAPE: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 
 /// Where secrets known by their shape are in `text`; neither sorted nor apart from each other.
 pub(super) fn find(text: &[u8]) -> Vec<Range<usize>> {
-    if !ANCHOR.is_match(text) {
-        return Vec::new();
-    }
     let mut hits = Vec::new();
-    for shape in SHAPE.iter() {
+    let Some(first) = ANCHOR.first(text) else { return hits };
+    let mut present = [false; SHAPES.len()];
+    for (anchor, _) in ANCHOR.all(text, first) {
+        present[ANCHORS[anchor].1] = true;
+    }
+    for (shape, _) in SHAPE.iter().zip(present).filter(|(_, present)| *present) {
         for captures in shape.captures_iter(text) {
             hits.extend(captures.get(1).map(|secret| secret.range()));
         }
