@@ -10,6 +10,7 @@ mod export;
 mod identity;
 mod inbox;
 mod journal;
+mod lists;
 pub mod logs;
 mod records;
 mod recovery;
@@ -19,9 +20,8 @@ mod runs;
 mod trees;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use inbox::{DeliveryFilter, DeliveryRecord, DeliveryState};
 pub use logs::Logs;
@@ -43,8 +43,7 @@ struct Inner {
     // Dropped first: it commits what is queued.
     writer: Writer,
     logs: Logs,
-    /// How many runs there are, by the beginning of their keys; emptied when one is deleted.
-    counts: Mutex<HashMap<Vec<u8>, runs::Count>>,
+    lists: lists::Lists,
     last_delivery: std::sync::atomic::AtomicU64,
     last_audit: std::sync::atomic::AtomicU64,
     directory: PathBuf,
@@ -112,7 +111,7 @@ impl Store {
         let inner = Inner {
             writer: Writer::start(directory, trees, true),
             logs: Logs::new(directory.join("logs")),
-            counts: Mutex::default(),
+            lists: lists::Lists::default(),
             last_delivery: std::sync::atomic::AtomicU64::new(0),
             last_audit: std::sync::atomic::AtomicU64::new(0),
             directory: directory.to_owned(),
@@ -138,7 +137,7 @@ impl Store {
         let inner = Inner {
             writer: Writer::start(&directory, trees, false),
             logs: Logs::new(directory.join("logs")),
-            counts: Mutex::default(),
+            lists: lists::Lists::default(),
             last_delivery: std::sync::atomic::AtomicU64::new(0),
             last_audit: std::sync::atomic::AtomicU64::new(0),
             directory: directory.clone(),

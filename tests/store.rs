@@ -1,14 +1,16 @@
 //! The store on a real disk: killed writers, damaged files, two owners, exports.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jiff::Timestamp;
-use towline::engine::Change;
-use towline::id::{JobId, RunId};
+use towline::engine::{Change, RunRecord};
+use towline::id::{JobId, RepositoryName, RunId};
+use towline::run::{Conclusion, RunStatus};
 use towline::store::logs::LogId;
-use towline::store::{DeliveryRecord, DeliveryState, Store, StoreError};
+use towline::store::{DeliveryRecord, DeliveryState, MOST_NARROWED, RunFilter, StatusFilter, Store, StoreError};
 
 /// Set in the child that writes until it is killed.
 const WRITER: &str = "TOWLINE_TEST_STORE_WRITER";
@@ -328,4 +330,105 @@ fn exports_of_every_earlier_format_are_read() {
     let (engine, _) = Engine::restore(Timestamp::UNIX_EPOCH, Settings::github(), store.load().unwrap());
     assert_eq!(engine.waiting_jobs(), [waits], "what waited waits again");
     assert_eq!(engine.groups().count(), 1, "and holds what it held");
+}
+
+/// A run of a small world: what it is like follows from its number and from how often it changed.
+fn listed(id: u64, turn: u64) -> RunRecord {
+    let at = Timestamp::from_second(i64::try_from(id * 60).unwrap()).unwrap();
+    let over = turn > 0;
+    RunRecord {
+        id: RunId(id),
+        run_number: id,
+        attempt: 1,
+        repository: RepositoryName::from(["a/one", "a/two"][usize::from(id.is_multiple_of(3))]),
+        workflow_path: format!(".github/workflows/{}.yml", ["ci", "deploy"][usize::from(id.is_multiple_of(4))]),
+        workflow_name: "CI".into(),
+        title: "a change".into(),
+        event: "push".into(),
+        git_ref: format!("refs/heads/{}", if id.is_multiple_of(5) { "feature" } else { "main" }),
+        sha: format!("{id:040x}"),
+        actor: "ada".into(),
+        triggering_actor: "ada".into(),
+        status: if over { RunStatus::Completed } else { RunStatus::Queued },
+        held: false,
+        conclusion: over.then_some(if (id + turn).is_multiple_of(2) {
+            Conclusion::Failure
+        } else {
+            Conclusion::Success
+        }),
+        created_at: at,
+        attempted_at: at,
+        started_at: over.then_some(at),
+        updated_at: at,
+        completed_at: over.then_some(at),
+        delivery: None,
+        messages: Vec::new(),
+        paused: false,
+        claims: Vec::new(),
+        reviews: Vec::new(),
+    }
+}
+
+/// Lists remember what they found. Whatever is written, changed and deleted between two looks, they show what is there.
+#[tokio::test]
+async fn lists_follow_every_change() {
+    let seed = std::env::var("TOWLINE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x70_77_6c_69_u64);
+    println!("TOWLINE_SEED={seed}");
+    let mut state = seed;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let store = Store::temporary().unwrap();
+    let mut world: BTreeMap<u64, RunRecord> = BTreeMap::new();
+    // More than the lists have marks for.
+    let first: Vec<Change> = (1..=2500).map(|id| Change::Run(Box::new(listed(id, id % 3)))).collect();
+    store.commit(&first).await.unwrap();
+    world.extend((1..=2500).map(|id| (id, listed(id, id % 3))));
+    let filters = [
+        RunFilter::default(),
+        RunFilter { repository: Some("A/Two".into()), ..RunFilter::default() },
+        RunFilter { branch: Some("feature".into()), ..RunFilter::default() },
+        RunFilter { status: Some(StatusFilter::Conclusion(Conclusion::Failure)), ..RunFilter::default() },
+        RunFilter { status: Some(StatusFilter::Status(RunStatus::Queued)), ..RunFilter::default() },
+        RunFilter {
+            repository: Some("a/one".into()),
+            workflow_path: Some(".github/workflows/deploy.yml".into()),
+            ..RunFilter::default()
+        },
+        RunFilter { created_from: Timestamp::from_second(60 * 2000).ok(), ..RunFilter::default() },
+    ];
+    let mut next = 2501;
+    for _ in 0..400 {
+        match random(4) {
+            0 => {
+                let record = listed(next, random(3));
+                store.commit(&[Change::Run(Box::new(record.clone()))]).await.unwrap();
+                world.insert(next, record);
+                next += 1;
+            }
+            1 => {
+                let id = *world.keys().nth(usize::try_from(random(world.len() as u64)).unwrap()).unwrap();
+                let record = listed(id, random(3));
+                store.commit(&[Change::Run(Box::new(record.clone()))]).await.unwrap();
+                world.insert(id, record);
+            }
+            2 if random(4) == 0 => {
+                let id = *world.keys().nth(usize::try_from(random(world.len() as u64)).unwrap()).unwrap();
+                store.commit(&[Change::DeleteRun { run: RunId(id) }]).await.unwrap();
+                world.remove(&id);
+            }
+            _ => {}
+        }
+        let filter = &filters[usize::try_from(random(filters.len() as u64)).unwrap()];
+        let skip = usize::try_from(if random(2) == 0 { random(60) } else { random(2600) }).unwrap();
+        let limit = usize::try_from(1 + random(100)).unwrap();
+        let page = store.runs(filter, skip, limit).unwrap();
+        let wanted: Vec<&RunRecord> = world.values().rev().filter(|run| filter.matches(run)).collect();
+        let expected: Vec<&RunRecord> = wanted.iter().skip(skip).take(limit).copied().collect();
+        let plain = RunFilter { repository: None, ..filter.clone() } == RunFilter::default();
+        let most = if plain { usize::MAX } else { MOST_NARROWED.max(skip + limit) };
+        assert_eq!(page.total, wanted.len().min(most), "{filter:?}, {skip}, {limit}");
+        assert_eq!(page.runs.iter().collect::<Vec<_>>(), expected, "{filter:?}, {skip}, {limit}");
+    }
 }

@@ -1,7 +1,6 @@
 //! The engine's records: writing its changes, and reading them all back.
 
 use std::collections::HashSet;
-use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -60,8 +59,15 @@ impl Store {
             encode_change(self.trees(), &mut writes, change, &stopping)?;
         }
         self.inner.writer.commit(writes).await?;
-        if changes.iter().any(|change| matches!(change, Change::DeleteRun { .. })) {
-            self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        for change in changes {
+            match change {
+                Change::Run(record) => self.inner.lists.touch(record.id),
+                Change::DeleteRun { run, .. } => {
+                    self.inner.lists.touch(*run);
+                    self.inner.lists.deleted();
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! Lists and single records for pages, the API and commands.
 
-use std::sync::PoisonError;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::codec::{Key, decode, get_pieces, number_at, short_at};
+use super::lists::Narrowed;
 use super::records::{attempt_key, environments, job_key, jobs, repository_key};
 use super::trees::{Name, Trees};
 use super::{Store, StoreError};
@@ -48,17 +47,12 @@ pub struct RunPage {
 
 /// GitHub looks no further in a list that is narrowed.
 pub const MOST_NARROWED: usize = 1000;
+/// The longest narrowed list that is kept in memory.
+const MOST_REMEMBERED: usize = 20_000;
 /// How far back the newest of a kind are looked for.
 const MOST_LOOKED_AT: usize = 20_000;
 /// How far a clock may have been set back between two runs.
 const SLACK: SignedDuration = SignedDuration::from_hours(24);
-
-/// Runs that were counted, and the number of the first that was not.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Count {
-    total: usize,
-    next: u64,
-}
 
 /// Texts that the record of a wanted run holds: most records can be passed over without reading them as JSON.
 struct Sieve(Vec<memchr::memmem::Finder<'static>>);
@@ -122,46 +116,30 @@ impl Store {
     pub fn runs(&self, filter: &RunFilter, skip: usize, limit: usize) -> Result<RunPage, StoreError> {
         let trees = self.trees();
         let prefix = filter.repository.as_ref().map(|repository| repository_key(repository).bytes());
-        let active = matches!(filter.status, Some(StatusFilter::Status(status)) if status != RunStatus::Completed);
-        let (keys, at) = match &prefix {
-            // What is not over has an index of its own, which is short.
-            _ if active => (trees.tree(Name::Active).iter(), 0),
-            Some(prefix) => (trees.tree(Name::ByRepository).scan_prefix(prefix), prefix.len()),
-            None => (trees.tree(Name::Runs).iter(), 0),
-        };
-        let mut page = RunPage::default();
         if filter.is_plain() {
-            page.total = self.count_runs(prefix.as_deref())?;
-            for key in keys.keys().rev().skip(skip).take(limit) {
-                page.runs.extend(run_record(trees, RunId(number_at(&key?, at)))?);
-            }
-            return Ok(page);
+            let tree = if prefix.is_some() { Name::ByRepository } else { Name::Runs };
+            let (ids, total) = self.inner.lists.page(trees, tree, &prefix.unwrap_or_default(), skip, limit)?;
+            let records = ids.into_iter().filter_map(|id| run_record(trees, RunId(id)).transpose());
+            return Ok(RunPage { runs: records.collect::<Result<_, _>>()?, total });
         }
-        let sieve = Sieve::of(filter);
-        // Runs are numbered as they come; a clock that was set back must not hide any.
-        let oldest = filter.created_from.map(|from| from - SLACK);
-        for key in keys.keys().rev() {
-            let id = Key::new().u64(number_at(&key?, at)).bytes();
-            let Some(bytes) = trees.get(Name::Runs, &id)? else { continue };
-            if !sieve.lets_through(&bytes) {
-                continue;
-            }
-            let record: RunRecord = decode("run", &bytes)?;
-            if oldest.is_some_and(|oldest| record.created_at < oldest) {
-                break;
-            }
-            if !filter.matches(&record) {
-                continue;
-            }
-            if page.total >= skip && page.runs.len() < limit {
-                page.runs.push(record);
-            }
-            page.total += 1;
-            if page.total >= MOST_NARROWED && page.total >= skip.saturating_add(limit) {
-                break;
-            }
+        let most = skip.saturating_add(limit).max(MOST_NARROWED);
+        let active = matches!(filter.status, Some(StatusFilter::Status(status)) if status != RunStatus::Completed);
+        let page = |narrowed: &Narrowed| {
+            let total = narrowed.ids.len().min(most);
+            let ids = narrowed.ids.iter().take(total).skip(skip).take(limit);
+            let records = ids.filter_map(|id| run_record(trees, RunId(*id)).transpose());
+            Ok(RunPage { runs: records.collect::<Result<_, _>>()?, total })
+        };
+        if active || most > MOST_REMEMBERED {
+            let mut narrowed = Narrowed::default();
+            search(trees, filter, prefix.as_deref(), active, most, &mut narrowed)?;
+            return page(&narrowed);
         }
-        Ok(page)
+        let wants = |id| Ok(run_record(trees, RunId(id))?.is_some_and(|record| filter.matches(&record)));
+        self.inner.lists.narrowed(filter, wants, |narrowed| {
+            search(trees, filter, prefix.as_deref(), active, most, narrowed)?;
+            page(narrowed)
+        })
     }
 
     /// The newest runs that are wanted. Nothing is counted: reading ends with the last of them. Not for a worker thread.
@@ -237,26 +215,6 @@ impl Store {
         Ok(None)
     }
 
-    /// How many runs there are, of one repository or of all. Counted once, then only what is new; all again after one
-    /// was deleted.
-    fn count_runs(&self, repository: Option<&[u8]>) -> Result<usize, StoreError> {
-        let prefix = repository.unwrap_or_default();
-        let tree = self.trees().tree(if repository.is_some() { Name::ByRepository } else { Name::Runs });
-        let mut counts = self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(prefix.to_vec()).or_default();
-        let mut from = prefix.to_vec();
-        from.extend_from_slice(&count.next.to_be_bytes());
-        for key in tree.range(from..).keys() {
-            let key = key?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            count.total += 1;
-            count.next = number_at(&key, prefix.len()) + 1;
-        }
-        Ok(count.total)
-    }
-
     /// One run.
     ///
     /// # Errors
@@ -330,6 +288,50 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// Looks for runs that a filter wants, on from where the list ends, until it has `most` of them.
+fn search(
+    trees: &Trees,
+    filter: &RunFilter,
+    prefix: Option<&[u8]>,
+    active: bool,
+    most: usize,
+    list: &mut Narrowed,
+) -> Result<(), StoreError> {
+    if list.whole || list.ids.len() >= most {
+        return Ok(());
+    }
+    let (tree, prefix) = match prefix {
+        // What is not over has an index of its own, which is short.
+        _ if active => (Name::Active, &[][..]),
+        Some(prefix) => (Name::ByRepository, prefix),
+        None => (Name::Runs, &[][..]),
+    };
+    let end = [prefix, &list.looked_to.unwrap_or(u64::MAX).to_be_bytes()].concat();
+    let sieve = Sieve::of(filter);
+    // Runs are numbered as they come; a clock that was set back must not hide any.
+    let oldest = filter.created_from.map(|from| from - SLACK);
+    for key in trees.tree(tree).range(prefix.to_vec()..end).keys().rev() {
+        let id = number_at(&key?, prefix.len());
+        list.looked_to = Some(id);
+        let Some(bytes) = trees.get(Name::Runs, &Key::new().u64(id).bytes())? else { continue };
+        if !sieve.lets_through(&bytes) {
+            continue;
+        }
+        let record: RunRecord = decode("run", &bytes)?;
+        if oldest.is_some_and(|oldest| record.created_at < oldest) {
+            break;
+        }
+        if filter.matches(&record) {
+            list.ids.push(id);
+            if list.ids.len() >= most {
+                return Ok(());
+            }
+        }
+    }
+    list.whole = true;
+    Ok(())
 }
 
 pub(super) fn run_record(trees: &Trees, run: RunId) -> Result<Option<RunRecord>, StoreError> {
