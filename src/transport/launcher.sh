@@ -11,8 +11,9 @@
 #   collect DAYS             removes jobs that nobody came back to, ends supervisors whose job is gone, and lists them
 #   sweep JOB ID             ends what carries the job's tracking id, and lists it
 #
-# A job's directory: owner, boot, <lane>.spool, <lane>.fifo, <lane>.sup, steps/<n>.{begun,pid,ended,...}. The right to start
-# step n is the creation of steps/<n>.begun. A step's end is a line in its spool that begins with a byte 036 and a number that
+# A job's directory: owner, boot, <lane>.spool, <lane>.fifo, <lane>.sup, steps/<n>.{begun,pid,...}. The right to start step n is
+# the creation of steps/<n>.begun; its second line says that the end is told. Files are few: each costs more than a step's other
+# messages where inodes were freed a moment ago. A step's end is a line in its spool that begins with a byte 036 and a number that
 # only this supervisor and the daemon know.
 
 umask 077
@@ -136,6 +137,12 @@ tagged() {
 
 # ---------------------------------------------------------------------------------------------------------------- control
 
+# ended STEP: whether its end is told.
+ended() {
+	word=
+	{ read -r word && read -r word; } 2>/dev/null <"steps/$1.begun" && [ "$word" = ended ]
+}
+
 # The requests are lines of shell themselves, each in braces so that one that was cut off is not run. A text that comes with a
 # request is in `p`, the names of a step's temporary files in `t`; a text that is too long for that, or is none, is in the file that `fetch` left.
 
@@ -184,7 +191,7 @@ open_job() {
 			say gone
 			exit 1
 		fi
-	elif mkdir "$J" 2>/dev/null; then
+	elif mkdir "$J" "$J/steps" 2>/dev/null; then
 		how=new
 	elif [ ! -d "$J" ]; then
 		mkdir -p "$R/jobs" && mkdir "$J" && how=new || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
@@ -196,7 +203,7 @@ open_job() {
 			exit 1
 		fi
 	else
-		mkdir -p "$J/steps" && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" ||
+		{ [ -d "$J/steps" ] || mkdir "$J/steps"; } && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" ||
 			unable "cannot write in $J: $(env echo "$1" 2>&1 >"$J/owner")"
 	fi
 	was=
@@ -206,7 +213,7 @@ open_job() {
 		exit 1
 	fi
 	cd "$J" || exit 1
-	[ -e reserve ] || head -c 16384 /dev/zero >reserve 2>/dev/null
+	[ -e reserve ] || printf %16384s '' >reserve 2>/dev/null
 }
 
 # open_lane LANE: the supervisor that takes this lane's steps runs, and file descriptor 7 is its mouth.
@@ -237,16 +244,16 @@ open_lane() {
 # look LANE STEP: what is known of a step.
 look() {
 	begun=no
-	ended=no
+	over=no
 	supervised=no
 	opened=
 	[ ! -e "steps/$2.begun" ] || begun=yes
-	[ ! -e "steps/$2.ended" ] || ended=yes
+	! ended "$2" || over=yes
 	pid=
 	began=
 	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
 	if [ -n "$pid" ] && alive "$pid" "$began"; then supervised=yes; fi
-	say state "$begun" "$ended" "$supervised" $(wc -c <"$1.spool")
+	say state "$begun" "$over" "$supervised" $(wc -c <"$1.spool")
 }
 
 control() {
@@ -263,7 +270,8 @@ control() {
 	case ${BASH_VERSION-}${KSH_VERSION-}${ZSH_VERSION-} in ?*) pace=slow ;; esac
 	if [ -n "$2" ]; then
 		open_job "$3" "$4"
-		open_lane main
+		# Whoever comes later finds it, or has it started with the first step that is asked for.
+		[ "$how" != new ] || open_lane main
 		say ready "$how" "$pace" "$J"
 	else
 		J=$R/scratch
@@ -299,7 +307,7 @@ start() {
 	echo "step $1 $$.$attempt $limit $4" >&7
 	[ "$2" = main ] || echo quit >&7
 	say queued
-	[ -z "$t" ] || w "$t" >"steps/$1.temporary"
+	[ -z "$t" ] || w "$t" >>"$2.temporary"
 	case $limit in
 	0) ;;
 	watch) apart watch "$J" "$1" "$3" ;;
@@ -327,7 +335,7 @@ apart() {
 # cancel STEP INT TERM, in tenths of a second
 cancel() {
 	[ -e "steps/$1.cancelled" ] || echo >"steps/$1.cancelled"
-	if [ -e "steps/$1.ended" ]; then
+	if ended "$1"; then
 		say ended
 	else
 		apart ladder "$J" "$1" "$2" "$3"
@@ -374,9 +382,9 @@ finish() {
 		[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
 	done
 	set --
-	for one in steps/*.temporary; do
+	for one in *.temporary; do
 		[ -s "$one" ] || continue
-		while read -r file; do set -- "$@" "$file"; done <"$one"
+		while read -r step file; do set -- "$@" "$file"; done <"$one"
 	done
 	[ $# -eq 0 ] || rm -f "$@"
 	cd /
@@ -484,7 +492,10 @@ end_mark() {
 			done
 		fi
 	fi
-	true >"steps/$step.ended"
+	echo ended >>"steps/$step.begun" || {
+		rm -f reserve
+		echo ended >>"steps/$step.begun"
+	}
 	busy=
 }
 
@@ -529,7 +540,7 @@ prepare() {
 	if [ -n "$ahead" ]; then
 		# Two pipes by turns: the one before may not have heard its words yet.
 		if [ "$side" = a ]; then side=b; else side=a; fi
-		(next "$J" "$lane" "$((step + 1))") 3<&- 4<"$lane.words.$side" 5>&- 6>&- &
+		(next "$J" "$lane" "$((step + 1))") 3<&- 4<"$lane.words.$side" 5>&- 6>&- 8<&- &
 		child=$!
 		started "$child"
 		child_start=$start
@@ -550,7 +561,7 @@ last_words() {
 	for one in env output path state summary; do
 		if [ -s "steps/$step.$one" ]; then line="$line 1"; else line="$line 0"; fi
 	done
-	printf '\036%s\n' "$line" >>"$lane.spool" && true >"steps/$step.ended"
+	printf '\036%s\n' "$line" >>"$lane.spool" && echo ended >>"steps/$step.begun"
 }
 
 # perform FROM LIMIT: the step, from its start to its end.
@@ -574,7 +585,7 @@ perform() {
 	0 | watch) ;;
 	*)
 		read -r now rest </proc/uptime
-		echo "$step $((${now%.*} + ${2%.*} + 1))" >"$lane.deadline"
+		echo "$step $((${now%.*} + ${2%.*} + 1))" >>"$lane.deadline"
 		;;
 	esac
 	if [ -n "$running" ]; then
@@ -582,7 +593,7 @@ perform() {
 		code=$?
 	else
 		# In the foreground its signals are as they should be.
-		run_apart /bin/sh "$here" next "$J" "$lane" "$step" 3<&- 4<"$lane.words.$side" 5>&- 6>&-
+		run_apart /bin/sh "$here" next "$J" "$lane" "$step" 3<&- 4<"$lane.words.$side" 5>&- 6>&- 8<&-
 		code=$?
 	fi
 	if [ -e "steps/$step.unstarted" ]; then kind=n; fi
@@ -605,11 +616,12 @@ perform() {
 	for one in "steps/$step.start.$1" "steps/$step.mark" "steps/$step.clean"; do
 		[ ! -e "$one" ] || true >"$one"
 	done
-	if [ -e "steps/$step.temporary" ]; then
-		while read -r one; do
-			[ ! -f "$one" ] || [ -L "$one" ] || true >"$one"
-		done <"steps/$step.temporary" 2>/dev/null
-	fi
+	# What is said of the next step already is kept for its end.
+	while [ -n "$script" ] || read -r of script <&8; do
+		[ "$of" -le "$step" ] || break
+		[ ! -f "$script" ] || [ -L "$script" ] || true >"$script"
+		script=
+	done 2>/dev/null
 	[ "$2" != watch ] || for one in "steps/$step.watch."*; do
 		[ -r "$one" ] || continue
 		pid=
@@ -676,8 +688,11 @@ lane() {
 		done
 	fi
 	# What is said to the processes of steps; one that is left from a dead lane has another pipe.
-	rm -f "$lane.words.a" "$lane.words.b"
+	{ [ ! -e "$lane.words.a" ] && [ ! -e "$lane.words.b" ]; } || rm -f "$lane.words.a" "$lane.words.b"
 	mkfifo "$lane.words.a" "$lane.words.b" && exec 5<>"$lane.words.a" 6<>"$lane.words.b" || exit 1
+	# The files that go with the end of their step.
+	: >>"$lane.temporary" && exec 8<"$lane.temporary" || exit 1
+	script=
 	side=a
 	started $$
 	echo "$$ $start" >"$lane.sup"
@@ -740,7 +755,7 @@ doze() {
 
 # ring: the step's time is over.
 ring() {
-	if [ ! -e "steps/$step.ended" ] && [ -e owner ]; then
+	if [ -e owner ] && ! ended "$step"; then
 		echo >"steps/$step.timedout"
 		/bin/sh "$here" ladder "$J" "$step" 75 25
 	fi
@@ -757,9 +772,13 @@ alarm() {
 		step=
 		until=
 		left=10
-		[ ! -r "$lane.deadline" ] || read -r step until <"$lane.deadline"
+		# The last line is the one that counts.
+		[ ! -r "$lane.deadline" ] || while read -r number time; do
+			step=$number
+			until=$time
+		done <"$lane.deadline"
 		read -r now rest </proc/uptime
-		if [ -n "$until" ] && [ ! -e "steps/$step.ended" ]; then
+		if [ -n "$until" ] && ! ended "$step"; then
 			left=$((until - ${now%.*}))
 			if [ "$left" -le 0 ]; then
 				ring
@@ -780,7 +799,7 @@ watch() {
 	echo "$$ $start" >"steps/$step.watch.$$"
 	# Its time counts from its start, or the start that is asked for again.
 	until [ -e "steps/$step.begun" ] || [ ! -e owner ]; do doze 0.1; done
-	[ -e "steps/$step.ended" ] || doze "$3"
+	ended "$step" || doze "$3"
 	ring
 	rm -f "steps/$step.watch.$$"
 }
@@ -867,7 +886,7 @@ ladder() {
 	# A step that was begun this moment tells its process soon.
 	turns=0
 	find_leader
-	while [ -e "$J/steps/$n.begun" ] && [ -z "$leader" ] && [ ! -e "$J/steps/$n.ended" ] && [ "$turns" -lt 20 ]; do
+	while [ -e "$J/steps/$n.begun" ] && [ -z "$leader" ] && ! (cd "$J" && ended "$n") && [ "$turns" -lt 20 ]; do
 		nap
 		find_leader
 	done
@@ -946,7 +965,9 @@ collect() {
 				if [ -n "$pid" ] && alive "$pid" "$began"; then busy=maybe; fi
 			done
 			[ -z "$busy" ] || for one in "$J"/steps/*.begun; do
-				if [ -e "$one" ] && [ ! -e "${one%.begun}.ended" ]; then busy=yes; fi
+				[ -e "$one" ] || continue
+				one=${one##*/}
+				(cd "$J" && ended "${one%.begun}") || busy=yes
 			done
 		fi
 		[ "$busy" != yes ] || continue

@@ -111,10 +111,10 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     Ok(text.into_bytes())
 }
 
-/// The names of the files that go when the step has ended, as the assignment that comes with its request.
+/// The files that go when the step has ended, with its number before each, as the assignment that comes with its request.
 pub(super) fn temporaries(request: &StepRequest) -> String {
-    let names: String =
-        request.files.iter().filter(|file| file.temporary).map(|file| format!("{}\n", file.path)).collect();
+    let temporary = request.files.iter().filter(|file| file.temporary);
+    let names: String = temporary.map(|file| format!("{} {}\n", request.number, file.path)).collect();
     format!("t={}\n", quoted(&names))
 }
 
