@@ -30,7 +30,7 @@ use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Answer, Input, Settings};
 use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Tracer, Updates, Ways};
-use crate::git::Credentials;
+use crate::git::{self, Credentials};
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
 use crate::runner::{Executor, Local, Runner, ServicesAddress, Sources};
@@ -92,6 +92,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let Options { config, paths, clock, open_on_loopback, passed } = options;
     make_private(&paths.state)?;
     make_private(&paths.runtime)?;
+    git::run_behind();
     let (store, recovery) = Store::open(&paths.state)?;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let vault = Vault::new(store.clone(), open_keys(credentials.as_deref(), &paths.state)?);

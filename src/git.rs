@@ -18,6 +18,7 @@ mod transfer;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -93,6 +94,12 @@ impl Repository {
     /// # Errors
     /// [`Error::NotARepository`] when there is none.
     pub async fn discover(path: &Path) -> Result<Self, Error> {
+        // The ordinary case is seen without a process: it is a good part of what a push waits for.
+        let inside = path.join(".git");
+        if inside.join("HEAD").is_file() && inside.join("objects").is_dir() && inside.join("refs").is_dir() {
+            let git_dir = inside.canonicalize().map_err(|source| Error::File { path: inside, source })?;
+            return Ok(Self::at(git_dir));
+        }
         let mut git = Git::new("rev-parse");
         git.directory(path).args(["--absolute-git-dir"]);
         match git.text().await {
@@ -132,9 +139,21 @@ impl Repository {
     /// # Errors
     /// When git cannot be asked.
     pub async fn resolve(&self, name: &str) -> Result<Option<String>, Error> {
+        if let Some(id) = self.loose_branch(name) {
+            return Ok(Some(id));
+        }
         let mut git = self.git("rev-parse");
         git.args(["--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]);
         Ok(git.maybe().await?.map(|answer| answer.trim_end().to_owned()))
+    }
+
+    /// The commit of a branch that has a file of its own, read without a process. Branches are packed and stored in other
+    /// ways too: then nothing is found here.
+    fn loose_branch(&self, name: &str) -> Option<String> {
+        let branch = name.strip_prefix("refs/heads/").filter(|branch| !branch.split('/').any(|part| part == ".."))?;
+        let text = std::fs::read_to_string(self.git_dir.join("refs/heads").join(branch)).ok()?;
+        let id = text.trim_end();
+        is_object_id(id).then(|| id.to_owned())
     }
 
     /// The branch that `HEAD` names, short; also when it has no commit yet. `None` when `HEAD` is detached.
@@ -247,6 +266,25 @@ impl Repository {
         let mut git = Git::new(action);
         git.command.env("GIT_DIR", &self.git_dir);
         git
+    }
+}
+
+/// Whether git gives way to everything else.
+static BEHIND: AtomicBool = AtomicBool::new(false);
+/// How far: a process that waits for an answer of ours gets three times as much.
+const BEHIND_BY: i32 = 5;
+
+/// From here on the processes that read repositories give way to all others. A daemon wants that: whoever sends an event
+/// waits for its answer, and nobody waits for what the event starts.
+pub fn run_behind() {
+    BEHIND.store(true, Ordering::Relaxed);
+}
+
+fn give_way(child: &tokio::process::Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if BEHIND.load(Ordering::Relaxed) && pid.is_some() {
+        // It may have ended already.
+        let _ = rustix::process::setpriority_process(pid, BEHIND_BY);
     }
 }
 
@@ -402,6 +440,7 @@ impl Git {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| Error::Start { source })?;
+        give_way(&child);
         let stdin = child.stdin.take();
         let mut stdout = child.stdout.take().expect("it is piped").take(LARGEST_ANSWER + 1);
         let mut stderr = child.stderr.take().expect("it is piped");

@@ -68,12 +68,14 @@ impl Repository {
         if pushed.is_deleted() {
             return Ok(Changes::Files(Vec::new()));
         }
-        let commits = self.commits_of_push(pushed, others, MOST_COMMITS + 1).await?;
+        let commits = self.commits_of_push(pushed, others, MOST_COMMITS + 1);
+        if !pushed.is_created() {
+            let (commits, changes) = tokio::join!(commits, self.changes_between(Some(&pushed.old), &pushed.new));
+            return if commits?.len() > MOST_COMMITS { Ok(Changes::TooMany) } else { changes };
+        }
+        let commits = commits.await?;
         if commits.len() > MOST_COMMITS {
             return Ok(Changes::TooMany);
-        }
-        if !pushed.is_created() {
-            return self.changes_between(Some(&pushed.old), &pushed.new).await;
         }
         // In topological order from the oldest: the first is the deepest.
         let Some(deepest) = commits.first() else { return Ok(Changes::Files(Vec::new())) };

@@ -89,6 +89,7 @@ impl Repository {
         let command = &mut git.command;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|source| Error::Start { source })?;
+        super::give_way(&child);
         let questions = child.stdin.take().expect("it is piped");
         let answers = BufReader::new(child.stdout.take().expect("it is piped"));
         Ok(Objects { child, questions, answers, id_bytes: 20 })
