@@ -40,6 +40,9 @@ impl Pointer {
     }
 }
 
+/// So many of the commits that are there have their files left out of a pack: to know them, their trees are read.
+const MOST_TREES: usize = 32;
+
 impl Repository {
     /// The commits behind which nothing is sent: with `depth` 1 the tips themselves, where they have parents. `depth` 0 means all
     /// history that this repository has.
@@ -103,6 +106,8 @@ impl Repository {
         if !without.is_empty() {
             wanted.push_str("--not\n");
             without.iter().for_each(|id| wanted.push_str(&format!("{id}\n")));
+            // Histories that are cut off have no commit in common, so git would compare no trees by itself.
+            without.iter().take(MOST_TREES).for_each(|id| wanted.push_str(&format!("{id}^{{tree}}\n")));
         }
         self.write_pack(wanted, into).await
     }

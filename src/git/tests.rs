@@ -307,3 +307,25 @@ async fn a_store_holds_one_commit_with_its_depth() {
     bundle(&repository, &["refs/heads/main"], &[&second], &file).await.unwrap();
     assert!(run(path, &["bundle", "list-heads", file.to_str().unwrap()]).ends_with(" refs/heads/main"));
 }
+
+#[tokio::test]
+async fn a_cut_off_history_brings_only_what_differs() {
+    let (directory, repository) = repository();
+    let files: Vec<(String, String)> = (0..40).map(|n| (format!("d{}/f{n}", n % 4), format!("{n}\n"))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    commit(directory.path(), &files, "first");
+    let there = commit(directory.path(), &[("d1/f1", "one\n")], "there");
+    let wanted = commit(directory.path(), &[("d2/f2", "two\n")], "wanted");
+    let into = tempfile::tempdir().unwrap();
+    let objects = |files: &[std::path::PathBuf]| {
+        let index = files.iter().find(|file| file.extension().is_some_and(|kind| kind == "idx")).unwrap();
+        let list = run(directory.path(), &["verify-pack", "-v", index.to_str().unwrap()]);
+        list.lines().filter(|line| [" commit ", " tree ", " blob "].iter().any(|kind| line.contains(kind))).count()
+    };
+    let cut = [wanted.clone()];
+    let all = repository.pack(&cut, &cut, &[], into.path()).await.unwrap();
+    // A commit, its tree, four directories, and files.
+    assert_eq!(objects(&all), 1 + 1 + 4 + 40);
+    let rest = repository.pack(&cut, &cut, &[there], into.path()).await.unwrap();
+    assert_eq!(objects(&rest), 1 + 1 + 1 + 1);
+}
