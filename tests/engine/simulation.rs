@@ -11,8 +11,8 @@ use towline::plan::Files;
 
 use super::world::World;
 
-/// Schedules of an ordinary test run: a hundred thousand where the code is optimised, as many as take about a minute of two
-/// processors where it is not. (Optimising this crate alone for tests was measured: it takes longer than it saves.)
+/// Schedules where nothing else is said; `tests/run` asks for a hundred thousand. (Optimising this crate alone for tests was
+/// measured: building it takes longer than it saves.)
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 15_000 } else { 100_000 };
 
 fn number(name: &str) -> Option<u64> {
