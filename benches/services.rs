@@ -234,7 +234,8 @@ fn artifacts() {
     assert!(made.expect("sh runs").success());
     let began = Instant::now();
     let copied = Command::new("scp")
-        .args(["-q", "-F", "none", "-P", &sshd.port().to_string(), "-i"])
+        // Of the older kind: the server of the tests has no SFTP.
+        .args(["-O", "-q", "-F", "none", "-P", &sshd.port().to_string(), "-i"])
         .arg(sshd.path("id"))
         .arg("-o")
         .arg(format!("UserKnownHostsFile={}", sshd.path("known_hosts").display()))

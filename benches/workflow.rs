@@ -1,9 +1,65 @@
 //! How fast workflow files are checked. With the known answers at hand, the starter workflows; else one typical file.
+//!
+//! First the whole command beside `wrkflw validate` on the same files, where that is installed (`cargo install wrkflw`;
+//! `TOWLINE_WRKFLW` names the program).
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use divan::counter::{BytesCount, ItemsCount};
 
 fn main() {
+    // `cargo test --benches` only wants to know that it runs.
+    if std::env::args().any(|argument| argument == "--bench") {
+        beside_wrkflw();
+    }
     divan::main();
+}
+
+/// The command as people run it, from its start to its end, by turns with its peer.
+fn beside_wrkflw() {
+    const ROUNDS: usize = 11;
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path().join(".github/workflows");
+    std::fs::create_dir_all(&place).expect("a directory");
+    let texts = texts();
+    for (number, text) in texts.iter().enumerate() {
+        std::fs::write(place.join(format!("{number}.yml")), text).expect("a file");
+    }
+    let time = |program: &PathBuf, arguments: &[&str]| {
+        let begin = Instant::now();
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(directory.path());
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok().then(|| begin.elapsed().as_secs_f64() * 1e3)
+    };
+    let named = std::env::var_os("TOWLINE_WRKFLW").map(PathBuf::from);
+    let peer = named.unwrap_or_else(|| PathBuf::from("wrkflw"));
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.extend(time(&PathBuf::from(env!("CARGO_BIN_EXE_towline")), &["check", ".github/workflows"]));
+        theirs.extend(time(&peer, &["validate", ".github/workflows"]));
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied()
+    };
+    let Some(ours) = median(&mut ours) else { return };
+    print!("towline check, {} files, the whole command: {ours:.1} ms", texts.len());
+    match median(&mut theirs) {
+        Some(theirs) => println!("; wrkflw validate: {theirs:.1} ms, ratio {:.2} (wanted >= 5)", theirs / ours),
+        None => println!("; skipped: wrkflw is not installed"),
+    }
+}
+
+/// The workflows with their templates' variables filled in.
+fn texts() -> Vec<String> {
+    let fill = |text: &String| text.replace("$default-branch", "main").replace("$cron-weekly", "30 1 * * 0");
+    workflows().iter().map(fill).collect()
 }
 
 const TYPICAL: &str = r#"name: CI
@@ -51,10 +107,7 @@ fn workflows() -> Vec<String> {
 
 #[divan::bench]
 fn check_workflows(bencher: divan::Bencher<'_, '_>) {
-    let texts: Vec<String> = workflows()
-        .iter()
-        .map(|text| text.replace("$default-branch", "main").replace("$cron-weekly", "30 1 * * 0"))
-        .collect();
+    let texts = texts();
     bencher
         .counter(ItemsCount::new(texts.len()))
         .counter(BytesCount::new(texts.iter().map(String::len).sum::<usize>()))
