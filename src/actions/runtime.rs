@@ -273,8 +273,14 @@ fn from_archive(archive: impl Read, to: &Path) -> std::io::Result<bool> {
         let mut entry = entry?;
         let is_program = entry.path()?.ends_with("bin/node") && entry.header().entry_type().is_file();
         if is_program {
+            let size = entry.size();
+            if size > LARGEST {
+                return Err(std::io::Error::other(format!("its program is larger than {LARGEST} bytes")));
+            }
             let mut file = File::create(to)?;
-            std::io::copy(&mut (&mut entry).take(LARGEST), &mut file)?;
+            if std::io::copy(&mut entry, &mut file)? != size {
+                return Err(std::io::Error::other("the archive ends within its program"));
+            }
             file.flush()?;
             return Ok(true);
         }
@@ -376,5 +382,54 @@ mod tests {
         assert_eq!(runtimes.find("node24", &Platform::of_host("Linux", "X64", "glibc 2.36")), None);
         assert_eq!(runtimes.remove("node24").unwrap(), 1);
         assert!(runtimes.list().is_empty());
+    }
+
+    #[test]
+    fn hostile_archives_leave_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = program(62, "/lib64/ld-linux-x86-64.so.2");
+        let header = |name: &str, size: u64, kind: tar::EntryType| {
+            let mut header = tar::Header::new_gnu();
+            // As it stands in the archive, with whatever leads out of it.
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(size);
+            header.set_mode(0o755);
+            header.set_entry_type(kind);
+            header
+        };
+        let archive = |mut header: tar::Header, link: &str, content: &[u8]| {
+            if !link.is_empty() {
+                header.set_link_name(link).unwrap();
+            }
+            header.set_cksum();
+            [header.as_bytes().as_slice(), content].concat()
+        };
+        let whole = bytes.len() as u64;
+        let file = tar::EntryType::Regular;
+        let cases = [
+            // A link to a program of this machine is none of the archive's.
+            ("link", archive(header("x/bin/node", 0, tar::EntryType::Symlink), "/bin/sh", &[])),
+            ("hard link", archive(header("x/bin/node", 0, tar::EntryType::Link), "/bin/sh", &[])),
+            ("directory", archive(header("x/bin/node", 0, tar::EntryType::Directory), "", &[])),
+            ("cut off", archive(header("x/bin/node", whole + 4096, file), "", &bytes)),
+            ("far too large", archive(header("x/bin/node", LARGEST + 1, file), "", &bytes)),
+            ("larger than anything", archive(header("x/other", 1 << 40, file), "", &bytes)),
+            ("nothing", vec![0; 1024]),
+        ];
+        let runtimes = Runtimes::at(directory.path().join("runtimes"));
+        for (name, archive) in cases {
+            let path = directory.path().join("node.tar");
+            fs::write(&path, &archive).unwrap();
+            let added = runtimes.add("node24", path.to_str().unwrap(), None);
+            assert!(added.is_err(), "{name}: {added:?}");
+            assert!(runtimes.list().is_empty(), "{name}");
+        }
+        // Where an archive says that its program lies is of no importance: only the program is taken.
+        let climbing = archive(header("../../../outside/bin/node", whole, file), "", &bytes);
+        let path = directory.path().join("node.tar");
+        fs::write(&path, &climbing).unwrap();
+        let added = runtimes.add("node24", path.to_str().unwrap(), None).unwrap();
+        assert!(added.path.starts_with(directory.path().join("runtimes")));
+        assert!(!directory.path().join("outside").exists());
     }
 }

@@ -276,6 +276,45 @@ async fn an_archive_takes_files_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_tree_that_leads_out_of_itself_is_no_archive() {
+    let (directory, repository) = repository();
+    let path = directory.path();
+    commit(path, &[("evil", "x")], "first");
+    let object = |kind: &str, content: &[u8]| {
+        let mut git = std::process::Command::new("git")
+            .current_dir(path)
+            .args(["hash-object", "-w", "--stdin", "--literally", "-t", kind])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut git.stdin.take().unwrap(), content).unwrap();
+        String::from_utf8(git.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let tree = |entries: &[(&str, &str)]| {
+        let mut content = Vec::new();
+        for (name, id) in entries {
+            content.extend(name.as_bytes());
+            content.push(0);
+            content.extend((0..20).map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap()));
+        }
+        object("tree", &content)
+    };
+    let (file, link) = (object("blob", b"x"), object("blob", b"/tmp"));
+    let below = tree(&[("100644 evil", &file)]);
+    for entries in [
+        // A link and, by the same name, a directory.
+        vec![("120000 a", link.as_str()), ("40000 a", &below)],
+        vec![("40000 ..", below.as_str())],
+        vec![("100644 ../evil", file.as_str())],
+        vec![("100644 /evil", file.as_str())],
+    ] {
+        let error = archive(&repository, &tree(&entries), Vec::new()).await.unwrap_err();
+        assert!(error.to_string().contains("leads out of itself"), "{entries:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_holds_one_commit_with_its_depth() {
     let (directory, repository) = repository();
     let path = directory.path();

@@ -1,7 +1,8 @@
 //! Moving a commit to a machine that cannot fetch it.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Component, Path};
 use std::process::{Child, Stdio};
 
 use super::objects::EntryKind;
@@ -49,8 +50,18 @@ fn write_archive<W: Write>(child: &mut Child, listed: &[u8], seconds: u64, write
     let mut questions = child.stdin.take().expect("it is piped");
     let mut answers = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut archive = tar::Builder::new(writer);
+    let mut links = HashSet::new();
     for line in listed.split(|&byte| byte == 0).filter(|line| !line.is_empty()) {
         let Some((kind, id, path)) = parse_listed(line) else { continue };
+        // No git makes such a tree, but one can be fetched: who unpacks it would write where a link leads, or above.
+        let climbs = path.components().any(|part| !matches!(part, Component::Normal(_)));
+        if climbs || path.ancestors().skip(1).any(|above| links.contains(above)) {
+            let what = format!("the tree leads out of itself at {}", path.display());
+            return Err(Error::Answer { action: "ls-tree", what });
+        }
+        if kind == EntryKind::Link {
+            links.insert(path.to_owned());
+        }
         let mut header = tar::Header::new_gnu();
         header.set_mtime(seconds);
         header.set_mode(if kind == EntryKind::Executable { 0o755 } else { 0o644 });

@@ -23,6 +23,9 @@ pub(super) struct Archive {
 impl Archive {
     /// The head and content of one file. `None` when the archive would grow past what the format can say.
     pub(super) fn file(&mut self, name: &str, at: jiff::Timestamp, content: &[u8]) -> Option<Vec<u8>> {
+        if self.entries.len() >= usize::from(u16::MAX) {
+            return None;
+        }
         let size = u32::try_from(content.len()).ok()?;
         let offset = u32::try_from(self.offset).ok()?;
         let mut crc = flate2::Crc::new();
