@@ -13,6 +13,7 @@ pub mod local;
 pub mod poll;
 pub mod push;
 pub mod relay;
+mod repeat;
 pub mod schedules;
 mod service;
 pub mod start;

@@ -9,5 +9,6 @@ mod github;
 mod killed;
 mod notices;
 mod push;
+mod repeat;
 mod webhooks;
 mod whole;

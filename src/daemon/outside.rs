@@ -20,7 +20,7 @@ pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Sc
     let (adding, checking) = ((inventory.clone(), hosts.clone()), (inventory.clone(), hosts.clone()));
     let (listed, reading) = (inventory.clone(), (triggers.clone(), inventory.clone()));
     let (dispatching, sending) = (triggers.clone(), triggers.clone());
-    let (replaying, schedules) = (triggers.clone(), schedules.clone());
+    let (replaying, again, schedules) = (triggers.clone(), triggers.clone(), schedules.clone());
     Outside {
         repositories: Arc::new(move || listed.all().into_iter().map(|source| source.name).collect()),
         files: Arc::new(move |repository| {
@@ -46,6 +46,10 @@ pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Sc
                 let (number, outcome) = triggers.replay(number).await.map_err(|error| error.to_string())?;
                 Ok((number, outcome.runs))
             })
+        }),
+        called_again: Arc::new(move |run, which| {
+            let triggers = again.clone();
+            Box::pin(async move { triggers.called_again(run, which).await.map_err(|error| error.to_string()) })
         }),
         schedules: Arc::new(move |count| {
             let view = |(entry, next): (Entry, Vec<Timestamp>)| ScheduleView {

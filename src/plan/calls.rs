@@ -30,6 +30,9 @@ pub struct CalledWorkflow {
     pub sha: String,
 }
 
+/// The files that a run calls, by [`CallTarget::key`].
+pub type Called = BTreeMap<String, CalledWorkflow>;
+
 /// A file that is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallTarget {

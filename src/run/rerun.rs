@@ -9,6 +9,7 @@ use super::state::{NodeState, RunState};
 use super::{Cancel, Conclusion, Run, RunEffect, RunStatus};
 use crate::expr::Value;
 use crate::id::JobId;
+use crate::plan::calls::Called;
 use crate::plan::matrix::Combination;
 use crate::plan::{Files, Plan};
 
@@ -28,6 +29,9 @@ pub struct Rerun {
     pub debug: bool,
     /// How long failed jobs keep their host; 0: as before.
     pub hold_minutes: u32,
+    /// The files it calls, found anew, for when all jobs run again; nothing: those it had (R9). Jobs that keep their results were
+    /// planned with the files of their attempt.
+    pub called: Option<Called>,
 }
 
 /// Which jobs run again.
@@ -70,6 +74,9 @@ impl Run {
             spec.hold_minutes = wish.hold_minutes;
         }
         if wish.which == Which::All {
+            if let Some(called) = &wish.called {
+                spec.called.clone_from(called);
+            }
             return Ok(Run::start(now, spec, files, ids));
         }
         if self.plan.is_none() {

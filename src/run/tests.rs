@@ -534,7 +534,7 @@ fn a_host_that_died_gives_its_job_back() {
 
 fn rerun(play: &Play, which: Which) -> Play {
     let mut last = play.last;
-    let wish = Rerun { which, actor: "hubot".to_owned(), debug: true, hold_minutes: 0 };
+    let wish = Rerun { which, actor: "hubot".to_owned(), debug: true, hold_minutes: 0, called: None };
     let (run, effects) = play
         .run
         .rerun(NOW, &wish, &Files::default(), &mut || {
@@ -583,7 +583,7 @@ fn u1_failed_jobs_and_their_dependants_run_again() {
             .run
             .rerun(
                 NOW,
-                &Rerun { which: Which::Failed, actor: String::new(), debug: false, hold_minutes: 0 },
+                &Rerun { which: Which::Failed, actor: String::new(), debug: false, hold_minutes: 0, called: None },
                 &Files::default(),
                 &mut || JobId(99)
             )
@@ -595,7 +595,7 @@ fn u1_failed_jobs_and_their_dependants_run_again() {
 fn u1_thirty_days_long() {
     let mut play = play(&workflow(&[("a", "")]));
     play.fail("a");
-    let wish = Rerun { which: Which::Failed, actor: String::new(), debug: false, hold_minutes: 0 };
+    let wish = Rerun { which: Which::Failed, actor: String::new(), debug: false, hold_minutes: 0, called: None };
     let at = |days: i64| {
         let now = NOW + jiff::SignedDuration::from_hours(24 * days);
         play.run.rerun(now, &wish, &Files::default(), &mut || JobId(99))

@@ -54,7 +54,8 @@ pub(super) async fn rerun(app: &App, caller: &Caller, run: &RunView, again: &Aga
         return Err(Fault::Forbidden("This workflow run is still running and cannot be re-run.".to_owned()));
     }
     app.audit(&caller.client, "run.rerun", &subject(run), &format!("{which:?}")).await?;
-    let wish = Rerun { which, actor: caller.client.name.clone(), debug, hold_minutes };
+    let called = (app.source.outside.called_again)(run.id, which).await.map_err(Fault::Unavailable)?;
+    let wish = Rerun { which, actor: caller.client.name.clone(), debug, hold_minutes, called };
     answered(app.source.engine.rerun(run.id, wish).await?)?;
     Ok(())
 }

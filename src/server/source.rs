@@ -10,8 +10,9 @@ use crate::drive::Handle;
 use crate::engine::record::EnvironmentRules;
 use crate::engine::{JobRecord, RunRecord};
 use crate::id::{HostName, JobId, RepositoryName, RunId};
+use crate::plan::calls::Called;
 use crate::queue;
-use crate::run::{Conclusion, JobPhase, RunSpec, RunState, RunStatus};
+use crate::run::{Conclusion, JobPhase, RunSpec, RunState, RunStatus, Which};
 use crate::store::{
     AuditRecord, DeliveryFilter, DeliveryRecord, DeliveryState, Logs, RunFilter, StatusFilter, Store, StoreError,
 };
@@ -70,6 +71,9 @@ pub type Dispatch = Arc<dyn Fn(DispatchRequest) -> BoxFuture<'static, Result<Run
 pub type ListRepositories = Arc<dyn Fn() -> Vec<RepositoryName> + Send + Sync>;
 /// Handles a stored delivery once more: the number of the new one and the runs it started, or why not, as a sentence.
 pub type Replay = Arc<dyn Fn(u64) -> BoxFuture<'static, Result<(u64, Vec<RunId>), String>> + Send + Sync>;
+/// The files that a run calls, found anew for an attempt of these jobs; nothing where those it had are good. Why they cannot be
+/// had, as a sentence.
+pub type CalledAgain = Arc<dyn Fn(RunId, Which) -> BoxFuture<'static, Result<Option<Called>, String>> + Send + Sync>;
 /// All schedules with so many of their next times.
 pub type ListSchedules = Arc<dyn Fn(usize) -> Vec<ScheduleView> + Send + Sync>;
 
@@ -100,6 +104,7 @@ pub struct Outside {
     pub dispatch: Dispatch,
     pub send_event: SendEvent,
     pub replay: Replay,
+    pub called_again: CalledAgain,
     pub schedules: ListSchedules,
     pub add_host: AddHost,
     pub check_host: CheckHost,
@@ -116,6 +121,7 @@ impl Outside {
             dispatch: Arc::new(|_| Box::pin(async { Err("no repository is configured here".to_owned()) })),
             send_event: Arc::new(|_| Box::pin(async { Err("no repository is configured here".to_owned()) })),
             replay: Arc::new(|_| Box::pin(async { Err("deliveries cannot be replayed here".to_owned()) })),
+            called_again: Arc::new(|_, _| Box::pin(async { Ok(None) })),
             schedules: Arc::new(|_| Vec::new()),
             add_host: Arc::new(|_| Box::pin(async { Err("hosts cannot be added here".to_owned()) })),
             check_host: Arc::new(|_| Box::pin(async { Err("hosts cannot be looked at here".to_owned()) })),

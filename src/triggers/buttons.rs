@@ -34,7 +34,8 @@ impl Triggers {
                     return Ok(Some((Vec::new(), "the check is of no run that is still known".to_owned())));
                 };
                 let which = job.map_or(Which::All, Which::Job);
-                vec![Wish::Rerun { run, wish: Rerun { which, actor, debug: false, hold_minutes: 0 } }]
+                let called = self.called_again(run, which).await?;
+                vec![Wish::Rerun { run, wish: Rerun { which, actor, debug: false, hold_minutes: 0, called } }]
             }
             ("check_run", Some("requested_action")) => {
                 let Some((run, _)) = self.meant(source, text("/check_run/external_id"))? else {
@@ -45,7 +46,7 @@ impl Triggers {
                     Some(forge::RERUN_FAILED) => {
                         vec![Wish::Rerun {
                             run,
-                            wish: Rerun { which: Which::Failed, actor, debug: false, hold_minutes: 0 },
+                            wish: Rerun { which: Which::Failed, actor, debug: false, hold_minutes: 0, called: None },
                         }]
                     }
                     _ => return Ok(None),
@@ -58,11 +59,14 @@ impl Triggers {
                     ..RunFilter::default()
                 };
                 let runs = self.store().runs(&filter, 0, RUNS_OF_A_COMMIT)?.runs;
-                let wish = |run: RunId| Wish::Rerun {
-                    run,
-                    wish: Rerun { which: Which::All, actor: actor.clone(), debug: false, hold_minutes: 0 },
-                };
-                runs.iter().map(|run| wish(run.id)).collect()
+                let mut wishes = Vec::new();
+                for run in runs.iter().map(|run| run.id) {
+                    let (which, actor) = (Which::All, actor.clone());
+                    let called = self.called_again(run, which).await?;
+                    wishes
+                        .push(Wish::Rerun { run, wish: Rerun { which, actor, debug: false, hold_minutes: 0, called } });
+                }
+                wishes
             }
             _ => return Ok(None),
         };

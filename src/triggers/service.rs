@@ -472,7 +472,6 @@ impl Triggers {
     /// How workflows of a source are read.
     #[must_use]
     pub fn reading(&self, source: &Source) -> Reading {
-        let config = self.inner.inventory.config();
         let mut directories = source.workflows.clone();
         if source.kind == SourceKind::Directory {
             // The directory itself is the place of workflows.
@@ -487,7 +486,7 @@ impl Triggers {
                 log::error!("it is not known which workflows of {} are disabled: {error}", source.name);
                 Vec::new()
             }),
-            elsewhere: Elsewhere::new(&source.name, &config, self.inner.inventory.paths()),
+            elsewhere: Elsewhere::new(&source.name, &self.inner.inventory),
         }
     }
 

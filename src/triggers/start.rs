@@ -195,7 +195,7 @@ fn inputs(model: &workflow::model::Workflow, event: &Event) -> Map<String, Json>
 
 /// The texts of all workflows that a workflow calls, directly or through others. What cannot be found is left out; the
 /// run says so when it starts.
-async fn called(
+pub(super) async fn called(
     source: Source<'_>,
     objects: &mut Objects,
     reading: &Reading,

@@ -165,7 +165,7 @@ async fn a_second_attempt_keeps_the_run_and_two_at_once_are_one_too_many() {
     daemon.handle.send(Input::HostUp(host())).await.unwrap();
     let run = daemon.handle.start_run(None, false, spec(WORKFLOW)).await.unwrap().run;
     until_over(&daemon.handle, &store, run).await;
-    let wish = Rerun { which: Which::All, actor: "eve".to_owned(), debug: false, hold_minutes: 0 };
+    let wish = Rerun { which: Which::All, actor: "eve".to_owned(), debug: false, hold_minutes: 0, called: None };
     let (first, second) = tokio::join!(daemon.handle.rerun(run, wish.clone()), daemon.handle.rerun(run, wish));
     let refused = [first.unwrap(), second.unwrap()].into_iter().filter(|answer| matches!(answer, Answer::Refused(_)));
     assert_eq!(refused.count(), 1);

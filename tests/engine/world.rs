@@ -552,7 +552,7 @@ impl World {
                 {
                     self.disturbed.insert(run);
                     let which = if self.random.percent(50) { Which::All } else { Which::Failed };
-                    let wish = Rerun { which, actor: "eve".to_owned(), debug: false, hold_minutes: 0 };
+                    let wish = Rerun { which, actor: "eve".to_owned(), debug: false, hold_minutes: 0, called: None };
                     self.input(Input::Rerun { run: Box::new(stored), wish });
                 }
             }

@@ -239,7 +239,7 @@ proptest! {
         prop_assert_eq!(&run.state().startup_failure, &None, "{}", text);
         let run = drive(run, effects, &moves, &mut last)?;
         // And so does its next attempt.
-        let wish = towline::run::Rerun { which: towline::run::Which::Failed, actor: "a".to_owned(), debug: false, hold_minutes: 0 };
+        let wish = towline::run::Rerun { which: towline::run::Which::Failed, actor: "a".to_owned(), debug: false, hold_minutes: 0, called: None };
         let next = run.rerun(NOW, &wish, &Files::default(), &mut || {
             last += 1;
             JobId(last)

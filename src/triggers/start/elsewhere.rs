@@ -6,6 +6,7 @@ use crate::config;
 use crate::git::{self, Credentials, Repository};
 use crate::id::RepositoryName;
 use crate::plan::calls::CalledWorkflow;
+use crate::triggers::Inventory;
 
 /// Where repositories named in `uses:` are found.
 #[derive(Clone, Debug)]
@@ -23,10 +24,11 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// As configured.
+    /// As configured, with all sources there are.
     #[must_use]
-    pub fn new(own: &RepositoryName, config: &config::Config, paths: &config::Paths) -> Self {
-        let local = config.sources.iter().filter_map(|source| Some((source.name.clone(), source.path.clone()?)));
+    pub fn new(own: &RepositoryName, inventory: &Inventory) -> Self {
+        let (config, paths) = (inventory.config(), inventory.paths());
+        let local = inventory.all().into_iter().filter_map(|source| Some((source.name, source.path?)));
         Self {
             own: own.clone(),
             local: local.collect(),
