@@ -214,7 +214,12 @@ fn hash_files(patterns: &[String], workspace: &Path) -> Result<String, String> {
 
 /// Lists what is at and below a path. `ancestors` are the directories entered, against cycles of links.
 fn list(path: &Path, follow: bool, ancestors: &mut BTreeSet<PathBuf>, listing: &mut Vec<Entry>) -> io::Result<()> {
-    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        // A path that leads through a file is a fault, one that is not there is nothing to find.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(error),
+        Err(_) => return Ok(()),
+    };
     let target = if metadata.is_symlink() { path.metadata().ok() } else { Some(metadata.clone()) };
     let kind = match &target {
         None => EntryKind::BrokenLink,

@@ -4,7 +4,10 @@ use crate::toolkit::hash_files::{Entry, EntryKind, Globs, combine};
 use crate::transport::HostJob;
 
 use super::JobError;
-use super::workspace::{quote, run};
+use super::workspace::quote;
+
+/// The status of a listing whose path leads through a regular file.
+const THROUGH_A_FILE: i32 = 20;
 
 /// Files hashed by one command: the list must fit into its standard input and its answer into memory.
 const CHUNK: usize = 2000;
@@ -25,8 +28,14 @@ pub(crate) async fn hash(
     };
     let mut listing = Vec::new();
     for path in globs.search_paths() {
-        let listed = run(host, "listing files for hashFiles", &list_script(&path, globs.follow_links()), b"").await?;
-        listing.extend(listed.split(|&byte| byte == 0).filter_map(entry));
+        let output = host.exec(&list_script(&path, globs.follow_links()), b"").await?;
+        if output.status == THROUGH_A_FILE {
+            return failed(format!("ENOTDIR: not a directory, lstat '{path}'"));
+        }
+        if output.status != 0 {
+            return failed(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        listing.extend(output.stdout.split(|&byte| byte == 0).filter_map(entry));
     }
     let files = match globs.select(&listing) {
         Ok(files) => files,
@@ -67,13 +76,17 @@ const HASH_SCRIPT: &str = "if command -v sha256sum >/dev/null 2>&1; then h=sha25
 fn list_script(path: &str, follow_links: bool) -> String {
     let print = |mark: &str| format!("-exec sh -c 'for f; do printf \"{mark}%s\\000\" \"$f\"; done' sh {{}} +");
     let path = quote(path);
+    // A path that is not there is nothing to find, but one that leads through a file is a fault.
+    let absent = format!(
+        "{{ p={path}\nwhile p=${{p%/*}}; [ -n \"$p\" ] && [ ! -d \"$p\" ]; do [ ! -e \"$p\" ] || exit {THROUGH_A_FILE}; done\nexit 0; }}\n"
+    );
     if follow_links {
-        return format!("[ -e {path} ] || exit 0\nfind -L {path} -type f {} 2>/dev/null\nexit 0\n", print("f"));
+        return format!("[ -e {path} ] || {absent}find -L {path} -type f {} 2>/dev/null\nexit 0\n", print("f"));
     }
     let links = "-exec sh -c 'for f; do if [ -f \"$f\" ]; then printf \"f%s\\000\" \"$f\"; \
                  elif [ ! -e \"$f\" ]; then printf \"b%s\\000\" \"$f\"; fi; done' sh {} +";
     format!(
-        "[ -e {path} ] || [ -L {path} ] || exit 0\nfind {path} -type f {} 2>/dev/null\n\
+        "[ -e {path} ] || [ -L {path} ] || {absent}find {path} -type f {} 2>/dev/null\n\
          find {path} -type l {links} 2>/dev/null\nexit 0\n",
         print("f")
     )

@@ -57,6 +57,11 @@ fn links_are_entered_when_asked() {
     assert_eq!(eval("hashFiles('linked/*')", path)["value"], "");
     assert_eq!(eval("hashFiles('**')", path), one);
     assert_eq!(eval("hashFiles('--follow-symbolic-links', 'linked/*')", path), one);
+    // Nothing is there, or there can be nothing.
+    assert_eq!(eval("hashFiles('real/no/file', 'none/**')", path)["value"], "");
+    for through in ["real/file/x", "real/file/x/*", "linked/file/a/**"] {
+        assert_eq!(eval(&format!("hashFiles('{through}')"), path)["error"]["kind"], "evaluation", "{through}");
+    }
     std::os::unix::fs::symlink("nowhere", path.join("broken")).unwrap();
     assert_eq!(eval("hashFiles('bro*')", path)["error"]["kind"], "evaluation");
     assert_eq!(eval("hashFiles('--follow-symbolic-links', 'bro*')", path)["value"], "");
