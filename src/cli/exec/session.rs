@@ -138,10 +138,12 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     let word = run.conclusion.map_or("unknown", Conclusion::as_str);
     session.say(&format!("\n{word} in {}", duration(run.created_at, run.completed_at.unwrap_or(now))));
     print_json(arguments, &result::json(run, session.state.as_ref(), &session.jobs, now));
-    let machine_at_fault = session
-        .jobs
-        .values()
-        .any(|job| job.state.reason.is_some() && job.state.steps.iter().all(|step| step.started_at.is_none()));
+    // A job that was skipped has its reason too, but did not fail.
+    let machine_at_fault = session.jobs.values().map(|job| &job.state).any(|job| {
+        job.reason.is_some()
+            && job.conclusion.is_some_and(|conclusion| conclusion.as_result() == "failure")
+            && job.steps.iter().all(|step| step.started_at.is_none())
+    });
     Ok(match run.conclusion {
         Some(Conclusion::Success | Conclusion::Skipped | Conclusion::Neutral) => SUCCESS,
         Some(Conclusion::StartupFailure) => super::super::INVALID,
