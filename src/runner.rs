@@ -5,6 +5,8 @@
 //! says what happens in reports, and returns how the job ended.
 
 mod action;
+mod artifacts;
+mod aside;
 mod background;
 mod checkout;
 mod composite;
@@ -20,6 +22,7 @@ mod javascript;
 mod job;
 mod journal;
 mod log;
+mod opening;
 mod post;
 mod pre;
 mod quota;
@@ -96,7 +99,7 @@ pub struct Assignment {
     pub target: Target,
     /// The slot on the host: jobs in different slots never share a workspace.
     pub slot: u32,
-    /// Values that `secrets` has for this job, `GITHUB_TOKEN` among them.
+    /// Values that `secrets` has in the workflow that was triggered; `GITHUB_TOKEN` among them where a forge gave one.
     pub secrets: BTreeMap<String, SecretString>,
     /// Additional variables of the machine's environment, below everything a workflow says.
     pub machine_env: Vec<(String, String)>,

@@ -302,6 +302,10 @@ pub enum CommandFile {
     Path,
     State,
     Summary,
+    /// Read by itself, where that is wanted (W12).
+    Artifacts,
+    /// For the step to read.
+    ArtifactsList,
 }
 
 /// What a small command on the host left.

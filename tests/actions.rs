@@ -1,5 +1,6 @@
 //! Actions as users meet them: through the program, on this machine and over SSH.
 
+mod background;
 mod checkout;
 mod forward;
 mod octokit;

@@ -12,7 +12,8 @@ use crate::support::towline;
 
 /// Runs a workflow over a real SSH server, whose user reaches the engine; exit code and log.
 fn run(engine: &Engine, files: &[(&str, &str)]) -> (Option<i32>, String) {
-    let Some(sshd) = Sshd::start_with(&format!("SetEnv DOCKER_HOST={}", engine.address())) else {
+    let environment = format!("SetEnv DOCKER_HOST={} ACTIONS_RUNNER_ALLOW_ARTIFACTS_FILE=true", engine.address());
+    let Some(sshd) = Sshd::start_with(&environment) else {
         panic!("the engine runs, but no sshd");
     };
     run_at(&sshd, files, &[])
@@ -117,6 +118,13 @@ jobs:
           test -n "${{ job.services.db.id }}" && test "${{ job.services.none.id }}" = ""
       - run: exit 7
         continue-on-error: true
+      - run: |
+          echo made >made; echo "$GITHUB_WORKSPACE/w.yml" >>"$GITHUB_ARTIFACTS"; echo made >>"$GITHUB_ARTIFACTS"
+          [ "$GITHUB_ARTIFACTS" = "${{ github.artifacts }}" ]
+      - { id: outside, run: echo /etc/passwd >>"$GITHUB_ARTIFACTS", continue-on-error: true }
+      - run: |
+          grep -q '"name":"made"' "$GITHUB_ARTIFACTS_LIST" && grep -q '"name":"w.yml"' "$GITHUB_ARTIFACTS_LIST"
+          test "${{ steps.outside.outcome }}" = failure && ! grep -q passwd "$GITHUB_ARTIFACTS_LIST"
       - uses: ./composite
         with: { who: you }
       - uses: ./javascript
@@ -124,7 +132,7 @@ jobs:
       - uses: docker://busybox:stand-in
         with:
           entrypoint: /bin/sh
-          args: -c "wget -q -O - http://web:8080/index.html && test -f /github/workspace/w.yml"
+          args: -c "wget -q -O - http://web:8080/index.html && test -f /github/workspace/w.yml && grep -q made $GITHUB_ARTIFACTS_LIST"
 "#;
     let composite = r#"
 inputs: { who: { required: true } }
@@ -199,6 +207,13 @@ jobs:
       - run: test ${{ steps.fails.outcome }} = failure
       - uses: ./by-url
       - uses: ./dockerfile-alone
+      - { id: behind, uses: ./waits, background: true, with: { for: go } }
+      - { id: nested, uses: ./nested, background: true }
+      - run: |
+          until [ -e begun-go ] && [ -e begun-went ]; do sleep 0.1; done
+          test "${{ steps.behind.outputs.seen }}${{ steps.nested.outputs.seen }}$SEEN" = "" && touch go
+      - wait-all:
+      - run: test "${{ steps.behind.outputs.seen }} ${{ steps.nested.outputs.seen }} $SEEN" = "go went went"
 "#;
     let manifest = r#"
 inputs: { who-to-greet: {}, token: {}, unset: { default: "fallback" } }
@@ -230,6 +245,17 @@ touch made-inside; echo "token $INPUT_TOKEN"
             "runs: { using: docker, image: 'docker://busybox:stand-in', entrypoint: sh, args: ['-c', 'exit 9'] }\n",
         ),
         ("by-url/action.yml", "runs: { using: docker, image: 'docker://busybox:stand-in', args: [echo, by url] }\n"),
+        (
+            "waits/action.yml",
+            "inputs: { for: {} }\nruns:\n  using: docker\n  image: docker://busybox:stand-in\n  entrypoint: sh\n  args: ['-c', \
+             'touch begun-$INPUT_FOR; until [ -e $INPUT_FOR ]; do sleep 0.1; done; echo seen=$INPUT_FOR >>$GITHUB_OUTPUT; \
+             echo SEEN=$INPUT_FOR >>$GITHUB_ENV; touch went']\n",
+        ),
+        (
+            "nested/action.yml",
+            "outputs: { seen: { value: '${{ steps.in.outputs.seen }}' } }\nruns:\n  using: composite\n  steps:\n    \
+             - { id: in, uses: ./waits, with: { for: went } }\n",
+        ),
         ("dockerfile-alone/Dockerfile", "FROM busybox:stand-in\nCMD [\"echo\", \"only a Dockerfile\"]\n"),
     ];
     let (code, log) = run(engine, &files);

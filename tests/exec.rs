@@ -442,6 +442,83 @@ fn s14_what_waits_for_its_turn_can_be_cancelled() {
 }
 
 #[test]
+fn a_run_that_failed_has_failed_whatever_was_skipped() {
+    let project = tempfile::tempdir().unwrap();
+    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ run: exit 1 }]\n  b:\n    needs: a\n    runs-on: x\n    \
+                steps: [{ run: echo b }]\n";
+    std::fs::write(project.path().join("w.yml"), text).unwrap();
+    init(project.path());
+    let output = towline().current_dir(project.path()).args(["exec", "w.yml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn g5_the_token_goes_through_calls_under_any_name() {
+    let project = tempfile::tempdir().unwrap();
+    let folder = project.path().join(".github/workflows");
+    std::fs::create_dir_all(&folder).unwrap();
+    let caller = "on: push\njobs:\n  a:\n    uses: ./.github/workflows/called.yml\n    secrets: { by-name: '${{ secrets.GITHUB_TOKEN }}' }\n";
+    let called = "on:\n  workflow_call:\n    secrets: { by-name: { required: true } }\njobs:\n  a:\n    runs-on: x\n    steps:\n      - \
+                  run: test -n \"$T\" && test \"$T\" = '${{ github.token }}'\n        env: { T: '${{ secrets.by-name }}' }\n";
+    std::fs::write(folder.join("w.yml"), caller).unwrap();
+    std::fs::write(folder.join("called.yml"), called).unwrap();
+    init(project.path());
+    for more in [&[][..], &["--secret", "GITHUB_TOKEN=given"][..]] {
+        let output = towline().current_dir(project.path()).args(["exec", "w.yml"]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn w12_steps_declare_what_they_made_and_later_ones_read_it() {
+    let bad = [
+        ("out", "'out' is a directory, not a regular file"),
+        (
+            "nowhere/at/all",
+            "file 'nowhere/at/all' does not exist (relative paths are resolved against the workspace root",
+        ),
+        ("/nowhere", "file '/nowhere' does not exist"),
+        ("a=b", "entries containing '=' are reserved"),
+        ("out/other/app", "Conflicting digest for artifact 'app'"),
+    ];
+    let mut steps = "      - run: |\n          mkdir -p out/other; printf a >out/app; printf b >out/other/app\n\
+                     \x20         printf '# made here\\n\\n out/app \\nfile://out/app\\r\\no/i@sha256:%064d\\n' 0 >>$GITHUB_ARTIFACTS\n\
+                     \x20         echo \"before $(cat $GITHUB_ARTIFACTS_LIST) ${{ github.artifacts_list == '' }}\"\n"
+        .to_owned();
+    for (line, _) in bad {
+        steps.push_str(&format!(
+            "      - {{ run: 'printf \"first\" >first; printf \"first\\n{line}\\n\" >>$GITHUB_ARTIFACTS', continue-on-error: true }}\n"
+        ));
+    }
+    steps.push_str(
+        "      - { continue-on-error: true, run: 'head -c 1100000 /dev/zero >>$GITHUB_ARTIFACTS' }\n\
+         \x20     - { id: end, run: 'echo \"o=$(cat $GITHUB_ARTIFACTS_LIST)\" >>$GITHUB_OUTPUT' }\n",
+    );
+    let (result, said) = run_steps(&steps, &["--env", "ACTIONS_RUNNER_ALLOW_ARTIFACTS_FILE=true"]);
+    assert_eq!(result["conclusion"], "success", "{said}");
+    let listed: Json = serde_json::from_str(result["jobs"][0]["outputs"]["o"].as_str().unwrap()).unwrap();
+    let app = "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+    let first = "sha256:a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e";
+    let image = format!("sha256:{}", "0".repeat(64));
+    let subjects = serde_json::json!([
+        { "name": "app", "digest": app, "kind": "file" },
+        { "name": "first", "digest": first, "kind": "file" },
+        { "name": "o/i", "digest": image, "kind": "oci" },
+    ]);
+    assert_eq!(listed, serde_json::json!({ "version": 1, "subjects": subjects }), "{said}");
+    assert!(said.contains("before {\"version\":1,\"subjects\":[]} false"), "{said}");
+    assert!(said.contains("Captured 2 artifact subject(s) from this step (job total: 2)."), "{said}");
+    for (_, reason) in bad {
+        assert!(said.contains(&format!("Invalid $GITHUB_ARTIFACTS entry on line 2: {reason}")), "{reason}: {said}");
+    }
+    assert!(said.contains("exceeds the maximum size of 1024 KiB (got 1074 KiB)"), "{said}");
+    // Without the switch the files are there, and nobody reads them.
+    let (result, said) = run_steps(&steps, &[]);
+    assert_eq!((&result["conclusion"], &result["jobs"][0]["outputs"]["o"]), (&"success".into(), &Json::Null), "{said}");
+    assert!(!said.contains("GITHUB_ARTIFACTS entry"), "{said}");
+}
+
+#[test]
 fn h9_hooks_of_the_host_run_around_a_job() {
     let hooks = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str| {
@@ -479,6 +556,10 @@ fn h9_hooks_of_the_host_run_around_a_job() {
     let (result, said) = run_steps(&steps, &["--env", &started(&before), "--env", &completed]);
     assert_eq!(result["conclusion"], "failure", "{said}");
     assert_eq!(std::fs::read_to_string(&notes).unwrap(), "before a\nalways\nafter a\n", "{said}");
+
+    let script = script("hook.js", "require('fs').appendFileSync(process.env.GITHUB_ENV, 'HOOKED=by node\\n')\n");
+    let (result, said) = run_steps(&steps, &["--env", &started(&script)]);
+    assert_eq!(result["jobs"][0]["outputs"]["o"], "by node", "{said}");
 
     let (result, said) = run_steps(&steps, &["--env", &started("/nowhere/hook.txt")]);
     assert_eq!(result["conclusion"], "failure", "{said}");

@@ -155,6 +155,13 @@ impl StepsContext {
         Json::Object(steps.collect())
     }
 
+    /// The outputs of a step.
+    pub fn outputs_of(&self, step: &str) -> impl Iterator<Item = (&str, &str)> {
+        let found = self.steps.iter().find(|(id, _)| id.eq_ignore_ascii_case(step));
+        let outputs = found.into_iter().flat_map(|(_, entry)| &entry.outputs);
+        outputs.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()))
+    }
+
     fn entry(&mut self, step: &str) -> &mut StepEntry {
         let known = self.steps.keys().find(|id| id.eq_ignore_ascii_case(step)).cloned();
         self.steps.entry(known.unwrap_or_else(|| step.to_owned())).or_default()

@@ -1,10 +1,13 @@
 //! `uses:` steps: finding the action, its inputs, and the way it runs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::id::RepositoryName;
 use crate::toolkit::header;
+use crate::transport::TransportError;
 use crate::workflow;
 use crate::workflow::model::{Action, ActionReference, ActionRuns, Step};
 use crate::workflow::token::Token;
@@ -68,7 +71,7 @@ pub(super) struct Use<'a> {
     pub(super) own_env: Variables,
 }
 
-impl Job<'_> {
+impl Job {
     /// Runs the action of a step.
     pub(super) async fn run_action(
         &mut self,
@@ -185,7 +188,8 @@ impl Job<'_> {
                 self.action_of_repository(origin, path, "").await
             }
             ActionReference::Repository { owner, name, path, reference } => {
-                let Some(sources) = &self.runner.sources.actions else {
+                let all = Arc::clone(&self.runner.sources);
+                let Some(sources) = &all.actions else {
                     return Err(StepError::Failed(format!(
                         "Unable to resolve action `{owner}/{name}@{reference}`: no source of actions is configured; \
                          set `[actions]` mirror or url in towline.toml, or --actions DIR with exec"
@@ -255,7 +259,7 @@ impl Job<'_> {
 
     /// Unpacks a tree on the host under a name that appears only when it is complete.
     pub(super) async fn push_tree(&mut self, archive: &[u8], directory: &str) -> Result<(), JobError> {
-        let partial = format!("{directory}.partial-{}", self.order.job);
+        let partial = format!("{directory}.partial-{}", self.mark());
         self.put_tar(archive, &partial).await?;
         let script = format!(
             "if [ -d {to} ]; then rm -rf {from}; else mv {from} {to}; fi\n",
@@ -281,10 +285,16 @@ impl Job<'_> {
     /// Reads `action.yml`, else `action.yaml`, else takes a `Dockerfile` (A5).
     async fn manifest(&mut self, directory: &str, shown: &str) -> Result<(String, String), StepError> {
         for name in ["action.yml", "action.yaml"] {
-            if let Some(bytes) =
-                self.host.read_file(&format!("{directory}/{name}"), 1 << 20).await.map_err(JobError::from)?
-            {
-                return Ok((format!("{shown}/{name}"), String::from_utf8_lossy(&bytes).into_owned()));
+            match self.host.read_file(&format!("{directory}/{name}"), 1 << 20).await {
+                Ok(Some(bytes)) => {
+                    return Ok((format!("{shown}/{name}"), String::from_utf8_lossy(&bytes).into_owned()));
+                }
+                Ok(None) => {}
+                // A directory of that name, or too long a file: the action's fault, not the machine's.
+                Err(TransportError::Failed { reason, .. }) => {
+                    return Err(StepError::Failed(format!("Failed to load {shown}/{name}: {reason}")));
+                }
+                Err(error) => return Err(JobError::from(error).into()),
             }
         }
         let script = format!(

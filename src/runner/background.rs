@@ -1,97 +1,149 @@
 //! Background steps (S14): started beside the others, seen by the job only where it waits for them.
 
+use futures_util::future::BoxFuture;
+use tokio::task::JoinError;
+
 use crate::run::conclusion::Conclusion;
 use crate::run::report::StepKind;
-use crate::transport::{Grace, HostEvent, StepEnded, StepRequest};
 use crate::workflow::model::{Step, StepBody};
 
-use super::JobError;
+use super::aside::{Reins, owns};
 use super::contexts::{Frame, Variables};
-use super::follow::{Ended, Follower};
 use super::job::Job;
-use super::log::LogFile;
+use super::journal::JOINED;
 use super::script::StepRun;
 use super::step::{StepEnd, StepError};
+use super::{Cancel, JobError, Told};
 
 /// So many run at once; the others wait for one to end.
 const MOST_AT_ONCE: usize = 10;
+/// How long a background step may take to end what it runs when nobody waits any longer.
+const FORCED: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A step that runs beside the others.
 pub(super) struct Background {
     step: Step,
     key: String,
     name: String,
-    /// The job's number of the step, and the host's.
+    /// The job's number of the step.
     shown: u32,
-    number: u32,
-    minutes: f64,
-    follower: Follower,
-    /// Its output until it is waited for: a section of the log is one piece.
-    log: LogFile,
-    ended: Option<StepEnded>,
-    /// Its end is in the record: nothing of it runs any more.
-    over: bool,
-    /// What it will be started with, while it waits for another to end.
-    queued: Option<StepRequest>,
-    /// `cancel:` was said: its end is no failure of the job.
+    reins: Reins,
+    /// While it waits for another to end.
+    queued: Option<Box<Work>>,
+    ended: Option<Box<Ended>>,
+    /// `cancel:` was said: that it was cancelled is no failure of the job.
     cancelled: bool,
-    /// A JavaScript action: it keeps state for its post step, and says itself what went wrong.
-    is_action: bool,
 }
 
 impl Background {
     /// Whether it has been started and has not ended.
     fn is_running(&self) -> bool {
-        !self.over && self.ended.is_none() && self.queued.is_none()
+        self.queued.is_none() && self.ended.is_none()
+    }
+
+    /// Whether one of the ids is its own; all are when nothing is said.
+    fn is_among(&self, ids: Option<&[String]>) -> bool {
+        ids.is_none_or(|ids| ids.iter().any(|id| id.eq_ignore_ascii_case(&self.step.id)))
     }
 }
 
-/// The record that a step was started.
-fn begun(key: &str) -> String {
-    format!("{key}/beside")
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "(none)".to_owned() } else { names.join(", ") }
 }
 
-impl Job<'_> {
-    /// Starts a process in the background.
+/// A conclusion as the log of a wait has it.
+fn said(conclusion: Conclusion) -> &'static str {
+    match conclusion.as_result() {
+        "success" => "Succeeded",
+        "failure" => "Failed",
+        "cancelled" => "Canceled",
+        _ => "Skipped",
+    }
+}
+
+/// A background step that can be started.
+struct Work {
+    number: u32,
+    job: Job,
+    frame: Frame,
+    step: Step,
+    env: Variables,
+    key: String,
+    name: String,
+    timeout: Option<std::time::Duration>,
+}
+
+/// One that has ended, and all it did.
+pub(super) struct Ended {
+    number: u32,
+    job: Job,
+    frame: Frame,
+    end: StepEnd,
+}
+
+impl Work {
+    fn run(self) -> BoxFuture<'static, Result<Box<Ended>, JobError>> {
+        Box::pin(async move {
+            let Self { number, mut job, mut frame, step, env, key, name, timeout } = self;
+            let begun = format!("{key}/beside");
+            if job.journal.recall::<()>(&begun)?.is_none() {
+                job.record(&begun, &())?;
+            }
+            let run = StepRun { key: &key, name: &name, timeout, on_host: false };
+            let end = match job.run_kind(&mut frame, &step, &env, &run).await {
+                Ok(end) => end,
+                Err(StepError::Job(error)) => return Err(error),
+                Err(StepError::Failed(message)) => {
+                    job.error(frame.number, &message)?;
+                    StepEnd::of(Conclusion::Failure)
+                }
+            };
+            job.events.close();
+            Ok(Box::new(Ended { number, job, frame, end }))
+        })
+    }
+}
+
+impl Job {
+    /// Starts a step in the background, or lets it wait for its turn.
     pub(super) async fn start_background(
         &mut self,
         frame: &Frame,
         step: &Step,
-        request: StepRequest,
+        env: &Variables,
         run: &StepRun<'_>,
-        is_action: bool,
-    ) -> Result<(), StepError> {
-        let env: Variables = request.env.iter().cloned().collect();
-        let settings = self.settings(step, frame.number, &env);
-        let number = request.number;
-        let minutes = run.timeout.map_or(self.order.timeout_minutes, |timeout| timeout.as_secs_f64() / 60.0);
-        let follower = Follower::new(self, settings);
-        let log = self.log.beside(number)?;
-        let over = self.journal.knows(&format!("{}/end", run.key));
-        let request = if over { request } else { self.placed(request)? };
+    ) -> Result<(), JobError> {
+        let (job, reins) = self.split_off(run.key)?;
         // What was started before a restart is not asked to wait again.
-        let begun = self.journal.knows(&begun(run.key));
-        let waits = !over && !begun && self.running_beside() >= MOST_AT_ONCE;
-        let (now, queued) = if waits { (None, Some(request)) } else { (Some(request), None) };
+        let begun = job.journal.knows(&format!("{}/beside", run.key));
+        let work = Box::new(Work {
+            number: reins.number,
+            job,
+            frame: frame.clone(),
+            step: step.clone(),
+            env: env.clone(),
+            key: run.key.to_owned(),
+            name: run.name.to_owned(),
+            timeout: run.timeout,
+        });
+        // What led here must be known again after a crash, before anything is started because of it.
+        self.journal.durable().await?;
+        let waits = !begun && self.running_beside() >= MOST_AT_ONCE;
+        let (now, queued) = if waits { (None, Some(work)) } else { (Some(work), None) };
         self.background.push(Background {
             step: step.clone(),
             key: run.key.to_owned(),
             name: run.name.to_owned(),
             shown: frame.number,
-            number,
-            minutes,
-            follower,
-            log,
-            ended: None,
-            over,
+            reins,
             queued,
+            ended: None,
             cancelled: false,
-            is_action,
         });
-        match now {
-            Some(request) if !over => Ok(self.start_beside(run.key, request).await?),
-            _ => Ok(()),
+        if let Some(work) = now {
+            self.beside.spawn(work.run());
         }
+        Ok(())
     }
 
     /// How many background steps have been started and not ended.
@@ -99,57 +151,56 @@ impl Job<'_> {
         self.background.iter().filter(|background| background.is_running()).count()
     }
 
-    async fn start_beside(&mut self, key: &str, request: StepRequest) -> Result<(), JobError> {
-        if self.journal.is_live() {
-            self.record(&begun(key), &())?;
-        }
-        self.journal.durable().await?;
-        self.host.start_step(request).await?;
-        Ok(())
-    }
-
     /// Starts what waits, the oldest first, as far as there is room.
-    async fn start_queued(&mut self) -> Result<(), JobError> {
+    fn start_queued(&mut self) {
         while self.running_beside() < MOST_AT_ONCE
             && let Some(background) = self.background.iter_mut().find(|background| background.queued.is_some())
-            && let Some(request) = background.queued.take()
+            && let Some(work) = background.queued.take()
         {
-            let key = background.key.clone();
-            self.start_beside(&key, request).await?;
+            self.beside.spawn(work.run());
         }
-        Ok(())
     }
 
-    /// A cancelled job leaves nothing running beside it; what waited is not started any more.
-    pub(super) async fn cancel_all_background(&mut self) -> Result<(), JobError> {
-        for background in &mut self.background {
-            if background.is_running() {
-                self.host.cancel_step(background.number, Grace::GITHUB).await?;
-            }
+    /// Tells all background steps that the job is cancelled; what waits for its turn is not started any more.
+    pub(super) fn tell_background(&mut self, cancel: Cancel) {
+        for background in &self.background {
+            background.reins.told.send_replace(Told { cancel, release: false });
         }
-        Ok(())
     }
 
-    /// Output of a background step.
-    pub(super) async fn take_background(&mut self, number: u32, bytes: &[u8]) -> Result<(), JobError> {
-        let Some(index) = self.background.iter().position(|background| background.number == number) else {
-            return Ok(());
-        };
-        let mut background = self.background.remove(index);
-        std::mem::swap(&mut self.log, &mut background.log);
-        let taken = self.take(&mut background.follower, bytes).await;
-        std::mem::swap(&mut self.log, &mut background.log);
-        self.background.insert(index, background);
-        taken
+    /// Ends all background steps at once.
+    pub(super) async fn force_background(&mut self) {
+        self.tell_background(Cancel::Forced);
+        let all = async { while self.beside.join_next().await.is_some() {} };
+        // Whoever does not answer is left to the sweep at the end of the job's directory.
+        drop(tokio::time::timeout(FORCED, all).await);
+    }
+
+    /// What happens to a process of a background step is for that to know.
+    pub(super) async fn pass_on(&mut self, number: u32, event: crate::transport::HostEvent) {
+        let found = self.background.iter().find(|background| owns(background.reins.number, number));
+        if let Some(events) = found.map(|background| background.reins.events.clone()) {
+            // One that has ended hears nothing any more.
+            drop(events.send(event).await);
+        }
     }
 
     /// A background step ended; nobody sees it before it is waited for.
-    pub(super) async fn background_ended(&mut self, ended: StepEnded) -> Result<(), JobError> {
-        if let Some(background) = self.background.iter_mut().find(|background| background.number == ended.number) {
+    pub(super) fn background_ended(
+        &mut self,
+        ended: Result<Result<Box<Ended>, JobError>, JoinError>,
+    ) -> Result<(), JobError> {
+        let ended = match ended {
+            Ok(ended) => ended?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(JobError::Forced),
+        };
+        let number = ended.number;
+        if let Some(background) = self.background.iter_mut().find(|background| background.reins.number == number) {
             background.ended = Some(ended);
-            if !self.status.is_cancelled() {
-                self.start_queued().await?;
-            }
+        }
+        if !self.status.is_cancelled() {
+            self.start_queued();
         }
         Ok(())
     }
@@ -165,15 +216,23 @@ impl Job<'_> {
         let name = step.default_name(None);
         self.step_started(frame.number, &name, StepKind::Main, key).await?;
         let mut outcome = Conclusion::Success;
+        let all = if ids.is_none() { "all " } else { "" };
+        self.say_line(&match (self.names_of(ids), ids) {
+            (names, None) if names.is_empty() => "No background steps remaining to wait for.".to_owned(),
+            (names, _) => format!("Waiting for {all}background step(s) to complete: {}", listed(&names)),
+        })?;
+        let mut ends = Vec::new();
         // A step whose conclusion is a failure makes the wait fail, and that the job (S14).
-        while let Some(index) = self.background.iter().position(|background| {
-            ids.is_none_or(|ids| ids.iter().any(|id| id.eq_ignore_ascii_case(&background.step.id)))
-        }) {
+        while let Some(index) = self.background.iter().position(|background| background.is_among(ids)) {
+            let name = self.background[index].name.clone();
             let conclusion = self.collect(frame, index).await?;
+            ends.push(format!("  {name}: {}", said(conclusion)));
             if conclusion.as_result() == "failure" {
                 outcome = Conclusion::Failure;
             }
         }
+        self.say_line(&format!("Finished waiting for {all}background step(s)."))?;
+        self.say(&ends)?;
         let conclusion = self.conclude_step(frame, step, StepEnd::of(outcome), key).await?;
         self.status.record(conclusion);
         Ok(())
@@ -190,7 +249,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// `cancel: id`: the ladder, then its end, which does not fail the job.
+    /// `cancel: id`: the ladder, then its end. That it was cancelled does not fail the job; a failure before it does.
     pub(super) async fn cancel_background(
         &mut self,
         frame: &mut Frame,
@@ -199,16 +258,24 @@ impl Job<'_> {
         key: &str,
     ) -> Result<(), JobError> {
         self.step_started(frame.number, &step.default_name(None), StepKind::Main, key).await?;
-        if let Some(index) = self.background.iter().position(|background| background.step.id.eq_ignore_ascii_case(id)) {
-            let background = &mut self.background[index];
-            background.cancelled = true;
-            if background.is_running() && self.journal.is_live() {
-                let number = background.number;
-                self.host.cancel_step(number, Grace { interrupt: std::time::Duration::ZERO, ..Grace::GITHUB }).await?;
-            }
-            self.collect(frame, index).await?;
+        let ids = [id.to_owned()];
+        self.say_line(&format!("Cancelling background step(s): {}", listed(&self.names_of(Some(&ids)))))?;
+        let mut ends = Vec::new();
+        if let Some(index) = self.background.iter().position(|background| background.is_among(Some(&ids))) {
+            let name = self.background[index].name.clone();
+            self.background[index].cancelled = true;
+            self.background[index].reins.stop.send_replace(true);
+            ends.push(format!("  {name}: {}", said(self.collect(frame, index).await?)));
         }
+        self.say_line("Finished cancelling background step(s).")?;
+        self.say(&ends)?;
         self.step_finished(frame.number, Conclusion::Success, Conclusion::Success, None, key).await
+    }
+
+    /// The names of background steps that were not waited for yet: all, or those with these ids.
+    fn names_of(&self, ids: Option<&[String]>) -> Vec<String> {
+        let wanted = self.background.iter().filter(|background| background.is_among(ids));
+        wanted.map(|background| background.name.clone()).collect()
     }
 
     /// `parallel: [steps]`: all at once, then all waited for.
@@ -241,8 +308,7 @@ impl Job<'_> {
 
     /// Waits for one background step and gives its conclusion; its outputs and variables become the job's.
     async fn collect(&mut self, frame: &mut Frame, index: usize) -> Result<Conclusion, JobError> {
-        let number = self.background[index].number;
-        let key = self.background[index].key.clone();
+        let (step, key) = (self.background[index].step.clone(), self.background[index].key.clone());
         // Cancelled before its turn came: nothing of it has run.
         let never = self.journal.recall::<()>(&format!("{key}/never"))?.is_some();
         let due =
@@ -251,73 +317,51 @@ impl Job<'_> {
             if !never {
                 self.record(&format!("{key}/never"), &())?;
             }
-            let background = self.background.remove(index);
-            let outer = std::mem::replace(&mut frame.number, background.shown);
-            frame.steps.finish(&background.step.id, Conclusion::Cancelled, Conclusion::Cancelled);
-            self.step_finished(frame.number, Conclusion::Cancelled, Conclusion::Cancelled, None, &key).await?;
-            frame.number = outer;
-            return Ok(Conclusion::Cancelled);
-        }
-        let known = self.journal.recall::<Ended>(&format!("{key}/end"))?;
-        if known.is_none() {
-            let none = Variables::new();
-            while self.background[index].ended.is_none() {
-                let step = self.background[index].step.clone();
-                match self.next_event(frame, &step, &none, number).await? {
-                    HostEvent::Output { step: 0, .. } => {}
-                    HostEvent::Output { step, bytes, .. } => self.take_background(step, &bytes).await?,
-                    HostEvent::StepEnded(ended) => self.background_ended(*ended).await?,
-                    other => self.note(other).await?,
-                }
+            let mut background = self.background.remove(index);
+            if let Some(work) = background.queued.take() {
+                work.job.log.remove()?;
             }
+            return self.conclude_cancelled(frame, &background, None).await;
+        }
+        let none = Variables::new();
+        while self.background[index].ended.is_none() {
+            self.attend(frame, &step, &none, None).await?;
         }
         let mut background = self.background.remove(index);
-        let outer = std::mem::replace(&mut frame.number, background.shown);
-        let ended = match known {
-            Some(ended) => {
-                self.recall_words(&ended);
-                ended
-            }
-            None => {
-                std::mem::swap(&mut self.log, &mut background.log);
-                let finished = self.finish_follower(&mut background.follower).await;
-                std::mem::swap(&mut self.log, &mut background.log);
-                finished?;
-                self.log.take_over(&mut background.log)?;
-                let end = background.ended.take().expect("the loop above ended with it");
-                let ended =
-                    self.ended(background.follower, end.exit, end.files.into(), &background.name, background.minutes);
-                self.record(&format!("{key}/end"), &ended)?;
-                ended
-            }
-        };
-        if background.is_action {
-            self.keep_state(&key, &ended);
+        let Ended { mut job, frame: inner, end, .. } = *background.ended.take().expect("the loop above ended with it");
+        self.exchange_masks();
+        // In a job that was begun by an earlier version, what comes later was recorded with the step's output in the log.
+        let joined = format!("{key}/{JOINED}");
+        let mut section = self.journal.recall::<(u64, u64)>(&joined)?;
+        if section.is_none() && !background.reins.joined && self.journal.is_live() {
+            let begin = (self.log.len(), self.log.lines());
+            self.log.take_over_when_there_is_room(&job.log).await?;
+            self.record(&joined, &begin)?;
+            section = Some(begin);
         }
-        let end = if background.cancelled {
-            Ok(StepEnd::of(Conclusion::Cancelled))
-        } else if background.is_action {
-            self.conclude_action(frame, &background.step, &ended)
-        } else {
-            self.conclude_process(frame, &background.step, &ended)
-        };
-        let end = match end {
-            Ok(end) => end,
-            Err(StepError::Job(error)) => return Err(error),
-            Err(StepError::Failed(message)) => {
-                self.error(frame.number, &message)?;
-                StepEnd::of(Conclusion::Failure)
-            }
-        };
-        let conclusion = if background.cancelled {
-            frame.steps.finish(&background.step.id, end.outcome, end.outcome);
-            self.step_finished(frame.number, end.outcome, end.outcome, end.exit_code, &key).await?;
-            end.outcome
-        } else {
-            self.conclude_step(frame, &background.step, end, &key).await?
-        };
+        self.set_section(background.shown, section).await;
+        self.join(frame, (&step.id, &key), &mut job, &inner);
+        job.log.remove()?;
+        if background.cancelled && end.outcome == Conclusion::Cancelled {
+            return self.conclude_cancelled(frame, &background, end.exit_code).await;
+        }
+        let outer = std::mem::replace(&mut frame.number, background.shown);
+        let conclusion = self.conclude_step(frame, &step, end, &key).await?;
         self.background_failed |= conclusion.as_result() == "failure";
         frame.number = outer;
         Ok(conclusion)
+    }
+
+    /// The end of a step that `cancel:` names, or whose turn did not come before the job was cancelled.
+    async fn conclude_cancelled(
+        &mut self,
+        frame: &mut Frame,
+        background: &Background,
+        code: Option<i32>,
+    ) -> Result<Conclusion, JobError> {
+        let end = Conclusion::Cancelled;
+        frame.steps.finish(&background.step.id, end, end);
+        self.step_finished(background.shown, end, end, code, &background.key).await?;
+        Ok(end)
     }
 }

@@ -71,7 +71,7 @@ struct Place {
     has_git: bool,
 }
 
-impl Job<'_> {
+impl Job {
     /// Checks a repository out on the host.
     pub(super) async fn check_out(
         &mut self,
@@ -106,7 +106,7 @@ impl Job<'_> {
             Err(StepError::Job(error)) => return Err(StepError::Job(error)),
             Err(StepError::Failed(message)) if !message.is_empty() => Done { end: Err(message), cancelled: false },
             Err(StepError::Failed(_)) => {
-                let cancelled = self.told.borrow().cancel != Cancel::No || Instant::now() >= self.deadline;
+                let cancelled = self.is_cancelled_from_outside() || Instant::now() >= self.deadline;
                 let minutes = run_.timeout.map_or(0.0, |limit| limit.as_secs_f64() / 60.0);
                 let late = format!("The action '{}' has timed out after {minutes} minutes.", run_.name);
                 Done { end: Err(late), cancelled }
@@ -282,6 +282,7 @@ impl Job<'_> {
     fn keep_checkout_post(&mut self, frame: &Frame, step: &Step, inputs: &Inputs, place: &Place, run_: &StepRun<'_>) {
         let script = if place.has_git { self.scene(inputs, place, false).clean_up() } else { ":\n".into() };
         self.stack_post(Post {
+            number: frame.number,
             key: format!("{}/post", run_.key),
             of: run_.key.to_owned(),
             name: format!("Post {}", run_.name),

@@ -13,7 +13,7 @@ use super::job::Job;
 use super::script::StepRun;
 use super::step::{StepEnd, StepError};
 
-impl Job<'_> {
+impl Job {
     /// Runs the steps of a composite action and hands its outputs to the step that uses it.
     pub(super) async fn run_composite(
         &mut self,

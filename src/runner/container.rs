@@ -11,6 +11,9 @@ mod lifecycle;
 mod place;
 mod relay;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
@@ -26,7 +29,7 @@ pub(super) use action::{DockerAction, DockerStage, Stage};
 pub(super) use command::OwnCommand;
 
 /// What a job asks for and what of it runs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Containers {
     /// `container:`, evaluated.
     job_definition: Option<Definition>,
@@ -45,8 +48,8 @@ pub(super) struct Containers {
     images: Vec<String>,
     /// Images that are to be pulled or built before the first step.
     wanted: Vec<WantedImage>,
-    /// Something was made that has to go at the end.
-    used: bool,
+    /// Something was made that has to go at the end; also by what runs beside the job.
+    used: Arc<AtomicBool>,
 }
 
 /// A container as a workflow describes it.
@@ -126,7 +129,24 @@ impl Containers {
 
     /// Whether something may still be there that was made for the job.
     pub(super) fn are_left(&self) -> bool {
-        self.used
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn uses(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    fn are_gone(&self) {
+        self.used.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes note of images that a background step got.
+    pub(super) fn join(&mut self, other: &Self) {
+        for image in &other.images {
+            if !self.images.contains(image) {
+                self.images.push(image.clone());
+            }
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -153,11 +173,11 @@ impl Containers {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Evaluates `container:` and `services:`. A service or a container without an image is none.
     pub(super) async fn define_containers(&mut self, frame: &Frame) -> Result<(), StepError> {
         let env = self.env.clone();
-        let order = self.order;
+        let order = Arc::clone(&self.order);
         if let Some(token) = &order.container {
             let value = self.value(token, frame, &env, "container").await?;
             self.containers.job_definition = definition(&value).map_err(StepError::Failed)?;
@@ -230,7 +250,7 @@ impl Job<'_> {
     fn container_labels(&self) -> Vec<String> {
         vec![
             "--label".to_owned(),
-            format!("towline.job={}", self.runner.job_key(self.order)),
+            format!("towline.job={}", self.runner.job_key(&self.order)),
             "--label".to_owned(),
             format!("towline.root={}", self.host.root()),
         ]

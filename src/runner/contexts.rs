@@ -18,6 +18,7 @@ use super::workspace::Workspace;
 pub(crate) type Variables = IndexMap<String, String>;
 
 /// The contexts that stay the same for the whole job.
+#[derive(Clone)]
 pub(crate) struct Fixed {
     /// `github`, with what only the host could tell; the keys of a composite action are laid over it per frame.
     pub(crate) github: Map<String, Json>,
@@ -72,9 +73,12 @@ impl Fixed {
     }
 
     /// All contexts as one place sees them. Which of them a place may name was checked when the file was read.
-    pub(crate) fn at(&self, job: &Json, frame: &Frame, env: &Variables) -> Object {
+    pub(crate) fn at(&self, job: &Json, frame: &Frame, env: &Variables, files: &[(&str, String)]) -> Object {
         let mut contexts = Object::default();
         let mut github = self.github_value.clone();
+        for (key, path) in files {
+            github.insert(*key, Value::string(path.as_str()));
+        }
         for (key, value) in &frame.github {
             github.insert(key.as_str(), Value::from_json(value));
         }
@@ -138,6 +142,7 @@ fn runner(order: &Order, facts: &Facts, host: &str, workspace: &Workspace) -> Ma
 }
 
 /// One list of steps being walked: the job's own, or those of a composite action.
+#[derive(Clone)]
 pub(crate) struct Frame {
     /// Prefix of the journal's keys: unique in the job and the same at every replay.
     pub(crate) key: String,
@@ -155,6 +160,7 @@ pub(crate) struct Frame {
 }
 
 /// What a composite action adds to its steps.
+#[derive(Clone)]
 pub(crate) struct ActionFrame {
     pub(crate) status: JobStatus,
     /// `env` of the steps that led here, outermost first: above the job's variables, below a step's own.

@@ -133,7 +133,6 @@ impl Executor {
         if !order.debug && super::secrets::wants_debug(&secrets, &order.vars) {
             Arc::make_mut(&mut order).debug = true;
         }
-        let secrets = super::secrets::resolve(&order.secret_levels, secrets);
         let (report_sender, mut reports) = mpsc::channel(256);
         let machine_env = self.surroundings.machine_env(&order);
         let assignment = Assignment {

@@ -2,25 +2,28 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::run::report::Report;
 use crate::toolkit::annotation;
 use crate::toolkit::command::Settings;
-use crate::toolkit::environment::add_path;
 use crate::toolkit::file_command::{self, FileCommand};
 use crate::toolkit::matcher::MatchersFile;
 use crate::toolkit::output::{Effect, StepOutput};
 use crate::toolkit::stamp::Lines;
-use crate::transport::{CommandFiles, Exit, Grace, HostEvent, StepRequest};
+use crate::transport::{CommandFiles, Exit, Grace, HostEvent, Resume, StepEnded, StepRequest, TransportError};
 use crate::workflow::model::Step;
 
+use super::artifacts::Artifacts;
+use super::aside::{MatcherChange, stop_of};
 use super::contexts::{Frame, Variables};
 use super::job::Job;
 use super::script::StepRun;
 use super::step::StepError;
-use super::{Cancel, JobError};
+use super::{Cancel, JobError, Told};
 
 /// How a process ended, and everything it said to the runner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,12 @@ pub(super) struct Ended {
     effects: Vec<Effect>,
     /// Values it asked to mask.
     masks: Vec<String>,
+    /// What it declared to have made.
+    #[serde(default)]
+    artifacts: Artifacts,
+    /// What it changed of the matchers.
+    #[serde(default)]
+    matchers: Vec<MatcherChange>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -73,13 +82,13 @@ impl Ended {
     }
 
     /// Makes what the process said hold for the rest of the job; gives the message that fails its step, if any.
-    pub(super) fn apply(&self, job: &mut Job<'_>, frame: &mut Frame, step: &Step) -> Result<Option<String>, JobError> {
+    pub(super) fn apply(&self, job: &mut Job, frame: &mut Frame, step: &Step) -> Result<Option<String>, JobError> {
         let mut failed = None;
         for effect in &self.effects {
             match effect {
                 Effect::SetOutput { name, value } => frame.steps.set_output(&step.id, name, value),
-                Effect::SetEnv { name, value } => drop(job.env.insert(name.clone(), value.clone())),
-                Effect::AddPath(path) => add_path(&mut job.paths, path.clone()),
+                Effect::SetEnv { name, value } => job.set_env(name.clone(), value.clone()),
+                Effect::AddPath(path) => job.add_path(path.clone()),
                 Effect::FailStep => failed = failed.or(Some(String::new())),
                 Effect::SaveState { .. }
                 | Effect::MaskAdded
@@ -90,7 +99,7 @@ impl Ended {
             }
         }
         for path in file_command::paths(self.files.path.as_bytes()) {
-            add_path(&mut job.paths, path);
+            job.add_path(path);
         }
         for (file, kind, text) in [
             ("GITHUB_ENV", FileCommand::Env, &self.files.env),
@@ -110,12 +119,13 @@ impl Ended {
             }
             for (name, value) in read.pairs {
                 match kind {
-                    FileCommand::Env => drop(job.env.insert(name, value)),
+                    FileCommand::Env => job.set_env(name, value),
                     FileCommand::Output => frame.steps.set_output(&step.id, &name, &value),
                     _ => {}
                 }
             }
         }
+        failed = job.take_artifacts(frame, &self.artifacts)?.or(failed);
         match file_command::summary(self.files.summary.as_bytes(), &job.masks) {
             Ok(None) => {}
             Ok(Some(text)) => {
@@ -138,26 +148,38 @@ fn file_name(variable: &str) -> &'static str {
     }
 }
 
+/// What happens to a step that runs.
+pub(super) enum Happening {
+    /// It wrote something; the spool's offset after it.
+    Output {
+        offset: u64,
+        bytes: Bytes,
+    },
+    Ended(Box<StepEnded>),
+}
+
 /// One process's output on its way to the log.
 pub(super) struct Follower {
     output: StepOutput,
     lines: Lines,
     effects: Vec<Effect>,
+    matchers: Vec<MatcherChange>,
     masks_before: usize,
 }
 
 impl Follower {
-    pub(super) fn new(job: &Job<'_>, settings: Settings) -> Self {
+    pub(super) fn new(job: &Job, settings: Settings) -> Self {
         Self {
             output: StepOutput::new(settings, &job.matchers),
             lines: Lines::new(job.runner.clock.now()),
             effects: Vec::new(),
+            matchers: Vec::new(),
             masks_before: job.masks.values().count(),
         }
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Starts a process, or finds it, and follows it to its end.
     pub(super) async fn follow(
         &mut self,
@@ -174,6 +196,8 @@ impl Job<'_> {
         let env: Variables = request.env.iter().cloned().collect();
         let settings = self.settings(step, frame.number, &env);
         let mut request = if run.on_host { request } else { self.placed(request)? };
+        request.spool = self.spool();
+        request.files.push(self.artifacts_list(request.number));
         // What led here must be known again after a crash, before anything is started because of it.
         self.journal.durable().await?;
         let number = request.number;
@@ -191,37 +215,31 @@ impl Job<'_> {
         self.host.start_step(request).await.map_err(JobError::from)?;
         let mut follower = Follower::new(self, settings);
         let exit = loop {
-            let event = self.next_event(frame, step, &env, number).await?;
-            match event {
-                HostEvent::Output { step: 0, offset, bytes } => {
+            match self.next_event(frame, step, &env, number).await? {
+                Happening::Output { offset, bytes } => {
                     self.take(&mut follower, &bytes).await?;
                     self.resume.offset = offset;
                 }
-                HostEvent::StepEnded(ended) if ended.number == number => {
-                    self.resume.offset = ended.offset;
-                    self.resume.ended = number;
+                Happening::Ended(ended) => {
+                    self.resume = Resume { offset: ended.offset, ended: number };
                     break *ended;
                 }
-                HostEvent::Output { step, bytes, .. } => self.take_background(step, &bytes).await?,
-                HostEvent::StepEnded(ended) => self.background_ended(*ended).await?,
-                other => self.note(other).await?,
             }
         };
         self.finish_follower(&mut follower).await?;
-        let ended = self.ended(follower, exit.exit, exit.files.into(), run.name, minutes);
-        self.record(&key, &ended)?;
-        Ok(ended)
-    }
-
-    pub(super) fn ended(&self, follower: Follower, exit: Exit, files: Files, name: &str, minutes: f64) -> Ended {
-        Ended {
-            exit,
-            name: name.to_owned(),
+        let artifacts = self.declared_artifacts(number, run.on_host).await?;
+        let ended = Ended {
+            exit: exit.exit,
+            name: run.name.to_owned(),
             minutes: (minutes * 100.0).round() / 100.0,
-            files,
+            files: exit.files.into(),
             effects: follower.effects,
             masks: self.masks.values().skip(follower.masks_before).map(str::to_owned).collect(),
-        }
+            artifacts,
+            matchers: follower.matchers,
+        };
+        self.record(&key, &ended)?;
+        Ok(ended)
     }
 
     /// What an ended process changed of masks and matchers, again.
@@ -229,62 +247,107 @@ impl Job<'_> {
         for value in &ended.masks {
             self.masks.add(value);
         }
-        for effect in &ended.effects {
-            if let Effect::RemoveMatchers { owners } = effect {
-                owners.iter().for_each(|owner| self.matchers.remove(owner));
-            }
+        for change in &ended.matchers {
+            self.change_matchers(change.clone());
         }
     }
 
-    /// The next thing that happens on the host, while cancels and time limits are attended to.
+    /// The next thing that happens to a step, while cancels, time limits and what runs beside it are attended to.
     pub(super) async fn next_event(
         &mut self,
         frame: &Frame,
         step: &Step,
         env: &Variables,
         number: u32,
-    ) -> Result<HostEvent, JobError> {
+    ) -> Result<Happening, JobError> {
         loop {
-            let wanted = self.told.borrow_and_update().cancel;
-            if wanted == Cancel::Forced {
-                self.host.cancel_step(number, Grace { interrupt: Duration::ZERO, terminate: Duration::ZERO }).await?;
-                return Err(JobError::Forced);
-            }
-            if wanted == Cancel::Requested && self.cancel_deadline.is_none() {
-                self.status.cancel();
-                self.start_grace();
-                if !self.outlives_cancel(frame, step, env) {
-                    self.say_line("##[error]The operation was canceled.")?;
-                    self.host.cancel_step(number, Grace::GITHUB).await?;
-                }
-                self.cancel_all_background().await?;
-            }
-            let until = self.cancel_deadline.unwrap_or(self.deadline);
-            tokio::select! {
-                event = self.events.next() => {
-                    return match event {
-                        Some(HostEvent::Lost { reason, host_died }) => Err(JobError::Lost { reason, host_died }),
-                        Some(event) => Ok(event),
-                        None => Err(JobError::Lost { reason: format!("the job on {} is gone", self.host_name), host_died: false }),
-                    };
-                }
-                changed = self.told.changed() => {
-                    if changed.is_err() {
-                        // Nobody can cancel any more: go on without looking.
-                        let (_, never) = tokio::sync::watch::channel(*self.told.borrow());
-                        self.told = never;
-                        std::future::pending::<()>().await;
-                    }
-                }
-                () = tokio::time::sleep_until(until) => self.out_of_time(number).await?,
+            if let Some(happening) = self.attend(frame, step, env, Some(number)).await? {
+                return Ok(happening);
             }
         }
     }
 
+    /// Waits until something happens; gives it if it happened to the step with this number.
+    pub(super) async fn attend(
+        &mut self,
+        frame: &Frame,
+        step: &Step,
+        env: &Variables,
+        number: Option<u32>,
+    ) -> Result<Option<Happening>, JobError> {
+        let wanted = self.told.borrow_and_update().cancel;
+        if wanted == Cancel::Forced {
+            self.end_step(number, Grace { interrupt: Duration::ZERO, terminate: Duration::ZERO }).await?;
+            self.force_background().await;
+            return Err(JobError::Forced);
+        }
+        if wanted == Cancel::Requested && self.cancel_deadline.is_none() {
+            self.status.cancel();
+            self.start_grace();
+            // A background step is not asked for its condition (S14).
+            if self.aside.is_some() || !self.outlives_cancel(frame, step, env) {
+                self.say_line("##[error]The operation was canceled.")?;
+                self.end_step(number, Grace::GITHUB).await?;
+            }
+            self.tell_background(Cancel::Requested);
+        }
+        let limit = self.deadline;
+        let until = self.cancel_deadline.or_else(|| self.aside.is_none().then_some(limit));
+        let until = async move {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                // The job watches its limit for all that runs beside it.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = self.events.next() => match event {
+                Some(HostEvent::Lost { reason, host_died }) => Err(JobError::Lost { reason, host_died }),
+                Some(event) => self.sort(event, number).await,
+                None => Err(JobError::Lost { reason: format!("the job on {} is gone", self.host_name), host_died: false }),
+            },
+            Some(ended) = self.beside.join_next() => self.background_ended(ended).map(|()| None),
+            () = news_of(&mut self.told) => Ok(None),
+            () = stop_of(&mut self.aside) => {
+                self.end_step(number, Grace { interrupt: Duration::ZERO, ..Grace::GITHUB }).await?;
+                Ok(None)
+            }
+            () = until => self.out_of_time(number).await.map(|()| None),
+        }
+    }
+
+    /// What happens to the awaited step is given back; the rest goes where it belongs.
+    async fn sort(&mut self, event: HostEvent, number: Option<u32>) -> Result<Option<Happening>, JobError> {
+        let at = self.runner.clock.now();
+        // The main spool says not whose output it has: that of the step that runs.
+        let own = if self.aside.is_some() { number } else { Some(0) };
+        match event {
+            HostEvent::Output { step, offset, bytes } if Some(step) == own => {
+                return Ok(Some(Happening::Output { offset, bytes }));
+            }
+            HostEvent::StepEnded(ended) if Some(ended.number) == number => return Ok(Some(Happening::Ended(ended))),
+            HostEvent::Output { step, .. } => self.pass_on(step, event).await,
+            HostEvent::StepEnded(ref ended) => self.pass_on(ended.number, event).await,
+            // States of the link are reported, not logged: the log has what the steps wrote.
+            HostEvent::Detached { reason } => self.report(Report::Detached { at, reason }).await,
+            HostEvent::Attached => self.report(Report::Attached { at }).await,
+            HostEvent::Lost { .. } => {}
+        }
+        Ok(None)
+    }
+
+    async fn end_step(&self, number: Option<u32>, grace: Grace) -> Result<(), JobError> {
+        match number {
+            Some(number) => Ok(self.host.cancel_step(number, grace).await?),
+            None => Ok(()),
+        }
+    }
+
     /// A limit has passed: the job's own, or what a cancel left.
-    async fn out_of_time(&mut self, number: u32) -> Result<(), JobError> {
+    async fn out_of_time(&mut self, number: Option<u32>) -> Result<(), JobError> {
         if self.cancel_deadline.is_some() {
-            self.host.cancel_step(number, Grace { interrupt: Duration::ZERO, terminate: Duration::ZERO }).await?;
+            self.end_step(number, Grace { interrupt: Duration::ZERO, terminate: Duration::ZERO }).await?;
+            self.force_background().await;
             return Err(JobError::Forced);
         }
         self.out_of_time = true;
@@ -295,8 +358,9 @@ impl Job<'_> {
             self.host_name, self.order.timeout_minutes
         );
         self.error(1, &message)?;
-        self.host.cancel_step(number, Grace::GITHUB).await?;
-        self.cancel_all_background().await
+        self.end_step(number, Grace::GITHUB).await?;
+        self.tell_background(Cancel::Requested);
+        Ok(())
     }
 
     /// From now on the job has its cancel time-out for `always()` and post steps (S8, Z3).
@@ -305,25 +369,16 @@ impl Job<'_> {
         self.cancel_deadline = Some(Instant::now() + grace);
     }
 
-    /// States of the link are reported, not logged: the log has what the steps wrote.
-    pub(super) async fn note(&mut self, event: HostEvent) -> Result<(), JobError> {
-        let at = self.runner.clock.now();
-        match event {
-            HostEvent::Detached { reason } => self.report(Report::Detached { at, reason }).await,
-            HostEvent::Attached => self.report(Report::Attached { at }).await,
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Bytes of a process become lines of the log.
     pub(super) async fn take(&mut self, follower: &mut Follower, bytes: &[u8]) -> Result<(), JobError> {
+        self.exchange_masks();
         follower.lines.at(self.runner.clock.now());
         let mut rest = bytes;
         while !rest.is_empty() {
             let before = follower.effects.len();
             let taken = follower.output.feed(rest, &mut self.masks, &mut follower.lines, &mut follower.effects);
             rest = &rest[taken..];
+            self.exchange_masks();
             self.write_lines(follower).await?;
             self.perform(follower, before).await?;
         }
@@ -352,7 +407,7 @@ impl Job<'_> {
                 Effect::AddMatchers { file } => {
                     let content = self.matchers_file(&file).await?;
                     if let Ok(content) = &content {
-                        drop(self.matchers.add(content.clone()));
+                        self.change_matchers_in(follower, MatcherChange::Add(content.matchers.clone()));
                     }
                     let Follower { output, lines, effects, .. } = follower;
                     output.add_matchers(&file, content, &self.masks, lines, effects);
@@ -361,11 +416,17 @@ impl Job<'_> {
                 Effect::RemoveMatchersOf { file } => {
                     if let Ok(content) = self.matchers_file(&file).await? {
                         let owners: Vec<String> = content.matchers.into_iter().map(|matcher| matcher.owner).collect();
-                        owners.iter().for_each(|owner| self.matchers.remove(owner));
+                        for owner in &owners {
+                            self.change_matchers_in(follower, MatcherChange::Remove(owner.clone()));
+                        }
                         follower.output.remove_matchers(owners.iter().map(String::as_str));
                     }
                 }
-                Effect::RemoveMatchers { owners } => owners.iter().for_each(|owner| self.matchers.remove(owner)),
+                Effect::RemoveMatchers { owners } => {
+                    for owner in owners {
+                        self.change_matchers_in(follower, MatcherChange::Remove(owner));
+                    }
+                }
                 _ => {}
             }
         }
@@ -378,13 +439,28 @@ impl Job<'_> {
         Ok(())
     }
 
+    fn change_matchers_in(&mut self, follower: &mut Follower, change: MatcherChange) {
+        self.change_matchers(change.clone());
+        follower.matchers.push(change);
+    }
+
     async fn matchers_file(&mut self, file: &str) -> Result<Result<MatchersFile, String>, JobError> {
         let paths = annotation::Paths { mounts: self.mounts(), ..annotation::Paths::default() };
         let path = super::script::join(&self.workspace.path, &paths.to_host(file));
-        let Some(bytes) = self.host.read_file(&path, 1 << 20).await? else {
-            return Ok(Err(format!("Could not find file '{path}'.")));
-        };
-        Ok(MatchersFile::parse(&bytes))
+        match self.host.read_file(&path, 1 << 20).await {
+            Ok(Some(bytes)) => Ok(MatchersFile::parse(&bytes)),
+            Ok(None) => Ok(Err(format!("Could not find file '{path}'."))),
+            // A directory, or too much: a fault of who named it.
+            Err(TransportError::Failed { reason, .. }) => Ok(Err(reason)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Returns when something else is told; never once nobody can tell anything any more.
+async fn news_of(told: &mut watch::Receiver<Told>) {
+    if told.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::run::report::Report;
 /// The longest sleep before the clock is looked at again: it may have jumped.
 const LOOK: Duration = Duration::from_secs(30);
 
-impl Job<'_> {
+impl Job {
     /// Waits behind the steps of a job that failed, if the run wants that, until its time is over, somebody releases it,
     /// or the job is cancelled. Post steps and the clean-up come after it.
     pub(super) async fn hold(&mut self) -> Result<(), JobError> {

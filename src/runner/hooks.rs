@@ -11,6 +11,7 @@ use crate::workflow::token::Token;
 
 use super::JobError;
 use super::contexts::Frame;
+use super::javascript::ACCEPTED;
 use super::job::Job;
 use super::script::StepRun;
 use super::step::{StepEnd, StepError};
@@ -45,7 +46,7 @@ impl Hook {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Runs a hook if the host has one; says whether the job may go on. A hook that fails is a failure of the job.
     pub(super) async fn run_hook(&mut self, frame: &mut Frame, hook: Hook) -> Result<bool, JobError> {
         let Some(path) = self.machine.get(hook.variable()).filter(|path| !path.trim().is_empty()).cloned() else {
@@ -62,7 +63,7 @@ impl Job<'_> {
         };
         self.step_started(frame.number, name, kind, key).await?;
         self.say_line(&format!("A {} has been configured by the self-hosted runner administrator", hook.described()))?;
-        let run = StepRun { key, name, timeout: None, background: false, on_host: true };
+        let run = StepRun { key, name, timeout: None, on_host: true };
         let end = match self.run_hook_script(frame, &path, &run).await {
             Ok(end) => end,
             Err(StepError::Job(error)) => return Err(error),
@@ -82,17 +83,21 @@ impl Job<'_> {
         path: &str,
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
-        let name = match path.rsplit_once('.').map(|(_, extension)| extension) {
-            Some("sh") if self.host.facts().bash.is_empty() => "sh",
-            Some("sh") => "bash",
-            Some("ps1") => "pwsh",
+        let (argv, shown) = match path.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("sh") if self.host.facts().bash.is_empty() => in_shell("sh", path)?,
+            Some("sh") => in_shell("bash", path)?,
+            Some("ps1") => in_shell("pwsh", path)?,
+            Some("js") => {
+                let node = self.node_of_host(ACCEPTED).await?;
+                let shown = format!("{node} {{0}}");
+                (vec![node, path.to_owned()], shown)
+            }
             _ => {
                 let message =
                     format!("{path} is not a valid path to a script. Make sure it ends in '.sh', '.ps1' or '.js'.");
                 return Err(StepError::Failed(message));
             }
         };
-        let program = shell::resolve(Some(name), true).map_err(|error| StepError::Failed(error.to_string()))?;
         let step = Step {
             id: String::new(),
             explicit_id: false,
@@ -106,14 +111,14 @@ impl Job<'_> {
         };
         let env = self.env_of(frame);
         let number = self.next_number();
-        let shown = self.shown_env(frame, &env);
-        let pairs = shown.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        self.say(&header::run(&format!("'{path}'"), &program.shown(None), pairs))?;
+        let variables = self.shown_env(frame, &env);
+        let pairs = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.say(&header::run(&format!("'{path}'"), &shown, pairs))?;
         let machine = self.machine.clone();
         let paths = self.paths.clone();
         let request = StepRequest {
             number,
-            argv: program.argv(path),
+            argv,
             env: self.process_env_over((&machine, &paths), frame, &step, &env, number, None),
             cwd: self.workspace.path.clone(),
             files: Vec::new(),
@@ -124,4 +129,10 @@ impl Job<'_> {
         let ended = self.follow(frame, &step, request, run).await?;
         self.conclude_process(frame, &step, &ended)
     }
+}
+
+/// The words that run a script in one of the shells, and how the log has them.
+fn in_shell(name: &str, path: &str) -> Result<(Vec<String>, String), StepError> {
+    let shell = shell::resolve(Some(name), true).map_err(|error| StepError::Failed(error.to_string()))?;
+    Ok((shell.argv(path), shell.shown(None)))
 }

@@ -19,7 +19,7 @@ use super::workspace::{quote, run as run_on};
 /// The newest node that actions ask for.
 const NEWEST: u32 = 24;
 /// The oldest that runs what asks for newer ones: GitHub has moved all actions from it to the next.
-const ACCEPTED: u32 = 20;
+pub(super) const ACCEPTED: u32 = 20;
 
 /// The scripts of an action.
 pub(super) struct Scripts<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Scripts<'a> {
     pub(super) post: Option<(&'a str, &'a Expression)>,
 }
 
-impl Job<'_> {
+impl Job {
     /// Runs `main` of a JavaScript action; its `post` waits for the end of the job.
     pub(super) async fn run_javascript(
         &mut self,
@@ -57,11 +57,6 @@ impl Job<'_> {
         let state = self.states.get(run.key).cloned().unwrap_or_default();
         let mut request = self.script_request(frame, use_, &node, scripts.main, &state);
         request.timeout = run.timeout;
-        if run.background {
-            request.spool = Spool::Own(0);
-            self.start_background(frame, use_.step, request, run, true).await?;
-            return Ok(StepEnd::running());
-        }
         let ended = self.follow(frame, use_.step, request, run).await?;
         self.keep_state(run.key, &ended);
         self.conclude_action(frame, use_.step, &ended)
@@ -119,6 +114,7 @@ impl Job<'_> {
     fn keep_post(&mut self, frame: &Frame, use_: &Use<'_>, scripts: &Scripts<'_>, node: &str, key: &str, name: &str) {
         let Some((script, condition)) = scripts.post else { return };
         let post = Post {
+            number: frame.number,
             key: format!("{key}/post"),
             of: key.to_owned(),
             name: format!("Post {name}"),
@@ -135,7 +131,7 @@ impl Job<'_> {
     /// A post step is on the stack once, however many stages of its action ran.
     pub(super) fn stack_post(&mut self, post: Post) {
         match self.posts.iter_mut().find(|known| known.key == post.key) {
-            Some(known) => *known = post,
+            Some(known) => *known = Post { number: known.number, ..post },
             None => self.posts.push(post),
         }
     }
@@ -164,25 +160,30 @@ impl Job<'_> {
             self.nodes.insert(wanted, node.clone());
             return Ok(node);
         }
+        let node = self.node_of_host(wanted).await?;
+        self.nodes.insert(wanted, node.clone());
+        Ok(node)
+    }
+
+    /// The node for what runs on the host itself.
+    pub(super) async fn node_of_host(&mut self, wanted: u32) -> Result<String, StepError> {
         let facts = self.host.facts();
         let own = facts.node.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
         let (own_path, platform) = (facts.node_path.clone(), Platform::of_host(&facts.os, &facts.arch, &facts.libc));
-        let node = if own.is_some_and(|major| major >= wanted) {
-            own_path
+        if own.is_some_and(|major| major >= wanted) {
+            Ok(own_path)
         } else if let Some(brought) = self.bring_node(wanted, &platform).await? {
-            brought
+            Ok(brought)
         } else if own.is_some_and(|major| major >= ACCEPTED) {
-            own_path
+            Ok(own_path)
         } else {
             let has = own.map_or("no node".to_owned(), |major| format!("node {major}"));
-            return Err(StepError::Failed(format!(
-                "this action wants node {wanted}, and {} has {has}: install node {NEWEST} there, or give it one from here with \
+            Err(StepError::Failed(format!(
+                "this wants node {wanted}, and {} has {has}: install node {NEWEST} there, or give it one from here with \
                  `towline runtime add node{NEWEST} PATH|URL` (for {platform})",
                 self.order_host()
-            )));
-        };
-        self.nodes.insert(wanted, node.clone());
-        Ok(node)
+            )))
+        }
     }
 
     /// Brings a node that was added here to the host, unless it is there.

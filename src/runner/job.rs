@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::expr::Object;
@@ -16,46 +17,60 @@ use crate::run::conclusion::Conclusion;
 use crate::run::order::Order;
 use crate::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepKind, StepState};
 use crate::run::steps::JobStatus;
-use crate::services::JobVariables;
 use crate::toolkit::annotation::{self, Paths};
+use crate::toolkit::artifacts::Subjects;
 use crate::toolkit::command::Settings;
 use crate::toolkit::environment;
 use crate::toolkit::mask::Masks;
 use crate::toolkit::matcher::Matchers;
-use crate::transport::{HostEvents, HostJob, JobSpec, Resume};
+use crate::transport::{CommandFile, HostJob, Resume};
 use crate::workflow::model::{Step, StepBody};
 
 use super::action::Found;
-use super::background::Background;
+use super::aside::{Aside, Events, SharedMasks};
+use super::background::{self, Background};
 use super::container::Containers;
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
 use super::hooks::Hook;
-use super::journal::{Entry, Journal, OPENED};
+use super::journal::{JobPosition, Journal, Position};
 use super::post::Post;
 use super::services::{self, Reached};
 use super::step::{StepError, variables};
 use super::summaries::Summaries;
 use super::workspace::Workspace;
 use super::{
-    Assignment, Cancel, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, ending, hashing,
+    Assignment, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, ending, hashing, opening,
 };
 use crate::id::RepositoryName;
+
+/// Keys of `github` that name the files by which a step and the runner speak (W1, W12).
+const COMMAND_FILES: [(&str, CommandFile); 7] = [
+    ("artifacts", CommandFile::Artifacts),
+    ("artifacts_list", CommandFile::ArtifactsList),
+    ("env", CommandFile::Env),
+    ("output", CommandFile::Output),
+    ("path", CommandFile::Path),
+    ("state", CommandFile::State),
+    ("step_summary", CommandFile::Summary),
+];
 
 /// How long `hashFiles()` may take (E13).
 const HASHING: Duration = Duration::from_secs(120);
 
 /// A running job.
-pub(super) struct Job<'a> {
-    pub(super) runner: &'a Runner,
-    pub(super) order: &'a Order,
+pub(super) struct Job {
+    pub(super) runner: Runner,
+    pub(super) order: Arc<Order>,
     pub(super) host_name: String,
     pub(super) host: HostJob,
-    pub(super) events: HostEvents,
+    pub(super) events: Events,
     pub(super) journal: Journal,
     pub(super) log: LogFile,
     pub(super) summaries: Summaries,
     pub(super) masks: Masks,
+    /// Once something runs beside the job.
+    pub(super) shared_masks: Option<SharedMasks>,
     pub(super) matchers: Matchers,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) told: watch::Receiver<Told>,
@@ -77,13 +92,21 @@ pub(super) struct Job<'a> {
     pub(super) pres: BTreeSet<String>,
     /// What stages of actions saved, by the keys of their uses.
     pub(super) states: HashMap<String, Variables>,
+    /// What steps declared to have made.
+    pub(super) artifacts: Subjects,
+    /// Hashes of files, by the keys under which they are recorded.
+    pub(super) hashed: HashMap<String, Result<String, String>>,
     /// Programs that run JavaScript, by version.
     pub(super) nodes: BTreeMap<u32, String>,
     pub(super) background: Vec<Background>,
+    /// Those of them that run.
+    pub(super) beside: JoinSet<Result<Box<background::Ended>, JobError>>,
+    /// This is no job but one step that runs beside it.
+    pub(super) aside: Option<Aside>,
     /// A background step failed, which the job will know at its end if it does not before (S14).
     pub(super) background_failed: bool,
-    /// The host's number of the last step.
-    number: u32,
+    /// The host's number of the last step; in a background step, how many processes it has had.
+    pub(super) number: u32,
     /// How far the host's main spool was taken, and the last step whose end was.
     pub(super) resume: Resume,
     /// When the running part of the job must be over.
@@ -109,7 +132,7 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         }
         return result;
     }
-    let mut outcome = start(runner, &order, assignment).await;
+    let mut outcome = opening::open(runner, &order, assignment).await;
     let result = match &mut outcome {
         Ok(job) => match job.work().await {
             Ok(result) => result,
@@ -140,140 +163,14 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
     result
 }
 
-async fn start<'a>(runner: &'a Runner, order: &'a Order, assignment: Assignment) -> Result<Job<'a>, JobError> {
-    let Assignment {
-        target,
-        slot,
-        mut secrets,
-        machine_env,
-        mut log,
-        journal: entries,
-        journal_store,
-        reports,
-        told,
-        services: address,
-        surroundings,
-        ..
-    } = assignment;
-    let mut journal = Journal::new(journal_store, &entries);
-    let resume = match entries.last() {
-        // With the first entry alone it is not known that the host was ever reached, and nothing was started.
-        Some(last) if entries.len() > 1 => {
-            log.rewind(last.log, last.lines)?;
-            Some(Resume { offset: last.spool, ended: last.ended })
-        }
-        _ => {
-            log.rewind(0, 0)?;
-            None
-        }
-    };
-    let (nonce, slot) = match journal.recall::<(String, u32)>(OPENED)? {
-        Some(opened) => opened,
-        None => {
-            let opened = (JobSpec::new_nonce(), slot);
-            let value = json!(opened);
-            journal.record(&Entry { key: OPENED.to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
-            journal.durable().await?;
-            opened
-        }
-    };
-    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
-    let until = runner.clock.now() + limit;
-    let open = runner.hosts.open_job(&target, JobSpec { key: runner.job_key(order), nonce, resume });
-    // A job that is picked up again keeps its tokens and its port: an action that runs has them.
-    let known = journal.recall::<JobVariables>("services")?;
-    let is_known = known.is_some();
-    let reach = async {
-        match (known, &address) {
-            (Some(known), Some(address)) => address.reach_again(&runner.hosts, &target, order, &secrets, known).await,
-            (None, Some(address)) if entries.len() <= 1 => {
-                address.reach(&runner.hosts, &target, order, &secrets, until).await
-            }
-            (Some(known), None) => Reached::known(known),
-            (None, _) => Reached::nothing(),
-        }
-    };
-    let mut cancelled = told.clone();
-    let ((host, events), reached) = tokio::select! {
-        (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
-        _ = cancelled.wait_for(|told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
-    };
-    let mut workspace = Workspace::new(host.root(), slot, order);
-    let mut masks = Masks::new();
-    for (_, value) in secrets.iter().filter(|(name, _)| super::secrets::is_masked(name)) {
-        // Without the blanks around it, as a whole and by line: a file's last line break is no part of a secret.
-        let value = secrecy::ExposeSecret::expose_secret(value).trim();
-        masks.add(value);
-        value.split(['\r', '\n']).for_each(|line| masks.add(line.trim()));
-    }
-    let services = &reached.variables;
-    if !is_known && entries.len() <= 1 && !services.base.is_empty() {
-        let value = json!(services);
-        journal.record(&Entry { key: "services".to_owned(), value, log: 0, lines: 0, spool: 0, ended: 0 })?;
-    }
-    for token in services.tokens() {
-        masks.add(token);
-    }
-    if services::token_of(&secrets).is_none() && !services.token.is_empty() {
-        secrets.insert("GITHUB_TOKEN".to_owned(), services.token.clone().into());
-    }
-    let mut machine: Variables = host.facts().environment.iter().cloned().collect();
-    machine.extend(machine_env);
-    // As GitHub's runner does: who keeps tools elsewhere says so in the environment of the machine.
-    let tools = ["RUNNER_TOOL_CACHE", "AGENT_TOOLSDIRECTORY"].iter().find_map(|name| machine.get(*name));
-    if let Some(tools) = tools.filter(|path| path.starts_with('/')) {
-        workspace.tools = tools.trim_end_matches('/').to_owned();
-    }
-    let host_name = target.name.to_string();
-    let addresses = services::addresses(services);
-    let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace, &addresses);
-    Ok(Job {
-        runner,
-        order,
-        host_name,
-        host,
-        events,
-        journal,
-        summaries: Summaries::beside(log.path()),
-        log,
-        masks,
-        matchers: Matchers::default(),
-        reports,
-        told,
-        workspace,
-        fixed,
-        surroundings,
-        machine,
-        reached,
-        containers: Containers::default(),
-        env: Variables::new(),
-        paths: Vec::new(),
-        status: JobStatus::default(),
-        posts: Vec::new(),
-        found: HashMap::new(),
-        pres: BTreeSet::new(),
-        states: HashMap::new(),
-        nodes: BTreeMap::new(),
-        background: Vec::new(),
-        background_failed: false,
-        number: 0,
-        resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
-        deadline: Instant::now() + limit,
-        out_of_time: false,
-        cancel_deadline: None,
-        step_deadline: None,
-        steps: Vec::new(),
-    })
-}
-
-impl Job<'_> {
+impl Job {
     async fn work(&mut self) -> Result<JobResult, JobError> {
         let started = self.recall_or("started", |job| job.runner.clock.now())?;
         let spent = Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
         self.deadline = self.deadline.checked_sub(spent).unwrap_or_else(Instant::now);
         self.report(Report::Started { at: started, workspace: self.workspace.path.clone() }).await;
-        let order = self.order;
-        let mut frame = Frame::of_job(order);
+        let order = Arc::clone(&self.order);
+        let mut frame = Frame::of_job(&order);
         self.list_steps().await;
         let set_up = self.set_up(&mut frame).await;
         let ready = match set_up {
@@ -328,7 +225,8 @@ impl Job<'_> {
         self.say_line("##[group]Operating System")?;
         self.say_line(&format!("{} ({} {})", facts.system, facts.os, facts.arch))?;
         self.say_line("##[endgroup]")?;
-        if let Some(permissions) = &self.order.permissions {
+        let order = Arc::clone(&self.order);
+        if let Some(permissions) = &order.permissions {
             self.say_line("##[group]GITHUB_TOKEN Permissions")?;
             for line in services::permission_lines(permissions) {
                 self.say_line(&line)?;
@@ -348,7 +246,6 @@ impl Job<'_> {
         }
         self.find_actions().await?;
         self.say_line(&format!("Complete job name: {}", self.order.name))?;
-        let order = self.order;
         for (level, token) in order.env.iter().enumerate() {
             // Workflow `env` and job `env` do not see each other's half-made state, only what is above them (S2).
             let above = self.env.clone();
@@ -467,7 +364,10 @@ impl Job<'_> {
             "status": self.status.as_str(), "check_run_id": self.order.job.0, "container": container,
             "services": services,
         });
-        self.fixed.at(&job, frame, env)
+        // Those of the process that comes next: a script may name them in expressions.
+        let number = self.numbered(self.number + 1);
+        let files = COMMAND_FILES.map(|(key, file)| (key, self.seen(&self.host.file_path(number, file))));
+        self.fixed.at(&job, frame, env, &files)
     }
 
     /// `env` before a step's own.
@@ -494,7 +394,7 @@ impl Job<'_> {
         if !self.journal.is_live() {
             return;
         }
-        let renewed = self.surroundings.renewed(self.order, self.fixed.token()).await;
+        let renewed = self.surroundings.renewed(&self.order, self.fixed.token()).await;
         if let Some(token) = renewed {
             let token = secrecy::ExposeSecret::expose_secret(&token);
             self.masks.add(token);
@@ -504,7 +404,12 @@ impl Job<'_> {
 
     pub(super) fn next_number(&mut self) -> u32 {
         self.number += 1;
-        self.number
+        self.numbered(self.number)
+    }
+
+    /// The host's number of this job's process `count`, from 1.
+    fn numbered(&self, count: u32) -> u32 {
+        self.aside.as_ref().map_or(count, |aside| aside.number(count))
     }
 
     /// The whole environment of a process. `action` gives inputs and state, for those kinds of steps that have them.
@@ -529,7 +434,6 @@ impl Job<'_> {
         number: u32,
         action: Option<(&Map<String, Json>, &Variables)>,
     ) -> Vec<(String, String)> {
-        use crate::transport::CommandFile;
         let mut github = self.fixed.github.clone();
         github.extend(frame.github.clone());
         if action.is_some() {
@@ -539,13 +443,7 @@ impl Job<'_> {
                 github.insert("server_url".to_owned(), Json::from(url));
             }
         }
-        for (key, file) in [
-            ("env", CommandFile::Env),
-            ("output", CommandFile::Output),
-            ("path", CommandFile::Path),
-            ("state", CommandFile::State),
-            ("step_summary", CommandFile::Summary),
-        ] {
+        for (key, file) in COMMAND_FILES {
             github.insert(key.to_owned(), Json::from(self.host.file_path(number, file)));
         }
         if !frame.github.contains_key("action") {
@@ -607,7 +505,12 @@ impl Job<'_> {
 
     pub(super) async fn hash(&mut self, patterns: &[String], key: &str) -> Result<Result<String, String>, JobError> {
         let key = format!("{key}/hash/{}", patterns.join("\n"));
-        if let Some(known) = self.journal.recall(&key)? {
+        // A step may ask in several places.
+        if let Some(known) = self.hashed.get(&key) {
+            return Ok(known.clone());
+        }
+        if let Some(known) = self.journal.recall::<Result<String, String>>(&key)? {
+            self.hashed.insert(key, known.clone());
             return Ok(known);
         }
         let hash = match tokio::time::timeout(HASHING, hashing::hash(&self.host, &self.workspace.path, patterns)).await
@@ -620,6 +523,7 @@ impl Job<'_> {
             )),
         };
         self.record(&key, &hash)?;
+        self.hashed.insert(key, hash.clone());
         Ok(hash)
     }
 
@@ -632,14 +536,12 @@ impl Job<'_> {
             )));
         }
         let value = serde_json::to_value(value).map_err(|error| JobError::Journal(error.to_string()))?;
-        self.journal.record(&Entry {
-            key: key.to_owned(),
-            value,
-            log: self.log.len(),
-            lines: self.log.lines(),
-            spool: self.resume.offset,
-            ended: self.resume.ended,
-        })
+        let (log, lines) = (self.log.len(), self.log.lines());
+        let position = match &self.aside {
+            Some(_) => Position::Beside(log, lines),
+            None => Position::Job(JobPosition { log, lines, spool: self.resume.offset, ended: self.resume.ended }),
+        };
+        self.journal.record(key, value, position)
     }
 
     fn recall_or<T: Serialize + DeserializeOwned>(
@@ -666,6 +568,7 @@ impl Job<'_> {
     }
 
     pub(super) fn say_line(&mut self, line: &str) -> Result<(), JobError> {
+        self.exchange_masks();
         // What was printed before a restart is in the log already.
         if self.journal.is_live() {
             self.log.say(self.runner.clock.now(), &self.masks, line)?;
@@ -724,6 +627,14 @@ impl Job<'_> {
         step.first_line = Some(line);
         self.report_step(step).await;
         Ok(())
+    }
+
+    /// Where the log of a step begins: the byte and the line.
+    pub(super) async fn set_section(&mut self, number: u32, begin: Option<(u64, u64)>) {
+        let mut step = self.state_of(number);
+        step.log_start = begin.map(|(byte, _)| byte);
+        step.first_line = begin.map(|(_, line)| line);
+        self.report_step(step).await;
     }
 
     pub(super) async fn step_skipped(&mut self, number: u32, name: &str) -> Result<(), JobError> {

@@ -141,33 +141,52 @@ impl LogFile {
         Ok(())
     }
 
-    /// An empty log beside this one, for output that will become one section of it later.
+    /// A log beside this one, for output that will become one section of it later; as it was when it had so many bytes and lines.
     ///
     /// # Errors
     /// The file cannot be made.
-    pub(super) fn beside(&self, number: u32) -> io::Result<Self> {
+    pub(super) fn beside(&self, number: u32, (bytes, lines): (u64, u64)) -> io::Result<Self> {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{number}"));
         let (length, _) = watch::channel(0);
-        let mut log = Self::open(Path::new(&name), length)?;
-        log.rewind(0, 0)?;
+        let mut log = Self::open(Path::new(&name), length)?.limited(self.limit);
+        log.rewind(bytes, lines)?;
         Ok(log)
     }
 
-    /// Appends all of a log beside this one, which goes.
+    /// Appends all of a log beside this one, and waits while the disk is full.
     ///
     /// # Errors
     /// A file cannot be read or written.
-    pub(super) fn take_over(&mut self, other: &mut Self) -> io::Result<()> {
+    pub(super) async fn take_over_when_there_is_room(&mut self, other: &Self) -> io::Result<()> {
+        loop {
+            match self.take_over(other) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => tokio::time::sleep(RETRY).await,
+                result => return result,
+            }
+        }
+    }
+
+    fn take_over(&mut self, other: &Self) -> io::Result<()> {
         if self.len() >= self.limit {
-            return std::fs::remove_file(&other.path);
+            return Ok(());
         }
         let mut reader = File::open(&other.path)?;
-        let copied = io::copy(&mut reader, &mut self.file)?;
+        let copied = io::copy(&mut reader, &mut self.file).inspect_err(|_| {
+            let _ = self.file.set_len(self.length.borrow().to_owned());
+        })?;
         self.lines += other.lines;
         let length = self.len() + copied;
         self.length.send_replace(length);
-        std::fs::remove_file(&other.path)
+        Ok(())
+    }
+
+    /// Removes the file of a log that was taken over.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(super) fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
     }
 
     /// Masks, stamps and appends text of the runner's own.

@@ -18,6 +18,8 @@ use super::step::{StepEnd, StepError};
 
 /// A post step that is due at the end of the job.
 pub(super) struct Post {
+    /// The job's number of the step that reached it first.
+    pub(super) number: u32,
     pub(super) key: String,
     /// The key of the action, under which its state is kept.
     pub(super) of: String,
@@ -39,10 +41,12 @@ pub(super) enum PostBody {
     Own(String),
 }
 
-impl Job<'_> {
+impl Job {
     /// Post steps, the last one first; each by its own condition (A2).
     pub(super) async fn run_posts(&mut self, frame: &mut Frame) -> Result<(), JobError> {
         frame.number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        // Those of background steps came when they were waited for.
+        self.posts.sort_by_key(|post| post.number);
         while let Some(post) = self.posts.pop() {
             frame.number += 1;
             self.steps.push(StepState::new(frame.number, post.name.clone(), StepKind::Post));
@@ -67,7 +71,7 @@ impl Job<'_> {
         }
         self.step_started(frame.number, &post.name, StepKind::Post, &post.key).await?;
         self.say_line(header::POST)?;
-        let run = StepRun { key: &post.key, name: &post.name, timeout: None, background: false, on_host: false };
+        let run = StepRun { key: &post.key, name: &post.name, timeout: None, on_host: false };
         let saved = self.states.get(&post.of).cloned().unwrap_or_default();
         let request = match post.body {
             PostBody::Own(script) if decided.is_ok() => {

@@ -18,13 +18,13 @@ use super::job::Job;
 use super::script::StepRun;
 use super::step::{StepEnd, StepError, variables};
 
-impl Job<'_> {
+impl Job {
     /// Finds the actions of all steps, those inside of composite actions too. As on GitHub, a job whose actions cannot be
     /// had runs none of its steps.
     pub(super) async fn find_actions(&mut self) -> Result<(), StepError> {
         let origin =
             Origin { repository: self.order.workflow_repository.clone(), commit: self.order.workflow_sha.clone() };
-        let order = self.order;
+        let order = std::sync::Arc::clone(&self.order);
         let mut said = Vec::new();
         for (step, key) in keyed(&order.steps, "") {
             self.find_of_step(step, key, Some(origin.clone()), 0, &mut said).await?;
@@ -106,7 +106,7 @@ impl Job<'_> {
 
     /// Runs the `pre` scripts, in the order of the steps. The steps of the job come after them in every list.
     pub(super) async fn run_pres(&mut self, frame: &mut Frame) -> Result<(), JobError> {
-        let order = self.order;
+        let order = std::sync::Arc::clone(&self.order);
         let steps: Vec<(&Step, String)> =
             keyed(&order.steps, "").into_iter().filter(|(_, key)| self.pres.contains(key)).collect();
         if steps.is_empty() {
@@ -156,7 +156,7 @@ impl Job<'_> {
                 return Ok(StepEnd::of(Conclusion::Success));
             };
             let record = format!("{key}/pre");
-            let run = StepRun { key: &record, name, timeout: None, background: false, on_host: false };
+            let run = StepRun { key: &record, name, timeout: None, on_host: false };
             let env = self.step_env(frame, step, &record).await?.map_err(StepError::Failed)?;
             let with = self.with_of(frame, with.as_ref(), &env, &record).await?;
             let (Some(action), _) = workflow::parse_action(&found.manifest, &found.text) else {

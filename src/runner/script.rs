@@ -12,7 +12,7 @@ use super::follow::Ended;
 use super::job::Job;
 use super::step::{StepEnd, StepError};
 
-impl Job<'_> {
+impl Job {
     /// Runs the script of a step to its end.
     pub(super) async fn run_script(
         &mut self,
@@ -60,13 +60,9 @@ impl Job<'_> {
             cwd,
             files: vec![StepFile { path, content: content.into_bytes(), executable: false, temporary: true }],
             timeout: run.timeout,
-            spool: if run.background { Spool::Own(0) } else { Spool::Main },
+            spool: Spool::Main,
             contained: None,
         };
-        if run.background {
-            self.start_background(frame, step, request, run, false).await?;
-            return Ok(StepEnd::running());
-        }
         let ended = self.follow(frame, step, request, run).await?;
         self.conclude_process(frame, step, &ended)
     }
@@ -148,7 +144,6 @@ pub(super) struct StepRun<'a> {
     /// As shown.
     pub(super) name: &'a str,
     pub(super) timeout: Option<std::time::Duration>,
-    pub(super) background: bool,
     /// On the host itself, whatever container the job has.
     pub(super) on_host: bool,
 }

@@ -56,6 +56,11 @@ impl Reached {
         Self::known(JobVariables::default())
     }
 
+    /// The same for what runs beside the job and ends before it.
+    pub(super) fn beside(&self) -> Self {
+        Self::known(self.variables.clone())
+    }
+
     /// What an earlier process told the job, when there is no way any more.
     pub(super) fn known(variables: JobVariables) -> Self {
         Self { variables, note: None, _forward: None, _running: None }

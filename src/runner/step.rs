@@ -45,7 +45,7 @@ pub(super) enum StepError {
     Job(JobError),
 }
 
-impl Job<'_> {
+impl Job {
     /// Walks a list of steps to its end. Steps after a failure are still evaluated: their conditions decide (I5).
     pub(super) fn run_steps<'a>(
         &'a mut self,
@@ -58,6 +58,13 @@ impl Job<'_> {
                     frame.number += 1;
                 }
                 let key = format!("{}{}", frame.key, index + 1);
+                if self.is_stopped(&key)? {
+                    // What was cancelled by name begins nothing any more (S14).
+                    if let Some(action) = &mut frame.action {
+                        action.status.cancel();
+                    }
+                    break;
+                }
                 self.run_step(frame, step, &key).await?;
             }
             Ok(())
@@ -96,6 +103,10 @@ impl Job<'_> {
         }
         if top {
             self.step_started(frame.number, &name, StepKind::Main, key).await?;
+            if step.background {
+                // Its log is a part of the job's once it was waited for.
+                self.set_section(frame.number, None).await;
+            }
         }
         let end = match (decided, env) {
             (Err(message), _) | (_, Err(message)) => Err(StepError::Failed(message)),
@@ -168,13 +179,28 @@ impl Job<'_> {
             }
             None => None,
         };
-        let run = StepRun { key, name, timeout, background: step.background, on_host: false };
+        let run = StepRun { key, name, timeout, on_host: false };
+        if step.background {
+            self.start_background(frame, step, env, &run).await?;
+            return Ok(StepEnd::running());
+        }
+        self.run_kind(frame, step, env, &run).await
+    }
+
+    /// Runs what a step consists of, here and now.
+    pub(super) async fn run_kind(
+        &mut self,
+        frame: &mut Frame,
+        step: &Step,
+        env: &Variables,
+        run: &StepRun<'_>,
+    ) -> Result<StepEnd, StepError> {
         match &step.body {
             StepBody::Run { script, shell, working_directory } => {
                 let parts = (script, shell.as_ref(), working_directory.as_ref());
-                self.run_script(frame, step, parts, env, &run).await
+                self.run_script(frame, step, parts, env, run).await
             }
-            StepBody::Uses { uses, with } => self.run_action(frame, step, uses, with.as_ref(), env, &run).await,
+            StepBody::Uses { uses, with } => self.run_action(frame, step, uses, with.as_ref(), env, run).await,
             StepBody::Wait(_) | StepBody::WaitAll | StepBody::Cancel(_) | StepBody::Parallel(_) => {
                 Ok(StepEnd::of(Conclusion::Success))
             }

@@ -183,7 +183,10 @@ impl Place {
         let mut rows = Vec::new();
         let mut at = piece.begin;
         for line in piece.text.split_inclusive('\n') {
-            let step = steps.iter().rev().find(|step| step.log_start.is_some_and(|start| start <= at));
+            // The log of a background step lies within that of the step that waited for it.
+            let begun = || steps.iter().filter(|step| step.log_start.is_some_and(|start| start <= at));
+            let open = begun().filter(|step| step.log_end.is_none_or(|end| at < end));
+            let step = open.max_by_key(|step| step.log_start).or_else(|| begun().next_back());
             if let Some(step) = step {
                 if step.number != self.step {
                     self.step = step.number;

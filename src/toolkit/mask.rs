@@ -66,6 +66,12 @@ impl Masks {
         self.values.iter().map(String::as_str)
     }
 
+    /// How many values there are, lines of others among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
     /// Whether there is nothing to mask.
     #[must_use]
     pub fn is_empty(&self) -> bool {

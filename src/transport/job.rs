@@ -329,6 +329,8 @@ impl CommandFile {
             Self::Path => "path",
             Self::State => "state",
             Self::Summary => "summary",
+            Self::Artifacts => "artifacts",
+            Self::ArtifactsList => "artifacts_list",
         }
     }
 }

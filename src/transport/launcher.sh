@@ -509,7 +509,7 @@ next() {
 		echo 500 >/proc/self/oom_score_adj
 		set -C
 		# Never emptied: what is there may be another lane's.
-		for s in env output path state summary; do true >"steps/$expected.$s"; done
+		for s in env output path state summary artifacts; do true >"steps/$expected.$s"; done
 		set +C
 	} 2>/dev/null
 	while read -r who number from; do
@@ -526,7 +526,7 @@ next() {
 		started "$me"
 		echo "$me $start" >"${p}pid"
 	fi
-	[ "$number" = "$expected" ] || for s in env output path state summary; do true >"$p$s"; done
+	[ "$number" = "$expected" ] || for s in env output path state summary artifacts; do true >"$p$s"; done
 	if [ -r "${p}start.$from" ]; then . "./steps/$number.start.$from"; fi
 	echo "The start file of step $number is gone."
 	echo >"${p}unstarted"

@@ -48,8 +48,10 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         // Links to where the container sees them. Its user is another than ours, so the files are open to all who get there.
         let _ = writeln!(
             text,
-            "f={files}\nmkdir -p \"$f\"\nfor s in env output path state summary; do rm -f \"$p$s\" \"$f/{number}.$s\"; \
-             : >\"$f/{number}.$s\"; chmod 666 \"$f/{number}.$s\"; ln -s \"$f/{number}.$s\" \"$p$s\"; done\nunset f s",
+            "f={files}\nmkdir -p \"$f\"\nfor s in env output path state summary artifacts; do rm -f \"$p$s\" \"$f/{number}.$s\"; \
+             : >\"$f/{number}.$s\"; chmod 666 \"$f/{number}.$s\"; ln -s \"$f/{number}.$s\" \"$p$s\"; done\n\
+             s=artifacts_list\nmv -f \"$p$s\" \"$f/{number}.$s\" || : >\"$f/{number}.$s\"\nchmod 644 \"$f/{number}.$s\"\n\
+             ln -s \"$f/{number}.$s\" \"$p$s\"\nunset f s",
             files = quoted(&contained.files)
         );
     }

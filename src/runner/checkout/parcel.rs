@@ -172,7 +172,7 @@ impl Parcel {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Streams files to a directory of the host; a link that breaks meanwhile is waited for, and all of it is sent again.
     pub(super) async fn send(&mut self, entries: &[Entry], directory: &str) -> Result<(), StepError> {
         loop {

@@ -75,7 +75,7 @@ impl DockerAction {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Runs one stage of a docker action, and keeps its `post-entrypoint` for the end of the job. `key` is the action's, the
     /// same for all stages.
     pub(in super::super) async fn run_docker(
@@ -100,6 +100,7 @@ impl Job<'_> {
         if let Some((entrypoint, condition)) = &action.post {
             let name = run.name.strip_prefix("Pre ").filter(|_| stage == Stage::Pre).unwrap_or(run.name);
             self.stack_post(Post {
+                number: frame.number,
                 key: format!("{key}/post"),
                 of: key.to_owned(),
                 name: format!("Post {name}"),
@@ -125,13 +126,7 @@ impl Job<'_> {
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
         let state = self.states.get(key).cloned().unwrap_or_default();
-        let mut request = self.docker_request(frame, use_.step, use_.env, (&use_.inputs, &state), ready, run).await?;
-        if run.background {
-            request.spool = Spool::Own(0);
-            self.containers.action_mounts = None;
-            self.start_background(frame, use_.step, request, run, true).await?;
-            return Ok(StepEnd::running());
-        }
+        let request = self.docker_request(frame, use_.step, use_.env, (&use_.inputs, &state), ready, run).await?;
         let ended = self.follow_docker(frame, use_.step, request, run).await?;
         self.keep_state(key, &ended);
         self.conclude_action(frame, use_.step, &ended)
@@ -155,7 +150,7 @@ impl Job<'_> {
             frame.number = self.insert_set_up_step(&image.name).await;
             self.step_started(frame.number, &image.name, StepKind::SetUp, &key).await?;
             let found = image.found.unwrap_or_else(Found::nothing);
-            self.containers.used = true;
+            self.containers.uses();
             let outcome = match self.docker_image(frame, &found, &image.image, &key, true).await.map(drop) {
                 Ok(()) => Conclusion::Success,
                 Err(StepError::Job(error)) => return Err(error),
@@ -183,7 +178,7 @@ impl Job<'_> {
         run: &StepRun<'_>,
     ) -> Result<DockerStage, StepError> {
         self.find_engine()?;
-        self.containers.used = true;
+        self.containers.uses();
         let image = self.docker_image(frame, use_.found, &action.image, run.key, false).await?;
         let outer = std::mem::replace(&mut frame.inputs, use_.inputs.clone());
         let args = match &action.args {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::expr::Expression;
-use crate::transport::{Exit, HostEvent, Spool, StepFile, StepRequest};
+use crate::transport::{Exit, Resume, StepFile, StepRequest};
 
 use super::super::JobError;
 use super::super::contexts::{Frame, Variables};
+use super::super::follow::Happening;
 use super::super::job::Job;
 use super::super::step::StepError;
 use super::super::workspace::quote;
@@ -80,7 +81,7 @@ fn is_clients_own(name: &str) -> bool {
     CLIENTS_OWN.contains(&name) || CLIENTS_OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-impl Job<'_> {
+impl Job {
     /// The environment of the engine's client: the machine's own, and those variables it is to pass on.
     pub(super) fn client_env(&self, env: &Variables) -> Vec<(String, String)> {
         let mut client: Variables = self.machine.clone();
@@ -150,7 +151,7 @@ impl Job<'_> {
             cwd: "/".to_owned(),
             files: command.files,
             timeout: Some(timeout),
-            spool: Spool::Main,
+            spool: self.spool(),
             contained: None,
         };
         self.host.start_step(request).await.map_err(JobError::from)?;
@@ -159,18 +160,14 @@ impl Job<'_> {
         let mut output = Output { shown: command.shown, pending: Vec::new(), lines: Vec::new() };
         let exit = loop {
             match self.next_event(frame, &step, &none, number).await? {
-                HostEvent::Output { step: 0, offset, bytes } => {
+                Happening::Output { offset, bytes } => {
                     output.take(self, &bytes)?;
                     self.resume.offset = offset;
                 }
-                HostEvent::StepEnded(ended) if ended.number == number => {
-                    self.resume.offset = ended.offset;
-                    self.resume.ended = number;
+                Happening::Ended(ended) => {
+                    self.resume = Resume { offset: ended.offset, ended: number };
                     break ended.exit;
                 }
-                HostEvent::Output { step, bytes, .. } => self.take_background(step, &bytes).await?,
-                HostEvent::StepEnded(ended) => self.background_ended(*ended).await?,
-                other => self.note(other).await?,
             }
         };
         output.end(self)?;
@@ -203,7 +200,7 @@ struct Output {
 }
 
 impl Output {
-    fn take(&mut self, job: &mut Job<'_>, bytes: &[u8]) -> Result<(), JobError> {
+    fn take(&mut self, job: &mut Job, bytes: &[u8]) -> Result<(), JobError> {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.pending.extend_from_slice(part);
             if part.ends_with(b"\n") || self.pending.len() > LONGEST_LINE {
@@ -213,7 +210,7 @@ impl Output {
         Ok(())
     }
 
-    fn end(&mut self, job: &mut Job<'_>) -> Result<(), JobError> {
+    fn end(&mut self, job: &mut Job) -> Result<(), JobError> {
         if self.pending.is_empty() {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use super::command::Command;
 /// The waits between attempts to pull or build.
 const BACK_OFF: [u64; 2] = [3, 7];
 
-impl Job<'_> {
+impl Job {
     /// Pulls an image. When the registry cannot be had and the host has the image, that one is taken.
     pub(super) async fn pull(
         &mut self,

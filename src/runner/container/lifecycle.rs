@@ -25,7 +25,7 @@ const LOOK_INSIDE: &str = "echo sh; echo \"path $PATH\"; n=$(command -v node) &&
     for r in node python3 perl; do command -v $r >/dev/null && echo \"relay $r\" && break; done; \
     for f in /etc/alpine-release /lib/ld-musl-*; do [ -e \"$f\" ] && echo musl; done; exit 0";
 
-impl Job<'_> {
+impl Job {
     /// Starts what the job's steps run in and beside. A failure is the job's; its steps are still evaluated.
     pub(in super::super) async fn start_containers(&mut self, frame: &mut Frame) -> Result<(), JobError> {
         if self.containers.is_empty() {
@@ -49,7 +49,7 @@ impl Job<'_> {
 
     async fn initialize_containers(&mut self, frame: &Frame) -> Result<(), StepError> {
         let engine = self.find_engine()?;
-        self.containers.used = true;
+        self.containers.uses();
         self.say_line("##[group]Checking docker version")?;
         for (side, name) in [("Server", "daemon"), ("Client", "client")] {
             if side == "Server" && !engine.is_docker {
@@ -327,7 +327,7 @@ impl Job<'_> {
 
     /// The end of all containers, whatever happened before.
     pub(in super::super) async fn stop_containers(&mut self, frame: &mut Frame) -> Result<(), JobError> {
-        if !self.containers.used {
+        if !self.containers.are_left() {
             return Ok(());
         }
         if !self.containers.is_empty() {
@@ -349,11 +349,11 @@ impl Job<'_> {
                 Err(StepError::Job(error)) => return Err(error),
                 Ok(()) | Err(StepError::Failed(_)) => {}
             }
-            let script = leftovers::removal_at(self.host.root(), &self.runner.job_key(self.order));
+            let script = leftovers::removal_at(self.host.root(), &self.runner.job_key(&self.order));
             self.host.exec(&format!("{}{script}", self.client_exports()), b"").await?;
             self.record("containers/removed", &())?;
         }
-        self.containers.used = false;
+        self.containers.are_gone();
         Ok(())
     }
 

@@ -34,7 +34,7 @@ impl Mapping {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Directory of the command files of steps in containers, on the host.
     pub(super) fn command_files(&self) -> String {
         format!("{}/_runner_file_commands", self.workspace.temp)

@@ -4,6 +4,8 @@
 //! network for containers of docker actions. Another one in the job's container listens on its loopback, at the same port, so
 //! that every address a step was told is good there too. Both are run by what is there: python3, node or perl.
 
+use std::sync::Arc;
+
 use crate::expr::condition;
 
 use super::super::contexts::Frame;
@@ -26,9 +28,13 @@ const PROGRAMS: [(&str, &str, &str); 3] = [
 pub(super) struct Relay {
     /// In the job's container.
     pub(super) inside: bool,
+    /// To the gateway, for docker actions, once that was asked.
+    gateway: Option<bool>,
+    /// Steps that run beside each other open it one after the other.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Job<'_> {
+impl Job {
     /// The port of the services on the host's loopback; nothing where containers reach them as the host does.
     fn loopback_port(&self) -> Option<u16> {
         self.reached.variables.base.strip_prefix("http://127.0.0.1:")?.parse().ok()
@@ -91,9 +97,11 @@ impl Job<'_> {
         // The socket last: when it is there, all are.
         let socket = format!("unix:{directory}/socket");
         let places: Vec<String> = more.iter().chain([&socket]).map(|place| quote(place)).collect();
-        // The same may be asked for twice when a link breaks meanwhile.
+        // The same may be asked for twice: when a link breaks meanwhile, and by steps that run beside each other.
+        let all = quote(&places.join(" "));
         script += &format!(
-            "[ -s pid ] && kill \"$(cat pid)\" 2>/dev/null\nrm -f socket pid dead\nexport RELAY_WHILE={job} RUNNER_TRACKING_ID={tracking}\n\
+            "[ -S socket ] && [ -s pid ] && [ \"$(cat places 2>/dev/null)\" = {all} ] && kill -0 \"$(cat pid)\" 2>/dev/null && \
+             echo runs && exit 0\necho {all} >places\n[ -s pid ] && kill \"$(cat pid)\" 2>/dev/null\nrm -f socket pid dead\nexport RELAY_WHILE={job} RUNNER_TRACKING_ID={tracking}\n\
              for p in python3 {node} node perl; do\ncommand -v \"$p\" >/dev/null 2>&1 || continue\n\
              case $p in python3) f=relay.py ;; perl) f=relay.pl ;; *) f=relay.js ;; esac\n\
              ( nohup \"$p\" \"$d/$f\" {places} tcp:127.0.0.1:{port} & echo $! >pid; wait; : >dead ) </dev/null >/dev/null 2>err 7>&- &\n\
@@ -106,7 +114,7 @@ impl Job<'_> {
         );
         let said = run(&self.host, "opening a way from containers to the services", &script, b"").await?;
         let runs = said.starts_with(b"runs");
-        self.containers.used = true;
+        self.containers.uses();
         self.record(key, &runs)?;
         if !runs {
             self.say_line(
@@ -140,7 +148,15 @@ impl Job<'_> {
         let said = self.engine_command(frame, &format!("{key}/relay"), condition::success(), look).await?;
         let Some(gateway) = address(&self.heed(&said)?.lines) else { return Ok(None) };
         let port = self.loopback_port().unwrap_or_default();
-        let runs = self.relay_on_host("containers/relay/gateway", &[format!("tcp:{gateway}:{port}")]).await?;
+        let runs = match self.containers.relay.gateway {
+            Some(known) => known,
+            None => {
+                let turn = Arc::clone(&self.containers.relay.turn);
+                let _turn = turn.lock().await;
+                self.relay_on_host("containers/relay/gateway", &[format!("tcp:{gateway}:{port}")]).await?
+            }
+        };
+        self.containers.relay.gateway = Some(runs);
         Ok(Some(gateway).filter(|_| runs))
     }
 

@@ -1,0 +1,161 @@
+//! How a job begins: its journal, its host, the way to the services, and what it knows before its first line.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::run::order::Order;
+use crate::run::steps::JobStatus;
+use crate::services::JobVariables;
+use crate::toolkit::artifacts::Subjects;
+use crate::toolkit::mask::Masks;
+use crate::toolkit::matcher::Matchers;
+use crate::transport::{JobSpec, Resume};
+
+use super::aside::Events;
+use super::container::Containers;
+use super::contexts::{Fixed, Variables};
+use super::job::Job;
+use super::journal::{JobPosition, Journal, OPENED, Position};
+use super::services::{self, Reached};
+use super::summaries::Summaries;
+use super::workspace::Workspace;
+use super::{Assignment, Cancel, JobError, Runner};
+
+/// Opens a job on its host, or picks it up where an earlier process left it.
+pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assignment) -> Result<Job, JobError> {
+    let Assignment {
+        target,
+        slot,
+        mut secrets,
+        machine_env,
+        mut log,
+        journal: entries,
+        journal_store,
+        reports,
+        told,
+        services: address,
+        surroundings,
+        ..
+    } = assignment;
+    let mut journal = Journal::new(journal_store, &entries);
+    let resume = match entries.last() {
+        // With the first entry alone it is not known that the host was ever reached, and nothing was started.
+        Some(last) if entries.len() > 1 => {
+            log.rewind(last.log, last.lines)?;
+            Some(Resume { offset: last.spool, ended: last.ended })
+        }
+        _ => {
+            log.rewind(0, 0)?;
+            None
+        }
+    };
+    let (nonce, slot) = match journal.recall::<(String, u32)>(OPENED)? {
+        Some(opened) => opened,
+        None => {
+            let opened = (JobSpec::new_nonce(), slot);
+            let value = json!(opened);
+            journal.record(OPENED, value, Position::Job(JobPosition::default()))?;
+            journal.durable().await?;
+            opened
+        }
+    };
+    let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
+    let until = runner.clock.now() + limit;
+    let open = runner.hosts.open_job(&target, JobSpec { key: runner.job_key(order), nonce, resume });
+    // A job that is picked up again keeps its tokens and its port: an action that runs has them.
+    let known = journal.recall::<JobVariables>("services")?;
+    let is_known = known.is_some();
+    let reach = async {
+        match (known, &address) {
+            (Some(known), Some(address)) => address.reach_again(&runner.hosts, &target, order, &secrets, known).await,
+            (None, Some(address)) if entries.len() <= 1 => {
+                address.reach(&runner.hosts, &target, order, &secrets, until).await
+            }
+            (Some(known), None) => Reached::known(known),
+            (None, _) => Reached::nothing(),
+        }
+    };
+    let mut cancelled = told.clone();
+    let ((host, events), reached) = tokio::select! {
+        (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
+        _ = cancelled.wait_for(|told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
+    };
+    if services::token_of(&secrets).is_none() && !reached.variables.token.is_empty() {
+        secrets.insert("GITHUB_TOKEN".to_owned(), reached.variables.token.clone().into());
+    }
+    // A call may pass the token on under another name, whoever gave it.
+    let secrets = super::secrets::resolve(&order.secret_levels, secrets);
+    let mut workspace = Workspace::new(host.root(), slot, order);
+    let mut masks = Masks::new();
+    for (_, value) in secrets.iter().filter(|(name, _)| super::secrets::is_masked(name)) {
+        // Without the blanks around it, as a whole and by line: a file's last line break is no part of a secret.
+        let value = secrecy::ExposeSecret::expose_secret(value).trim();
+        masks.add(value);
+        value.split(['\r', '\n']).for_each(|line| masks.add(line.trim()));
+    }
+    let services = &reached.variables;
+    if !is_known && entries.len() <= 1 && !services.base.is_empty() {
+        let value = json!(services);
+        journal.record("services", value, Position::Job(JobPosition::default()))?;
+    }
+    for token in services.tokens() {
+        masks.add(token);
+    }
+    let mut machine: Variables = host.facts().environment.iter().cloned().collect();
+    machine.extend(machine_env);
+    // As GitHub's runner does: who keeps tools elsewhere says so in the environment of the machine.
+    let tools = ["RUNNER_TOOL_CACHE", "AGENT_TOOLSDIRECTORY"].iter().find_map(|name| machine.get(*name));
+    if let Some(tools) = tools.filter(|path| path.starts_with('/')) {
+        workspace.tools = tools.trim_end_matches('/').to_owned();
+    }
+    let host_name = target.name.to_string();
+    let addresses = services::addresses(services);
+    let fixed = Fixed::new(order, &secrets, host.facts(), &host_name, &workspace, &addresses);
+    Ok(Job {
+        runner: runner.clone(),
+        order: Arc::clone(order),
+        host_name,
+        host,
+        events: Events::Host(events),
+        journal,
+        summaries: Summaries::beside(log.path()),
+        log,
+        masks,
+        shared_masks: None,
+        matchers: Matchers::default(),
+        reports,
+        told,
+        workspace,
+        fixed,
+        surroundings,
+        machine,
+        reached,
+        containers: Containers::default(),
+        env: Variables::new(),
+        paths: Vec::new(),
+        status: JobStatus::default(),
+        posts: Vec::new(),
+        found: HashMap::new(),
+        pres: BTreeSet::new(),
+        states: HashMap::new(),
+        artifacts: Subjects::new(),
+        hashed: HashMap::new(),
+        nodes: BTreeMap::new(),
+        background: Vec::new(),
+        beside: JoinSet::new(),
+        aside: None,
+        background_failed: false,
+        number: 0,
+        resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
+        deadline: Instant::now() + limit,
+        out_of_time: false,
+        cancel_deadline: None,
+        step_deadline: None,
+        steps: Vec::new(),
+    })
+}
