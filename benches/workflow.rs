@@ -4,7 +4,6 @@
 //! `TOWLINE_WRKFLW` names the program).
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

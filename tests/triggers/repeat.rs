@@ -60,7 +60,7 @@ async fn r9_a_rerun_of_all_jobs_reads_called_files_anew() {
     let said = again(&[]).await;
     let run = whole.ended(1).await.remove(0);
     assert_eq!(
-        (run.attempt, run.conclusion.map(|conclusion| conclusion.as_str())),
+        (run.attempt, run.conclusion.map(towline::run::Conclusion::as_str)),
         (5, Some("startup_failure")),
         "{said}"
     );
