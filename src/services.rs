@@ -13,6 +13,8 @@ mod contents;
 mod identity;
 mod lfs;
 mod listing;
+mod opened;
+mod paging;
 mod records;
 mod repositories;
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! that are made, moved and removed. Scripts of actions ask for these.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,14 +11,18 @@ use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
 
-use super::repositories::{Refusal, Shared, describe_commit, full_name, opened, resolve};
-use crate::git::{EntryKind, Objects, Repository};
-
-type Named = Path<(String, String)>;
-type With = Path<(String, String, String)>;
+use super::asked::Asked;
+use super::opened::{Opened, Writable};
+use super::paging::{self, Page};
+use super::repositories::{Refusal, Shared, describe_commit, resolve};
+use crate::git::{EntryKind, Repository, TreeEntry};
 
 /// The most entries of a tree in one answer, as GitHub has it.
 const MOST_ENTRIES: usize = 100_000;
+/// The most commits that one of two is told to be ahead or behind.
+const MOST_APART: usize = 10_000;
+/// The most commits and files of a comparison, as GitHub has it.
+const MOST_COMPARED: (usize, usize) = (250, 300);
 
 pub(super) fn routes(repository: &str) -> Router<Shared> {
     let at = |path: &str| format!("{repository}{path}");
@@ -43,107 +46,79 @@ pub(super) fn routes(repository: &str) -> Router<Shared> {
 /// Files and directories. A server that has workflow files of repositories that are elsewhere has routes of this name itself.
 pub(super) fn files(repository: &str) -> Router<Shared> {
     Router::new()
-        .route(&format!("{repository}/contents"), get(top))
+        .route(&format!("{repository}/contents"), get(contents))
         .route(&format!("{repository}/contents/{{*path}}"), get(contents))
 }
 
-#[derive(Deserialize)]
-struct Asked {
+/// What a question may be narrowed by.
+#[derive(Default, Deserialize)]
+struct Wanted {
     #[serde(rename = "ref")]
     reference: Option<String>,
     sha: Option<String>,
     recursive: Option<String>,
-    per_page: Option<usize>,
-    page: Option<usize>,
+    per_page: Option<String>,
+    page: Option<String>,
 }
 
-impl Asked {
-    fn page(&self) -> (usize, usize) {
-        let size = self.per_page.unwrap_or(30).clamp(1, 100);
-        (size, self.page.unwrap_or(1).max(1).saturating_sub(1).saturating_mul(size))
+impl Wanted {
+    fn page(&self) -> Page {
+        Page::of(self.page.as_deref(), self.per_page.as_deref())
     }
 }
 
 /// A page of a list; where there is more, with the address of the next one: clients go by it.
-fn paged(shared: &Shared, parts: &Parts, asked: &Asked, items: Vec<JsonValue>, more: bool) -> Response {
+fn paged(at: &Opened, parts: &Parts, page: Page, items: Vec<JsonValue>, more: bool) -> Response {
     let mut response = Json(JsonValue::Array(items)).into_response();
-    if more {
-        let others = parts
-            .uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.starts_with("page="));
-        let query: Vec<String> =
-            others.map(str::to_owned).chain([format!("page={}", asked.page.unwrap_or(1).max(1) + 1)]).collect();
-        let link = format!("<{}{}?{}>; rel=\"next\"", shared.base(parts), parts.uri.path(), query.join("&"));
-        if let Ok(link) = link.parse() {
-            response.headers_mut().insert(header::LINK, link);
-        }
+    let next = more.then(|| paging::link(&at.base, &parts.uri, &[(page.number + 1, "next")])).flatten();
+    if let Some(next) = next {
+        response.headers_mut().insert(header::LINK, next);
     }
     response
 }
 
-fn refused(status: StatusCode, message: &str) -> Response {
-    let body = json!({
-        "message": message, "documentation_url": "https://docs.github.com/rest", "status": status.as_u16().to_string(),
-    });
-    (status, Json(body)).into_response()
-}
-
-fn api(shared: &Shared, parts: &Parts, repository: &str) -> String {
-    format!("{}/api/v3/repos/{repository}", shared.base(parts))
-}
-
-async fn top(
-    shared: State<Shared>,
-    Path((owner, name)): Named,
-    asked: Query<Asked>,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    contents(shared, Path((owner, name, String::new())), asked, parts).await
-}
-
 /// A file with its content, or the list of a directory.
-async fn contents(
-    State(shared): State<Shared>,
-    Path((owner, name, path)): With,
-    Query(asked): Query<Asked>,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let commit = resolve(&repository, asked.reference.as_deref().unwrap_or_default()).await?;
-    let mut objects = repository.objects()?;
-    let answer = entry(&mut objects, &commit, path.trim_matches('/'), &api(&shared, &parts, &full), &parts).await;
-    objects.close().await;
-    answer
+async fn contents(at: Opened, Asked(wanted): Asked<Wanted>, parts: Parts) -> Result<Response, Refusal> {
+    let commit = resolve(&at.repository, wanted.reference.as_deref().unwrap_or_default()).await?;
+    entry(&at, &commit, at.rest.trim_matches('/'), &parts).await
 }
 
-async fn entry(objects: &mut Objects, commit: &str, path: &str, api: &str, parts: &Parts) -> Result<Response, Refusal> {
-    let (id, kind, bytes) = objects.object(&format!("{commit}:{path}")).await?.ok_or(Refusal::NotFound)?;
+async fn entry(at: &Opened, commit: &str, path: &str, parts: &Parts) -> Result<Response, Refusal> {
+    let (id, kind, bytes) = read(&at.repository, &format!("{commit}:{path}")).await?;
     let accepts = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let api = at.api();
     if kind == "tree" {
-        let entries = objects.directory(commit, path).await?.unwrap_or_default();
+        let entries = at.repository.list_tree(&id, false).await?;
         let entries = entries.iter().map(|entry| {
-            let path = [path, entry.name.as_str()].join("/").trim_start_matches('/').to_owned();
-            let kind = match entry.kind {
-                EntryKind::Directory => "dir",
-                EntryKind::Link => "symlink",
-                EntryKind::Submodule => "submodule",
-                EntryKind::File | EntryKind::Executable => "file",
-            };
-            described(&entry.name, &path, kind, &entry.id, 0, (api, commit))
+            let path = [path, entry.path.as_str()].join("/").trim_start_matches('/').to_owned();
+            described(&path, kind_of(entry), &entry.id, entry.size.unwrap_or(0), (&api, commit))
         });
         return Ok(Json(JsonValue::Array(entries.collect())).into_response());
     }
     if accepts.contains("raw") {
         return Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response());
     }
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let mut file = described(name, path, "file", &id, bytes.len(), (api, commit));
+    let mut file = described(path, "file", &id, bytes.len() as u64, (&api, commit));
     file["encoding"] = json!("base64");
     file["content"] = json!(in_lines(&bytes));
     Ok(Json(file).into_response())
+}
+
+/// An object: its name, its kind and its bytes.
+async fn read(repository: &Repository, name: &str) -> Result<(String, String, Vec<u8>), Refusal> {
+    let mut objects = repository.objects()?;
+    let found = objects.object(name).await?;
+    objects.close().await;
+    found.ok_or(Refusal::NotFound)
+}
+
+fn kind_of(entry: &TreeEntry) -> &'static str {
+    match (entry.kind.as_str(), entry.mode.as_str()) {
+        ("tree", _) => "dir",
+        ("commit", _) => "submodule",
+        (_, "120000") => "symlink",
+        _ => "file",
+    }
 }
 
 /// Base64 in lines of 60, as GitHub gives it.
@@ -152,7 +127,8 @@ fn in_lines(bytes: &[u8]) -> String {
     text.as_bytes().chunks(60).flat_map(|line| line.iter().copied().chain([b'\n'])).map(char::from).collect()
 }
 
-fn described(name: &str, path: &str, kind: &str, id: &str, size: usize, (api, commit): (&str, &str)) -> JsonValue {
+fn described(path: &str, kind: &str, id: &str, size: u64, (api, commit): (&str, &str)) -> JsonValue {
+    let name = path.rsplit('/').next().unwrap_or(path);
     let url = format!("{api}/contents/{path}?ref={commit}");
     let git = format!("{api}/git/{}/{id}", if kind == "dir" { "trees" } else { "blobs" });
     json!({
@@ -161,56 +137,43 @@ fn described(name: &str, path: &str, kind: &str, id: &str, size: usize, (api, co
     })
 }
 
-async fn readme(
-    State(shared): State<Shared>,
-    Path((owner, name)): Named,
-    Query(asked): Query<Asked>,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let commit = resolve(&repository, asked.reference.as_deref().unwrap_or_default()).await?;
-    let mut objects = repository.objects()?;
+async fn readme(at: Opened, Asked(wanted): Asked<Wanted>, parts: Parts) -> Result<Response, Refusal> {
+    let commit = resolve(&at.repository, wanted.reference.as_deref().unwrap_or_default()).await?;
+    let mut objects = at.repository.objects()?;
     let entries = objects.directory(&commit, "").await?.unwrap_or_default();
+    objects.close().await;
     let found = entries.iter().find(|entry| {
         let lower = entry.name.to_ascii_lowercase();
         entry.kind == EntryKind::File && (lower == "readme" || lower.starts_with("readme."))
     });
-    let answer = match found {
-        Some(found) => entry(&mut objects, &commit, &found.name, &api(&shared, &parts, &full), &parts).await,
-        None => Err(Refusal::NotFound),
-    };
-    objects.close().await;
-    answer
+    entry(&at, &commit, &found.ok_or(Refusal::NotFound)?.name, &parts).await
+}
+
+/// Whether a name could mean another object than the one it spells. A branch may have an `@` in its name.
+pub(super) fn is_crafted(name: &str) -> bool {
+    name.contains(['^', ':', '~', ' ']) || name.contains("@{") || name == "@"
 }
 
 async fn object(repository: &Repository, id: &str, wanted: &str) -> Result<(String, Vec<u8>), Refusal> {
+    if is_crafted(id) {
+        return Err(Refusal::NotFound);
+    }
     let name = match wanted {
         // A tree may be named by its commit, or by a branch.
         "tree" => format!("{id}^{{tree}}"),
         _ => id.to_owned(),
     };
-    if id.contains(['^', ':', '~', '@', ' ']) {
-        return Err(Refusal::NotFound);
-    }
-    let mut objects = repository.objects()?;
-    let found = objects.object(&name).await?;
-    objects.close().await;
-    let (id, kind, bytes) = found.ok_or(Refusal::NotFound)?;
+    let (id, kind, bytes) = read(repository, &name).await?;
     if kind == wanted { Ok((id, bytes)) } else { Err(Refusal::NotFound) }
 }
 
-async fn git_commit(
-    State(shared): State<Shared>,
-    Path((owner, name, sha)): With,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let mut objects = repository.objects()?;
-    let info = objects.commit(&sha).await?;
-    objects.close().await;
-    let info = info.filter(|_| crate::git::is_object_id(&sha)).ok_or(Refusal::NotFound)?;
-    let mut commit = describe_commit(&info, &shared.base(&parts), &full)["commit"].take();
-    let api = api(&shared, &parts, &full);
+async fn git_commit(at: Opened) -> Result<Response, Refusal> {
+    if !crate::git::is_object_id(&at.rest) {
+        return Err(Refusal::NotFound);
+    }
+    let info = commit_of(&at.repository, &at.rest).await?;
+    let mut commit = describe_commit(&info, &at.base, &at.full)["commit"].take();
+    let api = at.api();
     commit["sha"] = json!(info.id);
     commit["node_id"] = json!(info.id);
     commit["url"] = json!(format!("{api}/git/commits/{}", info.id));
@@ -221,18 +184,14 @@ async fn git_commit(
     Ok(Json(commit).into_response())
 }
 
-async fn tree(
-    State(shared): State<Shared>,
-    Path((owner, name, sha)): With,
-    Query(asked): Query<Asked>,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let sha = if crate::git::is_object_id(&sha) { sha } else { resolve(&repository, &sha).await? };
-    let (id, _) = object(&repository, &sha, "tree").await?;
-    let api = api(&shared, &parts, &full);
-    let deep = asked.recursive.is_some();
-    let entries = repository.list_tree(&id, deep).await?;
+async fn tree(at: Opened, Asked(wanted): Asked<Wanted>) -> Result<Response, Refusal> {
+    let sha = match at.rest.as_str() {
+        id if crate::git::is_object_id(id) => id.to_owned(),
+        name => resolve(&at.repository, name).await?,
+    };
+    let (id, _) = object(&at.repository, &sha, "tree").await?;
+    let api = at.api();
+    let entries = at.repository.list_tree(&id, wanted.recursive.is_some()).await?;
     let truncated = entries.len() > MOST_ENTRIES;
     let shown: Vec<_> = entries
         .iter()
@@ -253,25 +212,22 @@ async fn tree(
         .into_response())
 }
 
-async fn blob(State(shared): State<Shared>, Path((owner, name, sha)): With, parts: Parts) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let (id, bytes) = object(&repository, &sha, "blob").await?;
-    let url = format!("{}/git/blobs/{id}", api(&shared, &parts, &full));
-    let content = in_lines(&bytes);
+async fn blob(at: Opened) -> Result<Response, Refusal> {
+    let (id, bytes) = object(&at.repository, &at.rest, "blob").await?;
+    let (url, content) = (format!("{}/git/blobs/{id}", at.api()), in_lines(&bytes));
     Ok(Json(
         json!({ "sha": id, "node_id": id, "size": bytes.len(), "url": url, "content": content, "encoding": "base64" }),
     )
     .into_response())
 }
 
-async fn tag(State(shared): State<Shared>, Path((owner, name, sha)): With, parts: Parts) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let (id, bytes) = object(&repository, &sha, "tag").await?;
+async fn tag(at: Opened) -> Result<Response, Refusal> {
+    let (id, bytes) = object(&at.repository, &at.rest, "tag").await?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
     let line = |key: &str| head.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
     let tagger = crate::git::person(line("tagger "));
-    let api = api(&shared, &parts, &full);
+    let api = at.api();
     let (kind, target) = (line("type "), line("object "));
     Ok(Json(json!({
         "node_id": id, "sha": id, "url": format!("{api}/git/tags/{id}"), "tag": line("tag "), "message": message,
@@ -283,6 +239,9 @@ async fn tag(State(shared): State<Shared>, Path((owner, name, sha)): With, parts
 }
 
 pub(super) async fn describe_ref(repository: &Repository, api: &str, name: &str) -> Result<Option<JsonValue>, Refusal> {
+    if is_crafted(name) {
+        return Ok(None);
+    }
     let Some(id) = repository.object_of(name).await? else { return Ok(None) };
     let mut objects = repository.objects()?;
     let kind = objects.object(&id).await?.map_or("commit".to_owned(), |(_, kind, _)| kind);
@@ -293,19 +252,14 @@ pub(super) async fn describe_ref(repository: &Repository, api: &str, name: &str)
     })))
 }
 
-async fn matching_refs(
-    State(shared): State<Shared>,
-    Path((owner, name, reference)): With,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let api = api(&shared, &parts, &full);
-    let wanted = format!("refs/{reference}");
+async fn matching_refs(at: Opened) -> Result<Response, Refusal> {
+    let api = at.api();
+    let wanted = format!("refs/{}", at.rest);
     let folder = wanted.rsplit_once('/').map_or("refs/", |(folder, _)| folder);
     let mut all = Vec::new();
-    for (name, _) in repository.objects_under(&format!("{folder}/")).await? {
+    for (name, _) in at.repository.objects_under(&format!("{folder}/")).await? {
         if name.starts_with(&wanted) && all.len() < 1000 {
-            all.extend(describe_ref(&repository, &api, &name).await?);
+            all.extend(describe_ref(&at.repository, &api, &name).await?);
         }
     }
     Ok(Json(JsonValue::Array(all)).into_response())
@@ -320,105 +274,66 @@ struct NewRef {
     force: bool,
 }
 
-async fn writable(shared: &Shared, parts: &Parts, owner: &str, name: &str) -> Result<(String, Repository), Refusal> {
-    let full = full_name(owner, name);
-    shared.admit(parts, &full, "contents", true)?;
-    let served = shared.repository(&full)?;
-    if !served.writable {
-        return Err(Refusal::Forbidden("This repository is a mirror: change it where it comes from."));
+impl NewRef {
+    fn read(body: &Bytes) -> Result<Self, Refusal> {
+        serde_json::from_slice(body).map_err(|_| Refusal::Invalid("Invalid request."))
     }
-    Ok((full, Repository::at(served.git_dir)))
 }
 
 /// Makes a branch or a tag. As with a push by a job's own token, nothing is started by it (T16).
-async fn create_ref(
-    State(shared): State<Shared>,
-    Path((owner, name)): Named,
-    parts: Parts,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let (full, repository) = writable(&shared, &parts, &owner, &name).await?;
-    let Ok(NewRef { reference: Some(reference), sha, .. }) = serde_json::from_slice::<NewRef>(&body) else {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid request."));
-    };
+async fn create_ref(Writable(at): Writable, body: Bytes) -> Result<Response, Refusal> {
+    let NewRef { reference, sha, .. } = NewRef::read(&body)?;
+    let reference = reference.ok_or(Refusal::Invalid("Invalid request."))?;
     if !reference.starts_with("refs/") || reference.matches('/').count() < 2 {
-        return Ok(refused(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Reference name must start with 'refs' and have at least two slashes.",
-        ));
+        return Err(Refusal::Invalid("Reference name must start with 'refs' and have at least two slashes."));
     }
-    if repository.object_of(&reference).await?.is_some() {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Reference already exists"));
+    if at.repository.object_of(&reference).await?.is_some() {
+        return Err(Refusal::Invalid("Reference already exists"));
     }
-    set_ref(&shared, &parts, &full, &repository, &reference, &sha, StatusCode::CREATED).await
+    set_ref(&at, &reference, &sha, StatusCode::CREATED).await
 }
 
-async fn set_ref(
-    shared: &Shared,
-    parts: &Parts,
-    full: &str,
-    repository: &Repository,
-    reference: &str,
-    sha: &str,
-    status: StatusCode,
-) -> Result<Response, Refusal> {
+async fn set_ref(at: &Opened, reference: &str, sha: &str, status: StatusCode) -> Result<Response, Refusal> {
+    let repository = &at.repository;
     let known = crate::git::is_object_id(sha) && repository.object_of(&format!("{sha}^{{object}}")).await?.is_some();
     if !known {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Object does not exist"));
+        return Err(Refusal::Invalid("Object does not exist"));
     }
-    if repository.update_ref(reference, sha).await.is_err() {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Reference cannot be updated"));
+    if let Err(error) = repository.update_ref(reference, sha).await {
+        log::warn!("{reference} of {} is not set: {error}", at.full);
+        return Err(Refusal::Invalid("Reference cannot be updated"));
     }
-    let made = describe_ref(repository, &api(shared, parts, full), reference).await?.ok_or(Refusal::NotFound)?;
+    let made = describe_ref(repository, &at.api(), reference).await?.ok_or(Refusal::NotFound)?;
     Ok((status, Json(made)).into_response())
 }
 
-async fn update_ref(
-    State(shared): State<Shared>,
-    Path((owner, name, reference)): With,
-    parts: Parts,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let (full, repository) = writable(&shared, &parts, &owner, &name).await?;
-    let Ok(NewRef { sha, force, .. }) = serde_json::from_slice::<NewRef>(&body) else {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid request."));
-    };
-    let reference = format!("refs/{reference}");
-    let Some(before) = repository.resolve(&reference).await? else {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Reference does not exist"));
-    };
-    if !force && crate::git::is_object_id(&sha) && !repository.is_ancestor(&before, &sha).await.unwrap_or(false) {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Update is not a fast forward"));
+async fn update_ref(Writable(at): Writable, body: Bytes) -> Result<Response, Refusal> {
+    let NewRef { sha, force, .. } = NewRef::read(&body)?;
+    let reference = format!("refs/{}", at.rest);
+    let before = at.repository.resolve(&reference).await?;
+    let before = before.ok_or(Refusal::Invalid("Reference does not exist"))?;
+    if !force && crate::git::is_object_id(&sha) && !at.repository.is_ancestor(&before, &sha).await.unwrap_or(false) {
+        return Err(Refusal::Invalid("Update is not a fast forward"));
     }
-    set_ref(&shared, &parts, &full, &repository, &reference, &sha, StatusCode::OK).await
+    set_ref(&at, &reference, &sha, StatusCode::OK).await
 }
 
-async fn delete_ref(
-    State(shared): State<Shared>,
-    Path((owner, name, reference)): With,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (_, repository) = writable(&shared, &parts, &owner, &name).await?;
-    let reference = format!("refs/{reference}");
-    if repository.object_of(&reference).await?.is_none() || repository.delete_ref(&reference).await.is_err() {
-        return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY, "Reference does not exist"));
+async fn delete_ref(Writable(at): Writable) -> Result<StatusCode, Refusal> {
+    let reference = format!("refs/{}", at.rest);
+    if at.repository.object_of(&reference).await?.is_none() || at.repository.delete_ref(&reference).await.is_err() {
+        return Err(Refusal::Invalid("Reference does not exist"));
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT)
 }
 
-async fn branch(
-    State(shared): State<Shared>,
-    Path((owner, name, branch)): With,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let info = commit_of(&repository, &format!("refs/heads/{branch}")).await?;
-    let commit = describe_commit(&info, &shared.base(&parts), &full);
-    Ok(Json(json!({ "name": branch, "commit": commit, "protected": false, "_links": {} })).into_response())
+async fn branch(at: Opened) -> Result<Response, Refusal> {
+    let info = commit_of(&at.repository, &format!("refs/heads/{}", at.rest)).await?;
+    let commit = describe_commit(&info, &at.base, &at.full);
+    Ok(Json(json!({ "name": at.rest, "commit": commit, "protected": false, "_links": {} })).into_response())
 }
 
-async fn commit_of(repository: &Repository, name: &str) -> Result<crate::git::CommitInfo, Refusal> {
-    if name.contains(['^', ':', '~', '@', ' ']) {
+pub(super) async fn commit_of(repository: &Repository, name: &str) -> Result<crate::git::CommitInfo, Refusal> {
+    if is_crafted(name) {
         return Err(Refusal::NotFound);
     }
     let mut objects = repository.objects()?;
@@ -427,82 +342,58 @@ async fn commit_of(repository: &Repository, name: &str) -> Result<crate::git::Co
     info.ok_or(Refusal::NotFound)
 }
 
-async fn tags(
-    State(shared): State<Shared>,
-    Path((owner, name)): Named,
-    Query(asked): Query<Asked>,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let api = api(&shared, &parts, &full);
-    let (size, skip) = asked.page();
-    let refs = repository.refs("refs/tags/").await?;
-    let more = refs.len() > skip.saturating_add(size);
-    let tags = refs.iter().rev().skip(skip).take(size).map(|tag| {
+async fn tags(at: Opened, Asked(wanted): Asked<Wanted>, parts: Parts) -> Result<Response, Refusal> {
+    let (api, page) = (at.api(), wanted.page());
+    let refs = at.repository.refs("refs/tags/").await?;
+    let more = refs.len() > page.skip() + page.size;
+    let tags = refs.iter().rev().skip(page.skip()).take(page.size).map(|tag| {
         let name = tag.name.trim_start_matches("refs/tags/");
         json!({
             "name": name, "node_id": tag.name, "commit": { "sha": tag.id, "url": format!("{api}/commits/{}", tag.id) },
             "tarball_url": format!("{api}/tarball/refs/tags/{name}"), "zipball_url": format!("{api}/zipball/refs/tags/{name}"),
         })
     });
-    let tags = tags.collect();
-    Ok(paged(&shared, &parts, &asked, tags, more))
+    Ok(paged(&at, &parts, page, tags.collect(), more))
 }
 
-async fn commits(
-    State(shared): State<Shared>,
-    Path((owner, name)): Named,
-    Query(asked): Query<Asked>,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let from = resolve(&repository, asked.sha.as_deref().unwrap_or_default()).await?;
-    let (size, skip) = asked.page();
-    let mut ids = repository.history(&[from], skip, size + 1).await?;
-    let more = ids.len() > size;
-    ids.truncate(size);
-    let commits = all_commits(&repository, &ids, &shared.base(&parts), &full).await?;
-    Ok(paged(&shared, &parts, &asked, commits, more))
+async fn commits(at: Opened, Asked(wanted): Asked<Wanted>, parts: Parts) -> Result<Response, Refusal> {
+    let from = resolve(&at.repository, wanted.sha.as_deref().unwrap_or_default()).await?;
+    let page = wanted.page();
+    let mut ids = at.repository.history(&[from], page.skip(), page.size + 1).await?;
+    let more = ids.len() > page.size;
+    ids.truncate(page.size);
+    let commits = all_commits(&at, &ids).await?;
+    Ok(paged(&at, &parts, page, commits, more))
 }
 
-async fn all_commits(
-    repository: &Repository,
-    ids: &[String],
-    base: &str,
-    full: &str,
-) -> Result<Vec<JsonValue>, Refusal> {
-    let mut objects = repository.objects()?;
+async fn all_commits(at: &Opened, ids: &[String]) -> Result<Vec<JsonValue>, Refusal> {
+    let mut objects = at.repository.objects()?;
     let mut all = Vec::new();
     for id in ids {
-        all.extend(objects.commit(id).await?.map(|info| describe_commit(&info, base, full)));
+        all.extend(objects.commit(id).await?.map(|info| describe_commit(&info, &at.base, &at.full)));
     }
     objects.close().await;
     Ok(all)
 }
 
 /// `BASE...HEAD`: what HEAD has that BASE has not.
-async fn compare(
-    State(shared): State<Shared>,
-    Path((owner, name, range)): With,
-    parts: Parts,
-) -> Result<Response, Refusal> {
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let (from, to) = range.split_once("...").ok_or(Refusal::NotFound)?;
-    let (from, to) = (resolve(&repository, from).await?, resolve(&repository, to).await?);
+async fn compare(at: Opened) -> Result<Response, Refusal> {
+    let repository = &at.repository;
+    let (from, to) = at.rest.split_once("...").ok_or(Refusal::NotFound)?;
+    let (from, to) = (resolve(repository, from).await?, resolve(repository, to).await?);
     let merge = repository.merge_base(&from, &to).await?.ok_or(Refusal::NotFound)?;
-    let ahead = repository.history(&[to.clone(), format!("^{from}")], 0, 10_000).await?;
-    let behind = repository.history(&[from.clone(), format!("^{to}")], 0, 10_000).await?;
+    let ahead = repository.history(&[to.clone(), format!("^{from}")], 0, MOST_APART).await?;
+    let behind = repository.history(&[from.clone(), format!("^{to}")], 0, MOST_APART).await?;
     let status = match (ahead.is_empty(), behind.is_empty()) {
         (true, true) => "identical",
         (false, true) => "ahead",
         (true, false) => "behind",
         (false, false) => "diverged",
     };
-    let base = shared.base(&parts);
-    let mut shown: Vec<String> = ahead.iter().take(250).cloned().collect();
+    let mut shown: Vec<String> = ahead.iter().take(MOST_COMPARED.0).cloned().collect();
     shown.reverse();
     let files = repository.changed_between(&merge, &to).await?;
-    let files = files.iter().take(300).map(|(kind, path)| {
+    let files = files.iter().take(MOST_COMPARED.1).map(|(kind, path)| {
         let status = match kind {
             'A' => "added",
             'D' => "removed",
@@ -510,19 +401,32 @@ async fn compare(
         };
         json!({ "filename": path, "status": status, "sha": null, "additions": 0, "deletions": 0, "changes": 0 })
     });
-    let api = api(&shared, &parts, &full);
     Ok(Json(json!({
-        "url": format!("{api}/compare/{range}"), "status": status, "ahead_by": ahead.len(), "behind_by": behind.len(),
-        "total_commits": ahead.len(),
-        "base_commit": describe_commit(&commit_of(&repository, &from).await?, &base, &full),
-        "merge_base_commit": describe_commit(&commit_of(&repository, &merge).await?, &base, &full),
-        "commits": all_commits(&repository, &shown, &base, &full).await?,
+        "url": format!("{}/compare/{}", at.api(), at.rest), "status": status,
+        "ahead_by": ahead.len(), "behind_by": behind.len(), "total_commits": ahead.len(),
+        "base_commit": describe_commit(&commit_of(repository, &from).await?, &at.base, &at.full),
+        "merge_base_commit": describe_commit(&commit_of(repository, &merge).await?, &at.base, &at.full),
+        "commits": all_commits(&at, &shown).await?,
         "files": files.collect::<Vec<_>>(),
     }))
     .into_response())
 }
 
-async fn releases(State(shared): State<Shared>, Path((owner, name)): Named, parts: Parts) -> Result<Response, Refusal> {
-    opened(&shared, &parts, &owner, &name, "contents").await?;
-    Ok(Json(json!([])).into_response())
+async fn releases(_: Opened) -> Json<JsonValue> {
+    Json(json!([]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_crafted;
+
+    #[test]
+    fn names_say_what_they_spell() {
+        for name in ["main", "dependabot/npm_and_yarn/@types/node-20", "v1.0", "a@b"] {
+            assert!(!is_crafted(name), "{name}");
+        }
+        for name in ["main^", "main~1", "HEAD:file", "main@{1}", "@", "@{u}", "a b"] {
+            assert!(is_crafted(name), "{name}");
+        }
+    }
 }

@@ -17,7 +17,8 @@ use serde_json::{Value as JsonValue, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
-use super::repositories::{Refusal, Shared, full_name};
+use super::opened::full_name;
+use super::repositories::{Refusal, Shared};
 use crate::git::{Pointer, Repository};
 
 const KIND: &str = "application/vnd.git-lfs+json";
@@ -56,9 +57,10 @@ fn place(oid: &str) -> Option<String> {
     good.then(|| Pointer { path: String::new(), oid: oid.to_owned(), executable: false }.place())
 }
 
-fn find(git_dir: &FilePath, oid: &str) -> Option<PathBuf> {
+/// A content in one of these git directories.
+fn find(lenders: &[PathBuf], oid: &str) -> Option<PathBuf> {
     let place = place(oid)?;
-    Repository::at(git_dir).lenders().into_iter().map(|lender| lender.join(&place)).find(|path| path.is_file())
+    lenders.iter().map(|lender| lender.join(&place)).find(|path| path.is_file())
 }
 
 /// Tells where each content is to be had, or to be brought.
@@ -69,6 +71,8 @@ async fn batch(
 ) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let full = full_name(&owner, &name);
+    // Who may not even read sends no long questions.
+    shared.admit(&parts, &full, "contents", false)?;
     let body = axum::body::to_bytes(body, LARGEST_QUESTION).await.map_err(|_| Refusal::Forbidden("too large"))?;
     let Ok(asked) = serde_json::from_slice::<Batch>(&body) else {
         return Ok(told(StatusCode::UNPROCESSABLE_ENTITY, json!({ "message": "this is no batch request" })));
@@ -82,14 +86,14 @@ async fn batch(
     if brings && !served.writable {
         return Err(Refusal::Forbidden("This repository is a mirror: push to where it comes from."));
     }
-    let base = shared.base(&parts);
+    let (base, lenders) = (shared.base(&parts), Repository::at(&served.git_dir).lenders());
     // Whoever may ask may fetch: with the same words.
     let proof = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let objects: Vec<JsonValue> = asked
         .objects
         .iter()
         .map(|wanted| {
-            let found = find(&served.git_dir, &wanted.oid);
+            let found = find(&lenders, &wanted.oid);
             let href = format!("{base}/{full}.git/info/lfs/objects/{}", wanted.oid);
             let mut action = json!({ "href": href });
             if let Some(proof) = &proof {
@@ -117,7 +121,8 @@ async fn download(
 ) -> Result<Response, Refusal> {
     let full = full_name(&owner, &name);
     shared.admit(&parts, &full, "contents", false)?;
-    let path = find(&shared.repository(&full)?.git_dir, &oid).ok_or(Refusal::NotFound)?;
+    let lenders = Repository::at(shared.repository(&full)?.git_dir).lenders();
+    let path = find(&lenders, &oid).ok_or(Refusal::NotFound)?;
     let broken = |error: std::io::Error| Refusal::Broken(format!("{}: {error}", path.display()));
     let file = tokio::fs::File::open(&path).await.map_err(broken)?;
     let length = file.metadata().await.map_err(broken)?.len();

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
 
 use super::asked::Asked;
+use super::paging::{self, Page};
 use super::repositories::{Refusal, Shared};
 use super::{Artifact, Cache, ServicesError, transfer};
 
@@ -47,30 +48,18 @@ struct Filters {
 
 /// A page of a list, in GitHub's form, with the address of the next one.
 fn page(shared: &Shared, parts: &Parts, filters: &Filters, name: &str, all: Vec<JsonValue>) -> Response {
-    // What is no number counts as not given, as on GitHub.
-    let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<usize>().ok());
-    let size = number(&filters.per_page).unwrap_or(30).clamp(1, 100);
-    let number = number(&filters.page).unwrap_or(1).clamp(1, 1_000_000);
+    let page = Page::of(filters.page.as_deref(), filters.per_page.as_deref());
     let total = all.len();
-    let items: Vec<JsonValue> = all.into_iter().skip((number - 1) * size).take(size).collect();
+    let items: Vec<JsonValue> = all.into_iter().skip(page.skip()).take(page.size).collect();
     let mut body = serde_json::Map::new();
     body.insert("total_count".to_owned(), total.into());
     body.insert(name.to_owned(), items.into());
     let mut response = Json(JsonValue::Object(body)).into_response();
-    let last = total.div_ceil(size).max(1);
-    if number < last {
-        let query = parts.uri.query().unwrap_or_default();
-        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("page=")).collect();
-        let (path, base) = (parts.uri.path(), base(shared, parts));
-        let link = |page: usize, relation: &str| {
-            let mut query = rest.clone();
-            let page = format!("page={page}");
-            query.push(&page);
-            format!("<{base}{path}?{}>; rel=\"{relation}\"", query.join("&"))
-        };
-        if let Ok(value) = HeaderValue::from_str(&format!("{}, {}", link(number + 1, "next"), link(last, "last"))) {
-            response.headers_mut().insert(header::LINK, value);
-        }
+    let last = total.div_ceil(page.size);
+    if page.number < last
+        && let Some(link) = paging::link(&base(shared, parts), &parts.uri, &[(page.number + 1, "next"), (last, "last")])
+    {
+        response.headers_mut().insert(header::LINK, link);
     }
     response
 }

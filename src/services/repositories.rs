@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +19,9 @@ use tokio_util::io::ReaderStream;
 
 use super::Services;
 use super::access::{Access, JobClient, shown};
+use super::asked::Asked;
+use super::contents::{commit_of, describe_ref, is_crafted};
+use super::opened::{Opened, full_name};
 use crate::git::{self, Repository, Service};
 
 /// The most of a fetch's request: names of commits, never their content.
@@ -58,6 +61,7 @@ pub(super) enum Refusal {
     Credentials,
     NotFound,
     Forbidden(&'static str),
+    Invalid(&'static str),
     Broken(String),
 }
 
@@ -67,6 +71,7 @@ impl IntoResponse for Refusal {
             Self::Credentials => (StatusCode::UNAUTHORIZED, "Bad credentials"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
             Self::Forbidden(message) => (StatusCode::FORBIDDEN, message),
+            Self::Invalid(message) => (StatusCode::UNPROCESSABLE_ENTITY, message),
             Self::Broken(reason) => {
                 log::error!("a request about a repository failed: {reason}");
                 (StatusCode::INTERNAL_SERVER_ERROR, "Server Error")
@@ -134,7 +139,7 @@ pub(super) fn routes(services: &Services, repositories: Repositories) -> Router 
         .route("/{owner}/{name}/info/refs", get(advertise))
         .route("/{owner}/{name}/git-upload-pack", post(upload_pack))
         .route("/{owner}/{name}/git-receive-pack", post(receive_pack))
-        .route(&format!("{archives}/tarball"), get(tarball_of_default))
+        .route(&format!("{archives}/tarball"), get(tarball))
         .route(&format!("{archives}/tarball/{{*reference}}"), get(tarball))
         .route(&format!("{archives}/zipball/{{*reference}}"), get(zipball))
         .route(&format!("{archives}/commits/{{sha}}"), get(commit))
@@ -164,11 +169,7 @@ pub(super) fn files(services: &Services, repositories: Repositories) -> Router {
         .with_state(Shared { services: services.clone(), repositories })
 }
 
-pub(super) fn full_name(owner: &str, name: &str) -> String {
-    format!("{owner}/{}", name.strip_suffix(".git").unwrap_or(name))
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Wanted {
     service: Option<String>,
 }
@@ -176,7 +177,7 @@ struct Wanted {
 async fn advertise(
     State(shared): State<Shared>,
     Path((owner, name)): Path<(String, String)>,
-    Query(wanted): Query<Wanted>,
+    Asked(wanted): Asked<Wanted>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
@@ -286,28 +287,12 @@ fn output(mut child: tokio::process::Child, write: impl Future<Output = ()> + Se
     Body::from_stream(stream)
 }
 
-async fn tarball_of_default(
-    shared: State<Shared>,
-    Path((owner, name)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    archive(shared.0, owner, name, String::new(), "tar.gz", request).await
+async fn tarball(at: Opened) -> Result<Response, Refusal> {
+    archive(&at, "tar.gz").await
 }
 
-async fn tarball(
-    shared: State<Shared>,
-    Path((owner, name, reference)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    archive(shared.0, owner, name, reference, "tar.gz", request).await
-}
-
-async fn zipball(
-    shared: State<Shared>,
-    Path((owner, name, reference)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    archive(shared.0, owner, name, reference, "zip", request).await
+async fn zipball(at: Opened) -> Result<Response, Refusal> {
+    archive(&at, "zip").await
 }
 
 /// The commit that GitHub would take a version for.
@@ -319,7 +304,7 @@ pub(super) async fn resolve(repository: &Repository, reference: &str) -> Result<
             vec![format!("refs/heads/{short}"), format!("refs/tags/{short}"), format!("refs/{short}"), short.to_owned()]
         }
     };
-    for candidate in candidates.iter().filter(|name| !name.contains(['~', '^', ':', '@', ' '])) {
+    for candidate in candidates.iter().filter(|name| !is_crafted(name)) {
         if let Some(commit) = repository.resolve(candidate).await? {
             return Ok(commit);
         }
@@ -327,47 +312,25 @@ pub(super) async fn resolve(repository: &Repository, reference: &str) -> Result<
     Err(Refusal::NotFound)
 }
 
-async fn archive(
-    shared: Shared,
-    owner: String,
-    name: String,
-    reference: String,
-    format: &str,
-    request: Request,
-) -> Result<Response, Refusal> {
-    let (parts, _) = request.into_parts();
-    let full = full_name(&owner, &name);
-    shared.admit(&parts, &full, "contents", false)?;
-    let repository = Repository::at(shared.repository(&full)?.git_dir);
-    let commit = resolve(&repository, &reference).await?;
-    let top = format!("{}-{}", full.replace('/', "-"), &commit[..7.min(commit.len())]);
-    let child = repository.download(&commit, format, &top)?;
+async fn archive(at: &Opened, format: &str) -> Result<Response, Refusal> {
+    let commit = resolve(&at.repository, &at.rest).await?;
+    let top = format!("{}-{}", at.full.replace('/', "-"), &commit[..7.min(commit.len())]);
+    let child = at.repository.download(&commit, format, &top)?;
     let kind = if format == "zip" { "application/zip" } else { "application/x-gzip" };
     let named = format!("attachment; filename={top}.{format}");
     let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, named)];
     Ok((headers, output(child, std::future::ready(()))).into_response())
 }
 
-pub(super) async fn opened(
-    shared: &Shared,
-    parts: &Parts,
-    owner: &str,
-    name: &str,
-    scope: &str,
-) -> Result<(String, Repository), Refusal> {
-    let full = full_name(owner, name);
-    shared.admit(parts, &full, scope, false)?;
-    let repository = Repository::at(shared.repository(&full)?.git_dir);
-    Ok((full, repository))
-}
-
+/// Every token may know that the repository is there.
 async fn describe(
     State(shared): State<Shared>,
     Path((owner, name)): Path<(String, String)>,
-    request: Request,
+    parts: Parts,
 ) -> Result<Json<JsonValue>, Refusal> {
-    let (parts, _) = request.into_parts();
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "metadata").await?;
+    let full = full_name(&owner, &name);
+    shared.admit(&parts, &full, "metadata", false)?;
+    let repository = Repository::at(shared.repository(&full)?.git_dir);
     let branch = repository.head_branch().await?.unwrap_or_else(|| "main".to_owned());
     let base = shared.base(&parts);
     let (owner, name) = full.split_once('/').unwrap_or(("", &full));
@@ -384,23 +347,14 @@ fn signature(person: &git::Person) -> JsonValue {
     json!({ "name": person.name, "email": person.email, "date": person.at.to_string() })
 }
 
-async fn commit(
-    State(shared): State<Shared>,
-    Path((owner, name, sha)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    let (parts, _) = request.into_parts();
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let id = resolve(&repository, &sha).await?;
+async fn commit(at: Opened, parts: Parts) -> Result<Response, Refusal> {
+    let id = resolve(&at.repository, &at.rest).await?;
     let accepts = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepts.contains("sha") {
         return Ok(id.into_response());
     }
-    let mut objects = repository.objects()?;
-    let info = objects.commit(&id).await?;
-    objects.close().await;
-    let info = info.ok_or(Refusal::NotFound)?;
-    Ok(Json(describe_commit(&info, &shared.base(&parts), &full)).into_response())
+    let info = commit_of(&at.repository, &id).await?;
+    Ok(Json(describe_commit(&info, &at.base, &at.full)).into_response())
 }
 
 /// A commit as the API gives it.
@@ -425,31 +379,16 @@ async fn rate_limit() -> Json<JsonValue> {
     Json(json!({ "resources": { "core": core, "graphql": core, "search": core }, "rate": core }))
 }
 
-async fn reference(
-    State(shared): State<Shared>,
-    Path((owner, name, reference)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Json<JsonValue>, Refusal> {
-    let (parts, _) = request.into_parts();
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let api = format!("{}/api/v3/repos/{full}", shared.base(&parts));
-    let found = super::contents::describe_ref(&repository, &api, &format!("refs/{reference}")).await?;
+async fn reference(at: Opened) -> Result<Json<JsonValue>, Refusal> {
+    let found = describe_ref(&at.repository, &at.api(), &format!("refs/{}", at.rest)).await?;
     found.map(Json).ok_or(Refusal::NotFound)
 }
 
-async fn branches(
-    State(shared): State<Shared>,
-    Path((owner, name)): Path<(String, String)>,
-    request: Request,
-) -> Result<Json<JsonValue>, Refusal> {
-    let (parts, _) = request.into_parts();
-    let (full, repository) = opened(&shared, &parts, &owner, &name, "contents").await?;
-    let base = shared.base(&parts);
-    let refs = repository.refs("refs/heads/").await?;
+async fn branches(at: Opened) -> Result<Json<JsonValue>, Refusal> {
+    let (api, refs) = (at.api(), at.repository.refs("refs/heads/").await?);
     let branches = refs.iter().take(100).map(|branch| {
-        let url = format!("{base}/api/v3/repos/{full}/commits/{}", branch.id);
         let name = branch.name.trim_start_matches("refs/heads/");
-        json!({ "name": name, "commit": { "sha": branch.id, "url": url }, "protected": false })
+        json!({ "name": name, "commit": { "sha": branch.id, "url": format!("{api}/commits/{}", branch.id) }, "protected": false })
     });
     Ok(Json(branches.collect()))
 }

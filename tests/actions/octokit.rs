@@ -25,7 +25,7 @@ assert.equal(Buffer.from(file.data.content, 'base64').toString(), 'in the deep\n
 const raw = await rest.repos.getContent({ ...repo, path: 'README', mediaType: { format: 'raw' } });
 assert.equal(Buffer.from(raw.data).toString(), 'hello\n');
 const listed = await rest.repos.getContent({ ...repo, path: '' });
-assert.deepEqual(listed.data.map(entry => `${entry.type} ${entry.name}`).sort(), ['dir .github', 'dir deep', 'file README']);
+assert.deepEqual(listed.data.map(entry => `${entry.type} ${entry.name} ${entry.size}`).sort(), ['dir .github 0', 'dir deep 0', 'file README 6']);
 assert.equal((await rest.repos.getReadme(repo)).data.name, 'README');
 assert.equal((await rest.repos.getCommit({ ...repo, ref: 'main' })).data.sha, sha);
 const made = await rest.git.getCommit({ ...repo, commit_sha: sha });
@@ -36,6 +36,8 @@ assert.equal(Buffer.from((await rest.git.getBlob({ ...repo, file_sha: blob.sha }
 const history = await github.paginate(rest.repos.listCommits, { ...repo, per_page: 1 });
 assert.equal(history[0].sha, sha);
 assert.equal((await rest.repos.listTags(repo)).data[0].name, 'v1');
+// What cannot be read counts as not given; of what is said twice the last counts.
+assert.equal((await github.request('GET /repos/{owner}/{repo}/tags?per_page=abc&page=7&page=1', repo)).data[0].name, 'v1');
 assert.equal((await rest.repos.getBranch({ ...repo, branch: 'main' })).data.commit.sha, sha);
 const compared = await rest.repos.compareCommitsWithBasehead({ ...repo, basehead: 'v1...main' });
 assert.equal(compared.data.status, 'ahead'); assert(compared.data.commits.length >= 1); assert(compared.data.files.length >= 1);
@@ -58,6 +60,10 @@ if (process.env.INPUT_WRITE === 'true') {
   const twice = await rest.git.createRef({ ...repo, ref: 'refs/tags/made', sha }).catch(error => error);
   assert.equal(twice.status, 422); assert.match(twice.message, /already exists/);
   await rest.git.createRef({ ...repo, ref: 'refs/heads/side', sha });
+  await rest.git.createRef({ ...repo, ref: 'refs/heads/bot/@types/node', sha });
+  assert.equal((await rest.repos.getBranch({ ...repo, branch: 'bot/@types/node' })).data.commit.sha, sha);
+  assert.equal((await rest.repos.getContent({ ...repo, path: 'README', ref: 'bot/@types/node' })).data.name, 'README');
+  await rest.git.deleteRef({ ...repo, ref: 'heads/bot/@types/node' });
   const parent = made.data.object.sha === sha ? history[1].sha : '';
   const back = await rest.git.updateRef({ ...repo, ref: 'heads/side', sha: parent }).catch(error => error);
   assert.equal(back.status, 422);
