@@ -31,6 +31,7 @@ mod secrets;
 mod services;
 mod step;
 mod summaries;
+mod told;
 mod workspace;
 
 use std::collections::BTreeMap;

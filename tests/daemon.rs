@@ -6,6 +6,7 @@ mod containers;
 mod held;
 mod hosts;
 mod reload;
+mod stops;
 mod vault;
 mod why;
 
@@ -63,7 +64,8 @@ impl Lab {
             .env("TOWLINE_CONFIG", self.path("towline.toml"))
             .env("TOWLINE_STATE", self.path("state"))
             .env("TOWLINE_RUNTIME", self.path("run"))
-            .env("HOME", self.directory.path());
+            .env("HOME", self.directory.path())
+            .env("PATH", format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap()));
         command
     }
 
@@ -335,6 +337,11 @@ fn kill_9_at_the_very_end_of_a_job_keeps_its_result() {
         lab.start();
         assert_eq!(lab.conclusion(&name, round), "success", "round {round}:\n{}", lab.said());
         assert_eq!(legs(), 12, "round {round}");
+        let jobs = lab.get(&format!("/api/v3/repos/{name}/actions/runs/{round}/jobs")).unwrap();
+        for job in jobs["jobs"].as_array().unwrap() {
+            let log = lab.body(&format!("/api/v3/repos/{name}/actions/jobs/{}/logs?follow=1", job["id"])).unwrap();
+            assert!(log.contains("Cleaning up orphan processes"), "round {round}, {}:\n{log}", job["name"]);
+        }
     }
 }
 

@@ -270,6 +270,17 @@ fn a_packed_log_reads_the_same_from_anywhere() {
         }
         assert_eq!(logs.line_offset(log, 500_000).unwrap(), text.len() as u64);
     }
+    // The daemon ended before the end of the job was on record: the next one takes the log up as it is.
+    for _ in 0..2 {
+        drop(logs.open(log));
+        assert!(std::fs::read(logs.path(log)).unwrap() == text);
+        logs.close(log);
+        logs.pack(log).unwrap();
+        assert!(!logs.path(log).exists() && logs.length(log).unwrap() == text.len() as u64);
+    }
+    std::fs::write(logs.path(log), "").unwrap();
+    logs.pack(log).unwrap();
+    assert!(logs.read(log, 0, 3_000_000).unwrap() == text[..3_000_000], "a log is not replaced by nothing");
     logs.remove_run(RunId(3)).unwrap();
     assert!(logs.read(log, 0, 10).unwrap().is_empty());
 }

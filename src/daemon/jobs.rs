@@ -39,10 +39,9 @@ pub(super) struct Jobs {
 impl Surroundings for Jobs {
     fn secrets(&self, order: &Order) -> BTreeMap<String, SecretString> {
         // A pull request from a fork gets none (T7).
-        let is_fork = order.github.get("secret_source").and_then(Json::as_str) == Some("None");
         let environment = order.environment.as_ref().map(|environment| environment.name.as_str());
         let mut secrets = match self.vault.secrets_for(&order.repository, environment) {
-            _ if is_fork => BTreeMap::new(),
+            _ if order.is_from_fork() => BTreeMap::new(),
             Ok(secrets) => secrets,
             Err(error) => {
                 log::error!(job = order.job.0; "the secrets of job {} cannot be opened: {error}", order.job);

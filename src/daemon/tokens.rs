@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value as Json;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -99,8 +98,7 @@ impl JobTokens {
 
     /// Makes a token and keeps it.
     async fn another(&self, source: &Source, order: &Order) -> Result<SecretString, forge::Error> {
-        let is_fork = order.github.get("secret_source").and_then(Json::as_str) == Some("None");
-        let token = self.made(source, &permissions(order.permissions.as_ref(), is_fork)).await?;
+        let token = self.made(source, &permissions(order.permissions.as_ref(), order.is_from_fork())).await?;
         let made = Made { token: token.clone(), at: self.clock.now() };
         if let Err(reason) = self.keep(order.job, &made).await {
             log::warn!(job = order.job.0; "the token of job {} is lost with a restart: {reason}", order.job);

@@ -225,13 +225,12 @@ impl Repository {
             let line = String::from_utf8_lossy(line);
             let Some((head, path)) = line.split_once('\t') else { continue };
             let words: Vec<&str> = head.split_ascii_whitespace().collect();
-            let [mode, "blob", _, size] = words[..] else { continue };
+            let [mode, "blob", id, size] = words[..] else { continue };
             let small = size.parse::<u64>().is_ok_and(|size| size <= LARGEST_POINTER && size > 60);
-            // A name with a line break cannot be asked for.
-            if mode == "120000" || !small || path.contains('\n') {
+            if mode == "120000" || !small {
                 continue;
             }
-            let bytes = objects.file(commit, path).await?.unwrap_or_default();
+            let bytes = objects.object(id).await?.map(|(_, _, bytes)| bytes).unwrap_or_default();
             if let Some(oid) = pointed(&bytes) {
                 found.push(Pointer { path: path.to_owned(), oid, executable: mode == "100755" });
             }

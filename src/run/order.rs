@@ -60,6 +60,14 @@ pub struct Order {
     pub hold_minutes: u32,
 }
 
+impl Order {
+    /// Whether the code is that of a pull request from a fork: it gets no secrets, and only reads (T7).
+    #[must_use]
+    pub fn is_from_fork(&self) -> bool {
+        self.github.get("secret_source").and_then(Json::as_str) == Some("None")
+    }
+}
+
 /// One boundary that secrets cross on their way to a called workflow (R3, R4).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SecretLevel {

@@ -25,8 +25,9 @@ use super::job::Job;
 use super::post::{Post, PostBody};
 use super::script::{StepRun, join};
 use super::step::{StepEnd, StepError};
+use super::told::heard;
 use super::workspace::{quote, run};
-use super::{Cancel, JobError};
+use super::{Cancel, JobError, RepositorySource};
 use inputs::Inputs;
 use parcel::{Parcel, Scratch};
 use script::{Parts, Scene, Target};
@@ -179,7 +180,7 @@ impl Job {
             parcel = tokio::select! {
                 biased;
                 parcel = self.make_ready(&plan, inputs, place, &scratch) => parcel?,
-                _ = told.wait_for(|told| told.cancel != before) => match self.told.borrow().cancel {
+                () = heard(&mut told, |told| told.cancel != before) => match self.told.borrow().cancel {
                     Cancel::Forced => return Err(StepError::Job(JobError::Forced)),
                     _ => return Err(StepError::Failed(String::new())),
                 },
@@ -194,8 +195,8 @@ impl Job {
         }
         if said.code != 0 {
             return Err(StepError::Failed(format!(
-                "The process '{}' failed with exit code {} on {}",
-                "git", said.code, self.host_name
+                "The process 'git' failed with exit code {} on {}",
+                said.code, self.host_name
             )));
         }
         if !parcel.files.is_empty() {
@@ -341,7 +342,7 @@ impl Job {
             && ![server, self.reached.variables.base.as_str()]
                 .iter()
                 .any(|own| script::host_of(own).eq_ignore_ascii_case(script::host_of(&inputs.server)));
-        let unknown = match self.repository(&inputs.repository) {
+        let unknown = match self.within_reach(&inputs.repository) {
             Ok(source) if !elsewhere => {
                 let overlay = source.overlay.filter(|_| inputs.own && inputs.commit == self.own_commit());
                 return Ok(Source::Here { git_dir: source.git_dir, overlay });
@@ -364,6 +365,15 @@ impl Job {
             }
             _ => Err(StepError::Failed(unknown)),
         }
+    }
+
+    /// A repository of this machine that this job may have. Who sends a pull request from a fork writes its workflow, and gets no
+    /// other repository by it (T7).
+    fn within_reach(&self, name: &RepositoryName) -> Result<RepositorySource, String> {
+        if self.order.is_from_fork() && !name.0.eq_ignore_ascii_case(&self.order.repository.0) {
+            return Err(format!("the code of a fork gets no repository but its own: {name} is not for it"));
+        }
+        self.repository(name)
     }
 
     fn own_commit(&self) -> &str {
@@ -522,7 +532,7 @@ impl Job {
         let mut parts = path.rsplit(['/', ':']);
         if let (Some(name), Some(owner)) = (parts.next(), parts.next()) {
             let name = RepositoryName(format!("{owner}/{name}"));
-            candidates.extend(self.repository(&name).ok().map(|source| source.git_dir));
+            candidates.extend(self.within_reach(&name).ok().map(|source| source.git_dir));
             candidates.extend(self.runner.sources.actions.as_ref().and_then(|actions| actions.mirror_of(&name.0)));
         }
         candidates.extend(around.lenders().into_iter().map(|lender| lender.join("modules").join(&module.name)));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::run::report::Report;
@@ -23,7 +22,8 @@ use super::contexts::{Frame, Variables};
 use super::job::Job;
 use super::script::StepRun;
 use super::step::StepError;
-use super::{Cancel, JobError, Told};
+use super::told::news;
+use super::{Cancel, JobError};
 
 /// How a process ended, and everything it said to the runner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -307,7 +307,7 @@ impl Job {
                 None => Err(JobError::Lost { reason: format!("the job on {} is gone", self.host_name), host_died: false }),
             },
             Some(ended) = self.beside.join_next() => self.background_ended(ended).map(|()| None),
-            () = news_of(&mut self.told) => Ok(None),
+            () = news(&mut self.told) => Ok(None),
             () = stop_of(&mut self.aside) => {
                 self.end_step(number, Grace { interrupt: Duration::ZERO, ..Grace::GITHUB }).await?;
                 Ok(None)
@@ -454,13 +454,6 @@ impl Job {
             Err(TransportError::Failed { reason, .. }) => Ok(Err(reason)),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// Returns when something else is told; never once nobody can tell anything any more.
-async fn news_of(told: &mut watch::Receiver<Told>) {
-    if told.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

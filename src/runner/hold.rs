@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::job::Job;
+use super::told::news;
 use super::{Cancel, JobError, Told};
 use crate::run::Conclusion;
 use crate::run::report::Report;
@@ -68,12 +69,7 @@ impl Job {
                 return Ok(());
             }
             tokio::select! {
-                changed = self.told.changed() => if changed.is_err() {
-                    // Nobody can release it any more.
-                    let (_, never) = tokio::sync::watch::channel(*self.told.borrow());
-                    self.told = never;
-                    tokio::time::sleep(left.min(LOOK)).await;
-                },
+                () = news(&mut self.told) => {}
                 () = tokio::time::sleep(left.min(LOOK)) => {}
             }
         }

@@ -124,9 +124,13 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
     let reports = assignment.reports.clone();
     let order = assignment.order.clone();
     let target = assignment.target.clone();
+    let with_containers = order.container.is_some() || order.services.is_some();
     if let Some(result) = ending::recorded(&assignment.journal) {
         // The process went between the job's end and the record of its report: the host may have nothing left to ask.
         drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
+        if with_containers {
+            container::leftovers::remove(runner, &target, &order).await;
+        }
         if let Err(error) = ending::forget(runner, &assignment).await {
             ending::stays(&order, target.name.as_str(), &error);
         }
@@ -140,7 +144,11 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         },
         Err(error) => ending::failed(error),
     };
-    let with_containers = order.container.is_some() || order.services.is_some();
+    // Before anything of the job is removed: one without a result is taken up again.
+    let kept = match &mut outcome {
+        Ok(job) => job.keep(&result).await,
+        Err(_) => Ok(()),
+    };
     if match &outcome {
         Ok(job) => job.containers.are_left(),
         Err(_) => with_containers,
@@ -148,7 +156,6 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         container::leftovers::remove(runner, &target, &order).await;
     }
     if let Ok(job) = &mut outcome {
-        let kept = job.keep(&result).await;
         job.report(Report::Finished { at: runner.clock.now(), result: result.clone() }).await;
         let finished = match kept {
             Ok(()) => job.host.finish().await.map_err(JobError::from),

@@ -23,6 +23,7 @@ use super::job::Job;
 use super::journal::{JobPosition, Journal, OPENED, Position};
 use super::services::{self, Reached};
 use super::summaries::Summaries;
+use super::told::heard;
 use super::workspace::Workspace;
 use super::{Assignment, Cancel, JobError, Runner};
 
@@ -83,7 +84,7 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
     let mut cancelled = told.clone();
     let ((host, events), reached) = tokio::select! {
         (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
-        _ = cancelled.wait_for(|told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
+        () = heard(&mut cancelled, |told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
     };
     if services::token_of(&secrets).is_none() && !reached.variables.token.is_empty() {
         secrets.insert("GITHUB_TOKEN".to_owned(), reached.variables.token.clone().into());

@@ -77,9 +77,13 @@ impl Logs {
         self.path(log).with_extension("index")
     }
 
-    /// Announces that a log is being written: its writer sends the length here.
+    /// Announces that a log is being written: its writer sends the length here. One that is packed already is unpacked: the process
+    /// ended between that and the record of the job's end, or the job begins anew.
     #[must_use]
     pub fn open(&self, log: LogId) -> watch::Sender<u64> {
+        if let Err(error) = self.unpack(log) {
+            log::error!(job = log.job.0; "the log of job {} stays packed: {error}", log.job);
+        }
         let length = fs::metadata(self.path(log)).map_or(0, |metadata| metadata.len());
         let sender = watch::Sender::new(length);
         self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(log.job, sender.clone());
@@ -219,8 +223,13 @@ impl Logs {
     /// The log cannot be read or the packed one not be written; the log stays as it was.
     pub fn pack(&self, log: LogId) -> Result<(), StoreError> {
         let path = self.path(log);
-        if self.follow(log.job).is_some() || !path.exists() {
+        let Ok(plain) = fs::metadata(&path) else { return Ok(()) };
+        if self.follow(log.job).is_some() {
             return Ok(());
+        }
+        // What could not be unpacked is not replaced by nothing.
+        if plain.len() == 0 && self.index_path(log).exists() {
+            return fs::remove_file(&path).map_err(|source| StoreError::Log { path, source });
         }
         self.pack_file(log, &path).map_err(|source| StoreError::Log { path, source })
     }
@@ -253,6 +262,23 @@ impl Logs {
         // From here on readers use the packed log.
         fs::rename(&unfinished, self.index_path(log))?;
         fs::remove_file(path)
+    }
+
+    fn unpack(&self, log: LogId) -> Result<(), StoreError> {
+        let Some(index) = self.index(log)? else { return Ok(()) };
+        let path = self.path(log);
+        let restore = || -> io::Result<()> {
+            if fs::metadata(&path).map_or(0, |plain| plain.len()) != index.length {
+                let unfinished = path.with_extension("unfinished");
+                let mut plain = File::create(&unfinished)?;
+                io::copy(&mut flate2::read::MultiGzDecoder::new(File::open(self.packed_path(log))?), &mut plain)?;
+                plain.sync_all()?;
+                fs::rename(&unfinished, &path)?;
+            }
+            fs::remove_file(self.index_path(log))?;
+            fs::remove_file(self.packed_path(log))
+        };
+        restore().map_err(|source| StoreError::Log { path: path.clone(), source })
     }
 
     fn index(&self, log: LogId) -> Result<Option<Index>, StoreError> {

@@ -123,7 +123,7 @@ fn a_second_daemon_on_the_same_state_is_refused() {
 
 impl Lab {
     /// Asks the daemon to stop, and waits until it has.
-    fn terminate(&mut self) {
+    pub(super) fn terminate(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             let killed = Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status().unwrap();
             assert!(killed.success());

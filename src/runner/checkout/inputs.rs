@@ -178,20 +178,21 @@ impl Inputs {
             }
             _ => return false,
         };
-        let (Some(base), Some(id)) = (
-            event.pointer("/repository/id").and_then(Json::as_i64),
-            event.pointer(&format!("{head}/id")).and_then(Json::as_i64),
-        ) else {
-            return false;
+        let (name, id) =
+            (text(&format!("{head}/full_name")), event.pointer(&format!("{head}/id")).and_then(Json::as_i64));
+        let is_other = match (event.pointer("/repository/id").and_then(Json::as_i64), id) {
+            (Some(base), Some(id)) => base != id,
+            // What was asked for and not sent may have names alone.
+            _ => !name.is_empty() && !name.eq_ignore_ascii_case(text("/repository/full_name")),
         };
         let is_pull = self.reference.strip_prefix("refs/pull/").is_some_and(|rest| {
             rest.split_once('/').is_some_and(|(number, kind)| {
                 number.bytes().all(|byte| byte.is_ascii_digit()) && ["head", "merge"].contains(&kind)
             })
         });
-        let same = text(&format!("{head}/full_name")).eq_ignore_ascii_case(&self.repository.0);
+        let same = name.eq_ignore_ascii_case(&self.repository.0);
         let named = !self.commit.is_empty() && shas.iter().any(|sha| sha.eq_ignore_ascii_case(&self.commit));
-        base != id && (same || is_pull || named)
+        is_other && (same || is_pull || named)
     }
 }
 
@@ -274,6 +275,18 @@ mod tests {
             (vec![("ref", "main")], false),
         ] {
             assert_eq!(read(&with, &github).is_err(), refused, "{with:?}");
+        }
+        let named = |head_of: &str| {
+            json!({
+                "event_name": "pull_request_target", "ref": "refs/heads/main", "sha": SHA,
+                "event": {
+                    "repository": { "full_name": "o/r" },
+                    "pull_request": { "head": { "sha": head, "repo": { "full_name": head_of } } },
+                },
+            })
+        };
+        for (head_of, refused) in [("fork/r", true), ("O/R", false)] {
+            assert_eq!(read(&[("ref", head.as_str())], &named(head_of)).is_err(), refused, "{head_of}");
         }
     }
 }

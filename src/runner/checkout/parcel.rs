@@ -1,10 +1,12 @@
 //! What is sent to the host for a checkout: packs, refs, where history is cut, contents of git-lfs.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::git::{Error, Repository, Submodule};
+use crate::transport::JobSpec;
 
 use super::super::JobError;
 use super::super::job::Job;
@@ -190,7 +192,10 @@ impl Job {
                     run(&self.host, "sending files again", ":\n", b"").await?;
                 }
                 result => {
-                    if let Err(error) = written {
+                    // Who stops reading says why himself.
+                    if let Err(error) = written
+                        && (result.is_ok() || error.kind() != std::io::ErrorKind::BrokenPipe)
+                    {
                         return Err(StepError::Failed(format!("cannot send files to {}: {error}", self.host_name)));
                     }
                     return Ok(result.map_err(JobError::from)?);
@@ -223,11 +228,21 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Makes one that nobody else may look into.
+    ///
+    /// # Errors
+    /// The disk is full, or there is no place for temporary files.
     pub(super) fn new(job: &str) -> std::io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("towline-checkout-{}-{job}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
+        let name = format!("towline-checkout-{job}-{}", JobSpec::new_nonce());
+        let made = |place: &Path| {
+            let path = place.join(&name);
+            std::fs::DirBuilder::new().mode(0o700).create(&path).map(|()| path)
+        };
+        // `/tmp` often is memory, and a pack may be larger than that.
+        let path = match std::env::var_os("TMPDIR") {
+            None => made(Path::new("/var/tmp")).or_else(|_| made(&std::env::temp_dir()))?,
+            Some(place) => made(Path::new(&place))?,
+        };
         Ok(Self { path, count: AtomicU64::new(0) })
     }
 

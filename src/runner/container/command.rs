@@ -12,6 +12,7 @@ use super::super::contexts::{Frame, Variables};
 use super::super::follow::Happening;
 use super::super::job::Job;
 use super::super::step::StepError;
+use super::super::told::heard;
 use super::super::workspace::quote;
 use super::{Said, own_step};
 
@@ -186,7 +187,7 @@ impl Job {
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             // Whoever cancels is answered by the next command.
-            _ = self.told.wait_for(|told| told.cancel != super::super::Cancel::No) => {}
+            () = heard(&mut self.told, |told| told.cancel != super::super::Cancel::No) => {}
         }
         self.record(key, &())
     }
