@@ -12,8 +12,10 @@ use super::{Reading, Start, Starter, start};
 
 /// Commits listed in a payload; reading more would hold the pusher up.
 const COMMITS_TOLD: usize = 250;
-/// Refs of one push that become events. A mirror push of thousands is bookkeeping, not work (T19).
-const MOST_REFS: usize = 200;
+/// GitHub makes no event of a tag when more of them are pushed at once (T19).
+const MOST_TAGS: usize = 3;
+/// Branches of one push that become events. A mirror push of thousands is bookkeeping, not work.
+const MOST_BRANCHES: usize = 200;
 
 /// Where a pushed repository stands.
 #[derive(Clone, Debug)]
@@ -43,16 +45,14 @@ pub struct StartedRun {
     pub repeated: bool,
 }
 
-/// The events of a push: one per branch or tag, in the order git gave them. Other refs start nothing.
-///
-/// # Errors
-/// The repository cannot be read.
-pub async fn events(
+/// The events of a push: one per branch or tag, in the order git gave them; and what the pusher is told of refs that become
+/// none. Refs of other kinds start nothing.
+async fn events(
     now: Timestamp,
     place: &Place,
     repository: &Repository,
     push: &HookPush,
-) -> Result<Vec<Event>, git::Error> {
+) -> Result<(Vec<Event>, Vec<String>), git::Error> {
     let all: Vec<PushedRef> = push
         .refs
         .iter()
@@ -65,7 +65,8 @@ pub async fn events(
         None => repository.resolve(&format!("refs/heads/{default_branch}")).await?.unwrap_or_default(),
     };
     let mut events = Vec::new();
-    for pushed in all.iter().filter(|one| starts_something(one)).take(MOST_REFS) {
+    let (taken, notes) = taken(&all);
+    for pushed in taken {
         let is_branch = pushed.name.starts_with("refs/heads/");
         let tip = match pushed {
             deleted if deleted.is_deleted() => None,
@@ -130,7 +131,7 @@ pub async fn events(
         event.delivery = Some(format!("{} {}", push.id, pushed.name));
         events.push(event);
     }
-    Ok(events)
+    Ok((events, notes))
 }
 
 /// Starts everything a push starts.
@@ -145,8 +146,9 @@ pub async fn accept(
     push: &HookPush,
     starter: &Starter,
 ) -> Result<Accepted, Error> {
-    let mut accepted = Accepted::default();
-    for event in events(now, place, repository, push).await? {
+    let (events, notes) = events(now, place, repository, push).await?;
+    let mut accepted = Accepted { notes, ..Accepted::default() };
+    for event in events {
         let name = event.ref_name().to_owned();
         let found = start::starts(event, repository, reading).await?;
         for diagnostic in found.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
@@ -222,8 +224,33 @@ fn is_sound(pushed: &PushedRef) -> bool {
     id(&pushed.old) && id(&pushed.new) && pushed.name.starts_with("refs/") && !pushed.name.contains(['\n', '\0', ' '])
 }
 
-fn starts_something(pushed: &PushedRef) -> bool {
-    pushed.name.starts_with("refs/heads/") || pushed.name.starts_with("refs/tags/")
+/// The refs that become events, and what is said of branches and tags that do not.
+fn taken(all: &[PushedRef]) -> (Vec<&PushedRef>, Vec<String>) {
+    let is_branch = |one: &PushedRef| one.name.starts_with("refs/heads/");
+    let is_tag = |one: &PushedRef| one.name.starts_with("refs/tags/");
+    let (branches, tags) =
+        (all.iter().filter(|one| is_branch(one)).count(), all.iter().filter(|one| is_tag(one)).count());
+    let mut notes = Vec::new();
+    if tags > MOST_TAGS {
+        notes.push(format!(
+            "nothing to run for {tags} tags: more than {MOST_TAGS} in one push start nothing, as on GitHub"
+        ));
+    }
+    if branches > MOST_BRANCHES {
+        notes.push(format!(
+            "only the first {MOST_BRANCHES} of {branches} branches start something; push others by themselves"
+        ));
+    }
+    let mut room = MOST_BRANCHES;
+    let taken = all.iter().filter(|one| {
+        if !is_branch(one) {
+            return is_tag(one) && tags <= MOST_TAGS;
+        }
+        let fits = room > 0;
+        room = room.saturating_sub(1);
+        fits
+    });
+    (taken.collect(), notes)
 }
 
 /// The branch `HEAD` names, and its commit. In a new repository whose first push brings another branch, that one from
@@ -277,5 +304,29 @@ fn told(pushed: &PushedCommit) -> event::push::Commit {
         added: pushed.added.clone(),
         removed: pushed.removed.clone(),
         modified: pushed.modified.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t19_many_tags_start_nothing_and_of_many_branches_the_first_do() {
+        let pushed = |kind: &str, count: usize| -> Vec<PushedRef> {
+            let one = |number| PushedRef {
+                old: NULL_ID.to_owned(),
+                new: "1".repeat(40),
+                name: format!("refs/{kind}/{number}"),
+            };
+            (0..count).map(one).collect()
+        };
+        for (branches, tags, expected, notes) in
+            [(1, 3, 4, 0), (2, 4, 2, 1), (200, 0, 200, 0), (201, 1, 201, 1), (500, 9, 200, 2)]
+        {
+            let all = [pushed("heads", branches), pushed("tags", tags), pushed("notes", 2)].concat();
+            let (taken, told) = taken(&all);
+            assert_eq!((taken.len(), told.len()), (expected, notes), "{branches} branches, {tags} tags: {told:?}");
+        }
     }
 }
