@@ -77,19 +77,22 @@ fn absolute(file: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Adds a host at the end of the file, which is replaced as a whole.
+/// Adds a host at the end of the file, which is replaced as a whole; false when one of its name is there already.
 ///
 /// # Errors
 /// The file cannot be read or replaced.
-pub fn append(paths: &Paths, host: &Entry<'_>) -> std::io::Result<()> {
+pub fn append(paths: &Paths, host: &Entry<'_>) -> std::io::Result<bool> {
     let file = file(paths);
     let mut text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
         Err(error) => return Err(error),
     };
+    if without(&text, host.name).is_some() {
+        return Ok(false);
+    }
     text.push_str(&text_of(host));
-    replace(&file, &text)
+    replace(&file, &text).map(|()| true)
 }
 
 /// Removes a host's entry; false when it is not there.
@@ -145,6 +148,28 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_written_down_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let paths = Paths { config: directory.path().join("towline.toml"), ..Paths::from_environment() };
+        let entry = Entry {
+            name: "selene",
+            address: "selene.lan",
+            user: Some("ci"),
+            port: None,
+            identity: &[],
+            jump: &[],
+            root: None,
+            labels: &["gpu".to_owned()],
+            slots: 2,
+        };
+        assert!(append(&paths, &entry).expect("written"));
+        let text = fs::read_to_string(file(&paths)).expect("read");
+        assert!(!append(&paths, &entry).expect("looked at"));
+        assert_eq!(fs::read_to_string(file(&paths)).expect("read"), text);
+        assert!(append(&paths, &Entry { name: "selen", ..entry }).expect("written"));
+    }
 
     #[test]
     fn an_entry_is_removed_and_the_rest_stays() {

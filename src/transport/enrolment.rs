@@ -87,9 +87,12 @@ pub async fn enrol(paths: &Paths, config: &Config, hosts: &Hosts, new: &NewHost)
         labels: &new.labels,
         slots: new.slots,
     };
-    let written = inventory::append(paths, &entry);
-    written.map_err(|source| EnrolError::Write { file: inventory::file(paths), source })?;
-    Ok(Enrolled::Added { name, facts: Box::new(facts) })
+    // Somebody else, or a second press of the button, may have added it since.
+    match inventory::append(paths, &entry) {
+        Ok(true) => Ok(Enrolled::Added { name, facts: Box::new(facts) }),
+        Ok(false) => Err(EnrolError::Taken(name)),
+        Err(source) => Err(EnrolError::Write { file: inventory::file(paths), source }),
+    }
 }
 
 /// The address up to its first dot; one of numbers as a whole.

@@ -183,7 +183,7 @@ impl Shell {
             }
             .into()),
             _ => {
-                let failure = words.get(1..).unwrap_or_default().join(" ");
+                let failure = printable(&words.get(1..).unwrap_or_default().join(" "));
                 let reason = match self.explain().await {
                     Some(why) => format!("{failure}: {why}"),
                     None => format!("{failure}{}", self.noise()),
@@ -198,7 +198,7 @@ impl Shell {
         let script = format!("{{\nmark={}\nd={}\n{TROUBLE}}}\n", self.mark, root_word(&self.target.root));
         self.write(script.into()).await;
         let words = timeout(EXPLAINING, self.answer("looking for the reason")).await.ok()?.ok()?;
-        let text = words.get(1..).unwrap_or_default().join(" ");
+        let text = printable(&words.get(1..).unwrap_or_default().join(" "));
         (words.first().is_some_and(|word| word == "trouble") && !text.is_empty()).then_some(text)
     }
 
@@ -213,7 +213,7 @@ impl Shell {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         match lines.last() {
             None => String::new(),
-            Some(last) => format!(" (it said: {})", last.chars().take(300).collect::<String>()),
+            Some(last) => format!(" (it said: {})", printable(last).chars().take(300).collect::<String>()),
         }
     }
 
@@ -438,6 +438,11 @@ impl Shell {
     pub(super) fn into_stream(self) -> (Bytes, Process) {
         (self.held.freeze(), self.process)
     }
+}
+
+/// What a host says, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Where a closing line begins, and its text, when all of it is there.

@@ -49,7 +49,8 @@ impl Progress {
     pub(super) fn show_banner(&self, text: &str) {
         let mut state = self.lock();
         let room = MOST_HEARD.saturating_sub(state.banner.len());
-        state.banner.extend(text.chars().take(room));
+        // It ends up on somebody's terminal.
+        state.banner.extend(text.chars().filter(|c| c.is_whitespace() || !c.is_control()).take(room));
     }
 
     /// What the server shows to whoever logs in, as the end of a sentence.
@@ -329,6 +330,13 @@ mod tests {
             let error = disagreed(&HostName::from("h"), &target(), &russh::Error::Disconnect, &progress);
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_banner_is_shown_without_what_a_terminal_would_obey() {
+        let progress = Progress::default();
+        progress.show_banner("All \x1b[2Juse\r\nis watched\x07\n");
+        assert_eq!(progress.banner(), " (it says: All [2Juse is watched)");
     }
 
     #[tokio::test]
