@@ -41,6 +41,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use remote::Asking;
+
 /// Runs GitHub Actions workflows on your own machines, over SSH.
 #[derive(Debug, Parser)]
 #[command(name = "towline", version, propagate_version = true)]
@@ -78,17 +80,17 @@ enum Command {
     /// Lists, adds and removes repositories.
     Repo(repo::Arguments),
     /// Lists, shows, watches, cancels and repeats runs.
-    Run(run::Arguments),
+    Run(Asking<run::Command>),
     /// Logs in where a job works; lets a held one go.
-    Job(job::Arguments),
+    Job(Asking<job::Command>),
     /// Lists, shows, starts, enables and disables workflows.
     Workflow(workflow::Arguments),
     /// Lists what waits and why; pauses and resumes.
-    Queue(queue::Arguments),
+    Queue(Asking<queue::Command>),
     /// Sets, lists and removes secrets.
-    Secret(vault::Secrets),
+    Secret(Asking<vault::SecretCommand>),
     /// Sets, shows, lists and removes variables.
-    Variable(vault::Variables),
+    Variable(Asking<vault::VariableCommand>),
     /// Lists and sets the protection rules of environments.
     Environment(environment::Arguments),
     /// Pins, verifies and copies the actions a repository uses.
@@ -96,15 +98,15 @@ enum Command {
     /// Adds, lists and removes node for hosts that have none.
     Runtime(runtime::Arguments),
     /// Makes, lists and revokes API tokens.
-    Token(token::Arguments),
+    Token(Asking<token::Command>),
     /// Writes the whole state as lines of JSON.
     Export(export::Export),
     /// Reads what was exported into a new state.
     Import(export::Import),
     /// Lists, shows and repeats what came from outside.
-    Delivery(delivery::Arguments),
+    Delivery(Asking<delivery::Command>),
     /// Lists schedules with their next times.
-    Schedule(schedule::Arguments),
+    Schedule(Asking<schedule::Command>),
     /// Shows who did what, newest first.
     Audit(audit::Arguments),
     /// Prints completions for a shell.
@@ -145,21 +147,21 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Host(arguments) => host::run(arguments),
         Command::Repo(arguments) => repo::run(arguments),
-        Command::Run(arguments) => run::run(arguments),
-        Command::Job(arguments) => job::run(arguments),
+        Command::Run(asking) => asking.run(run::execute),
+        Command::Job(asking) => asking.run(job::execute),
         Command::Workflow(arguments) => workflow::run(arguments),
-        Command::Queue(arguments) => queue::run(arguments),
-        Command::Secret(arguments) => vault::secret(arguments),
-        Command::Variable(arguments) => vault::variable(arguments),
+        Command::Queue(asking) => asking.run(queue::execute),
+        Command::Secret(asking) => asking.run(vault::secret),
+        Command::Variable(asking) => asking.run(vault::variable),
         Command::Environment(arguments) => environment::run(arguments),
         Command::Actions(arguments) => actions::run(arguments),
         Command::Runtime(arguments) => runtime::run(arguments),
-        Command::Token(arguments) => token::run(arguments),
+        Command::Token(asking) => asking.run(token::execute),
         Command::Trust(arguments) => trust::run(&arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),
-        Command::Delivery(arguments) => delivery::run(arguments),
-        Command::Schedule(arguments) => schedule::run(arguments),
+        Command::Delivery(asking) => asking.run(delivery::execute),
+        Command::Schedule(asking) => asking.run(schedule::execute),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Man(arguments) => man::run(arguments),

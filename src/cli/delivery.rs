@@ -5,21 +5,13 @@ use http::Method;
 use serde_json::Value;
 
 use super::output::{Json, items, listed, say, table, text};
-use super::remote::{Target, block};
+use super::remote::Target;
 
 const PATH: &str = "/api/v3/towline/deliveries";
 
-/// Arguments of `towline delivery`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What `towline delivery` does.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Lists deliveries, newest first.
     List {
         /// How many at most.
@@ -42,12 +34,8 @@ enum Command {
     },
 }
 
-/// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    block(execute(arguments.target, arguments.command))
-}
-
-async fn execute(target: Target, command: Command) -> Result<u8> {
+/// Does it and says the exit code.
+pub(super) async fn execute(target: Target, command: Command) -> Result<u8> {
     match command {
         Command::List { limit, json } => {
             let body = target.json(Method::GET, &format!("{PATH}?per_page={}", limit.clamp(1, 100)), None).await?;

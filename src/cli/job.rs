@@ -7,23 +7,15 @@ use anyhow::{Context, Result, bail};
 use http::Method;
 
 use super::output::{say, text};
-use super::remote::{Target, block};
+use super::remote::Target;
 use crate::runner::quote;
 
 /// The longest that a failed job may be held: a week.
 const LONGEST_HOLD: u64 = 7 * 24 * 60;
 
-/// Arguments of `towline job`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What `towline job` does.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Logs in on the host of a job, in its workspace; prints the command when there is no terminal.
     Ssh {
         job: u64,
@@ -35,17 +27,16 @@ enum Command {
     Release { job: u64 },
 }
 
-/// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    block(execute(arguments.target, arguments.command))
-}
-
-async fn execute(target: Target, command: Command) -> Result<u8> {
+/// Does it and says the exit code.
+pub(super) async fn execute(target: Target, command: Command) -> Result<u8> {
     match command {
         Command::Ssh { job, print } => {
             let place = target.json(Method::GET, &format!("/api/v3/towline/jobs/{job}/place"), None).await?;
             let workspace = text(&place["workspace"]);
             let arguments: Vec<String> = place["ssh"].as_array().into_iter().flatten().map(text).collect();
+            if !is_way(&arguments) {
+                bail!("the daemon names a way to the host that this program does not take: {}", arguments.join(" "));
+            }
             let words = words(&arguments, &workspace);
             if print || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
                 let shown: Vec<String> = words.iter().map(|word| quote(word)).collect();
@@ -62,6 +53,17 @@ async fn execute(target: Target, command: Command) -> Result<u8> {
             Ok(super::SUCCESS)
         }
     }
+}
+
+/// Whether these are arguments that only say where a host is. Others could have `ssh` run something here.
+fn is_way(ssh: &[String]) -> bool {
+    let Some((destination, options)) = ssh.split_last() else { return true };
+    let known = |pair: &[String]| match pair {
+        [flag, value] if flag == "-o" => value.starts_with("UserKnownHostsFile="),
+        [flag, value] => ["-p", "-i", "-J"].contains(&flag.as_str()) && !value.starts_with('-'),
+        _ => false,
+    };
+    !destination.starts_with('-') && options.chunks(2).all(known)
 }
 
 /// The command that gives a shell in the workspace; without `ssh` on this machine.
@@ -101,6 +103,32 @@ mod tests {
         }
         for given in ["", "30", "0m", "8d", "h", "1w", "99999999999999999999h", "-1m"] {
             assert!(hold_minutes(given).is_err(), "{given}");
+        }
+    }
+
+    #[test]
+    fn ssh_is_told_where_a_host_is_and_nothing_else() {
+        let is_way = |words: &[&str]| is_way(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert!(is_way(&[]));
+        assert!(is_way(&[
+            "-p",
+            "22",
+            "-i",
+            "/k",
+            "-o",
+            "UserKnownHostsFile=\"/f\"",
+            "-J",
+            "a@b:22,c@d:2",
+            "ci@selene"
+        ]));
+        for words in [
+            &["-p", "22", "-o", "ProxyCommand=touch /tmp/x", "ci@selene"][..],
+            &["-p", "22", "-oProxyCommand=x"],
+            &["-F", "/tmp/x", "ci@selene"],
+            &["-p", "-v", "ci@selene"],
+            &["-v", "ci@selene"],
+        ] {
+            assert!(!is_way(words), "{words:?}");
         }
     }
 

@@ -4,19 +4,11 @@ use anyhow::Result;
 use http::Method;
 
 use super::output::{Json, items, listed, say, table, text};
-use super::remote::{Target, block};
+use super::remote::Target;
 
-/// Arguments of `towline queue`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What `towline queue` does.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Lists waiting jobs, each with its reason.
     List {
         #[command(flatten)]
@@ -28,12 +20,8 @@ enum Command {
     Resume,
 }
 
-/// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    block(execute(arguments.target, arguments.command))
-}
-
-async fn execute(target: Target, command: Command) -> Result<u8> {
+/// Does it and says the exit code.
+pub(super) async fn execute(target: Target, command: Command) -> Result<u8> {
     let pause = "/api/v3/towline/queue/pause";
     match command {
         Command::List { json } => {

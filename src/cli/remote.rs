@@ -34,6 +34,22 @@ pub(super) struct Target {
     socket: Option<PathBuf>,
 }
 
+/// What is asked of a daemon, and where it is: the arguments of most commands.
+#[derive(Debug, clap::Args)]
+pub(super) struct Asking<C: clap::Subcommand> {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: C,
+}
+
+impl<C: clap::Subcommand> Asking<C> {
+    /// Runs the command and says the exit code.
+    pub(super) fn run<F: Future<Output = Result<u8>>>(self, execute: impl FnOnce(Target, C) -> F) -> u8 {
+        block(execute(self.target, self.command))
+    }
+}
+
 impl Target {
     /// Sends one request and gives the answer, its body still open.
     pub(super) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Response<Incoming>> {

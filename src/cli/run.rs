@@ -10,21 +10,13 @@ use http::Method;
 use serde_json::Value;
 
 use super::output::{Json, Refused, items, listed, say, table, text};
-use super::remote::{Target, block, encode};
+use super::remote::{Target, encode};
 use super::screen;
 use crate::clock::Clock;
 
-/// Arguments of `towline run`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What `towline run` does.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Lists runs, newest first.
     List {
         /// Of this repository only.
@@ -113,12 +105,8 @@ enum Command {
     Delete { run: u64 },
 }
 
-/// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    block(execute(arguments.target, arguments.command))
-}
-
-async fn execute(target: Target, command: Command) -> Result<u8> {
+/// Does it and says the exit code.
+pub(super) async fn execute(target: Target, command: Command) -> Result<u8> {
     match command {
         Command::List { repo, limit, status, branch, json } => {
             let mut path = format!("/api/v3/towline/runs?per_page={}", limit.min(100));

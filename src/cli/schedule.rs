@@ -4,19 +4,11 @@ use anyhow::Result;
 use http::Method;
 
 use super::output::{Json, items, listed, say, table, text};
-use super::remote::{Target, block};
+use super::remote::Target;
 
-/// Arguments of `towline schedule`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What `towline schedule` does.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Lists schedules with their next times.
     List {
         #[command(flatten)]
@@ -24,12 +16,8 @@ enum Command {
     },
 }
 
-/// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    block(execute(arguments.target, arguments.command))
-}
-
-async fn execute(target: Target, command: Command) -> Result<u8> {
+/// Does it and says the exit code.
+pub(super) async fn execute(target: Target, command: Command) -> Result<u8> {
     let Command::List { json } = command;
     let body = target.json(Method::GET, "/api/v3/towline/schedules", None).await?;
     if json.is_wanted() {

@@ -5,19 +5,11 @@ use http::Method;
 use serde_json::json;
 
 use super::output::{Json, items, listed, say, table, text};
-use super::remote::{Target, block, encode};
+use super::remote::{Target, encode};
 
-/// Arguments of `towline token`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What `towline token` does.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Makes a token and prints it, this once.
     Create {
         name: String,
@@ -40,12 +32,8 @@ enum Command {
     Revoke { name: String },
 }
 
-/// Runs the command and says the exit code.
-pub(super) fn run(arguments: Arguments) -> u8 {
-    block(execute(arguments.target, arguments.command))
-}
-
-async fn execute(target: Target, command: Command) -> Result<u8> {
+/// Does it and says the exit code.
+pub(super) async fn execute(target: Target, command: Command) -> Result<u8> {
     let path = "/api/v3/towline/tokens";
     match command {
         Command::Create { name, role, repo, expires } => {

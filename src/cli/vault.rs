@@ -12,20 +12,12 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use serde_json::json;
 
 use super::output::{Json, items, say, table, text};
-use super::remote::{Target, block, encode};
+use super::remote::{Target, encode};
 use crate::vault::Kind;
 
-/// Arguments of `towline secret`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Secrets {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: SecretCommand,
-}
-
+/// What `towline secret` does.
 #[derive(Debug, clap::Subcommand)]
-enum SecretCommand {
+pub(super) enum SecretCommand {
     /// Sets a secret; its value is read from standard input, a file, or a prompt.
     Set {
         name: String,
@@ -51,17 +43,9 @@ enum SecretCommand {
     RotateKey,
 }
 
-/// Arguments of `towline variable`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Variables {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    command: VariableCommand,
-}
-
+/// What `towline variable` does.
 #[derive(Debug, clap::Subcommand)]
-enum VariableCommand {
+pub(super) enum VariableCommand {
     /// Sets a variable; its value is given, or read from standard input, a file, or a prompt.
     Set {
         name: String,
@@ -96,7 +80,7 @@ enum VariableCommand {
 
 /// For whom a value is.
 #[derive(Debug, clap::Args)]
-struct Level {
+pub(super) struct Level {
     /// For this repository; the only one there is, when absent.
     #[arg(short = 'R', long, value_name = "OWNER/NAME")]
     repo: Option<String>,
@@ -110,38 +94,32 @@ struct Level {
 
 /// Where a value comes from, when not from standard input.
 #[derive(Debug, clap::Args)]
-struct From {
+pub(super) struct From {
     /// The file that holds the value, as it is.
     #[arg(short = 'F', long, value_name = "FILE")]
     body_file: Option<PathBuf>,
 }
 
-/// Runs `towline secret` and says the exit code.
-pub(super) fn secret(arguments: Secrets) -> u8 {
-    let Secrets { target, command } = arguments;
-    block(async move {
-        match command {
-            SecretCommand::Set { name, level, from } => set(&target, Kind::Secret, &name, &level, &from, None).await,
-            SecretCommand::List { level, json } => list(&target, Kind::Secret, &level, &json).await,
-            SecretCommand::Delete { name, level } => delete(&target, Kind::Secret, &name, &level).await,
-            SecretCommand::RotateKey => rotate(&target).await,
-        }
-    })
+/// Does what `towline secret` says, and says the exit code.
+pub(super) async fn secret(target: Target, command: SecretCommand) -> Result<u8> {
+    match command {
+        SecretCommand::Set { name, level, from } => set(&target, Kind::Secret, &name, &level, &from, None).await,
+        SecretCommand::List { level, json } => list(&target, Kind::Secret, &level, &json).await,
+        SecretCommand::Delete { name, level } => delete(&target, Kind::Secret, &name, &level).await,
+        SecretCommand::RotateKey => rotate(&target).await,
+    }
 }
 
-/// Runs `towline variable` and says the exit code.
-pub(super) fn variable(arguments: Variables) -> u8 {
-    let Variables { target, command } = arguments;
-    block(async move {
-        match command {
-            VariableCommand::Set { name, level, from, body } => {
-                set(&target, Kind::Variable, &name, &level, &from, body).await
-            }
-            VariableCommand::Get { name, level } => get(&target, &name, &level).await,
-            VariableCommand::List { level, json } => list(&target, Kind::Variable, &level, &json).await,
-            VariableCommand::Delete { name, level } => delete(&target, Kind::Variable, &name, &level).await,
+/// Does what `towline variable` says, and says the exit code.
+pub(super) async fn variable(target: Target, command: VariableCommand) -> Result<u8> {
+    match command {
+        VariableCommand::Set { name, level, from, body } => {
+            set(&target, Kind::Variable, &name, &level, &from, body).await
         }
-    })
+        VariableCommand::Get { name, level } => get(&target, &name, &level).await,
+        VariableCommand::List { level, json } => list(&target, Kind::Variable, &level, &json).await,
+        VariableCommand::Delete { name, level } => delete(&target, Kind::Variable, &name, &level).await,
+    }
 }
 
 /// The query of a level, and how it is called.
