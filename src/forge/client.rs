@@ -249,9 +249,12 @@ impl Client {
                     }
                     answer => answer?,
                 };
-                let number = answer.get("id").and_then(Json::as_u64);
-                known.check = number;
-                number.unwrap_or_default()
+                let Some(number) = answer.get("id").and_then(Json::as_u64) else {
+                    let reason = "it named no number of the deployment".to_owned();
+                    return Err(Error::Undeliverable { host: self.host.clone(), reason });
+                };
+                known.check = Some(number);
+                number
             }
         };
         self.post(crab, &format!("{path}/{number}/statuses"), &deployment.status()).await.map(drop)

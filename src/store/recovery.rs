@@ -21,6 +21,8 @@ const RUN_GAP: u64 = 1_000;
 const JOB_GAP: u64 = 1_000_000;
 /// How long children of a dead process may have its lock.
 const HANDED_DOWN: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
 /// Runs after the last known one that are looked for in the logs.
 const NEXT_RUNS: u64 = 100;
 
@@ -77,15 +79,12 @@ fn is_alive(process: u32) -> bool {
 }
 
 /// Waits a moment for a lock whose owner is dead: children that it had just forked have it until they run their program.
+#[expect(clippy::disallowed_methods, reason = "a wait for a lock cannot be given up, and nothing else runs yet")]
 fn comes_free(file: &File) -> bool {
-    let Ok(file) = file.try_clone() else { return false };
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        if rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).is_ok() {
-            let _ = sender.send(());
-        }
-    });
-    receiver.recv_timeout(HANDED_DOWN).is_ok()
+    (0..HANDED_DOWN.as_millis() / LOOK.as_millis()).any(|_| {
+        std::thread::sleep(LOOK);
+        rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
 }
 
 /// Opens `directory/db`.
