@@ -20,6 +20,16 @@ fn run(engine: &Engine, files: &[(&str, &str)]) -> (Option<i32>, String) {
 }
 
 fn run_at(sshd: &Sshd, files: &[(&str, &str)], more: &[&str]) -> (Option<i32>, String) {
+    let mut command = towline();
+    command.args(EXEC).args(over(sshd)).args(more);
+    run_in(&mut command, files)
+}
+
+/// What every run here begins with.
+const EXEC: [&str; 6] = ["exec", "w.yml", "--event", "push", "--secret", "WORD=open-sesame"];
+
+/// Runs a command in a new repository of these files; exit code and log.
+fn run_in(command: &mut Command, files: &[(&str, &str)]) -> (Option<i32>, String) {
     let work = tempfile::tempdir().unwrap();
     let repository = work.path().join("repo");
     for (path, content) in files {
@@ -31,14 +41,7 @@ fn run_at(sshd: &Sshd, files: &[(&str, &str)], more: &[&str]) -> (Option<i32>, S
         }
     }
     init(&repository);
-    let output = towline()
-        .current_dir(&repository)
-        .env("HOME", work.path())
-        .args(["exec", "w.yml", "--event", "push", "--secret", "WORD=open-sesame"])
-        .args(over(sshd))
-        .args(more)
-        .output()
-        .unwrap();
+    let output = command.current_dir(&repository).env("HOME", work.path()).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

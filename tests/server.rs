@@ -3,7 +3,6 @@
 mod admission;
 mod browser;
 mod cli;
-mod clients;
 mod gh;
 mod harness;
 mod hostile;

@@ -1,5 +1,6 @@
 //! What several areas share.
 
+pub mod clients;
 pub mod engine;
 pub mod sshd;
 

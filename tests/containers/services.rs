@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use crate::exec::init;
 use crate::support::engine::Engine;
 use crate::support::towline;
 
@@ -85,14 +84,6 @@ jobs:
       - uses: actions/checkout@v4
       - uses: ./in-docker
 "#;
-    let work = tempfile::tempdir().unwrap();
-    let repository = work.path().join("repo");
-    for (path, content) in files(workflow) {
-        let path = repository.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content).unwrap();
-    }
-    init(&repository);
     // Where the engine is, so that the gateway of its networks is an address of the host.
     let program = towline();
     let mut command = Command::new("nsenter");
@@ -103,15 +94,9 @@ jobs:
             None => command.env_remove(name),
         };
     }
-    let output = command
-        .current_dir(&repository)
-        .env("HOME", work.path())
-        .env("DOCKER_HOST", engine.address())
-        .args(["exec", "w.yml", "--event", "push"])
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{log}");
+    command.args(super::EXEC).env("DOCKER_HOST", engine.address());
+    let (code, log) = super::run_in(&mut command, &files(workflow));
+    assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches("│ in docker: services").count(), 2, "{log}");
     assert_eq!(log.matches("│ in docker: api").count(), 2, "{log}");
     assert!(!log.contains("orphan process: pid"), "{log}");

@@ -11,9 +11,9 @@ use towline::run::Conclusion;
 use towline::server::auth::Mode;
 use towline::store::Role;
 
-use super::clients;
 use super::harness::{Daemon, failed_run};
 use super::scene::{NIGHTLY, PIPELINE, Scene};
+use crate::support::clients;
 
 const DRIVER: &str = include_str!("browser/driver.mjs");
 

@@ -3,8 +3,8 @@
 use towline::server::auth::Mode;
 use towline::store::Role;
 
-use super::clients;
 use super::harness::{Daemon, failed_run};
+use crate::support::clients;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gh_of_debian() {

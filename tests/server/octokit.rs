@@ -3,8 +3,8 @@
 use towline::server::auth::Mode;
 use towline::store::Role;
 
-use super::clients;
 use super::harness::{Daemon, failed_run};
+use crate::support::clients;
 
 const SCRIPT: &str = r#"
 import { Octokit } from "@octokit/rest";

@@ -2,8 +2,8 @@
 
 use towline::server::auth::Mode;
 
-use super::clients;
 use super::harness::{Daemon, failed_run};
+use crate::support::clients;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_what_is_served() {

@@ -6,6 +6,7 @@ use std::process::Command;
 use towline::services::JobVariables;
 
 use super::serve;
+use crate::support::clients;
 
 const PACKAGES: [&str; 5] = [
     "@actions/artifact@6.2.1",
@@ -15,36 +16,9 @@ const PACKAGES: [&str; 5] = [
     "@actions/tool-cache@4.0.0",
 ];
 
-/// A directory with the packages: installed once per target directory. Nothing where there is no node or no registry.
+/// A directory with the packages, which are installed once. Nothing where there is no node or no registry.
 pub(crate) fn packages() -> Option<PathBuf> {
-    // One installs, the others wait for it.
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
-    if directory.join("complete").exists() {
-        return Some(directory);
-    }
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("package.json"), r#"{"private":true,"type":"module"}"#).unwrap();
-    let install = Command::new("npm")
-        .current_dir(&directory)
-        .args(["install", "--no-audit", "--no-fund", "--no-save", "--loglevel=error"])
-        .args(PACKAGES)
-        .output();
-    match install {
-        Ok(done) if done.status.success() => {
-            std::fs::write(directory.join("complete"), "").unwrap();
-            Some(directory)
-        }
-        Ok(done) => {
-            eprintln!("skipped: npm cannot install the packages: {}", String::from_utf8_lossy(&done.stderr));
-            None
-        }
-        Err(error) => {
-            eprintln!("skipped: there is no npm: {error}");
-            None
-        }
-    }
+    clients::node(&PACKAGES)
 }
 
 /// Runs a script with the environment a JavaScript action has.

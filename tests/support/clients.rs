@@ -12,16 +12,20 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name)
 }
 
-/// Runs an installer for a folder, unless an earlier run completed it; says so when it cannot be had.
+/// Runs an installer for a folder named by what is in it, unless an earlier run completed it; says so when it cannot be had.
 fn installed(what: &str, install: impl FnOnce(&Path) -> Command) -> Option<PathBuf> {
     let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = folder(what);
     let done = folder.join("installed");
     if !done.exists() {
         std::fs::create_dir_all(&folder).unwrap();
-        let result = install(&folder).output();
-        if !result.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: {what} cannot be installed");
+        let why = match install(&folder).output() {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = why {
+            eprintln!("skipped: {what} cannot be installed: {why}");
             return None;
         }
         std::fs::write(done, "").unwrap();
@@ -43,7 +47,7 @@ pub(crate) fn node(packages: &[&str]) -> Option<PathBuf> {
     installed(&packages.join("+"), |folder| {
         std::fs::write(folder.join("package.json"), "{\"type\":\"module\",\"private\":true}").unwrap();
         let mut command = Command::new("npm");
-        command.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]).args(packages);
+        command.args(["install", "--loglevel=error", "--no-audit", "--no-fund", "--ignore-scripts"]).args(packages);
         command.current_dir(folder);
         command
     })
