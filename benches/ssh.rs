@@ -281,7 +281,7 @@ async fn throughput() {
     let size = number("TOWLINE_BENCH_MIB", 1024) << 20;
     let source = server.path("source");
     let text: String =
-        (0..400_000).map(|line| format!("   Compiling some-crate-{line} v0.1.0 (/work/crates/{line})\n")).collect();
+        (0..400_000).map(|line| format!("   Compiling some-crate-{line} v0.1.0 (/code/crates/{line})\n")).collect();
     let mut content = text.into_bytes();
     content.truncate(16 << 20);
     let mut file = fs::File::create(&source).expect("a file");

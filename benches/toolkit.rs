@@ -20,7 +20,7 @@ fn secrets(count: usize) -> Masks {
 }
 
 fn compiler_output() -> String {
-    (0..LINES).map(|number| format!("   Compiling some-crate-{number} v0.1.0 (/work/repo/crates/{number})\n")).collect()
+    (0..LINES).map(|number| format!("   Compiling some-crate-{number} v0.1.0 (/code/repo/crates/{number})\n")).collect()
 }
 
 fn run(bencher: Bencher<'_, '_>, text: &str, masks: &Masks, matchers: &Matchers) {
