@@ -19,6 +19,7 @@ use axum::routing::{delete, get, post, put};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::app::{App, Fault};
+use super::wire;
 
 /// Bodies of API requests; nothing here needs more.
 const BODY_LIMIT: usize = 1 << 20;
@@ -178,19 +179,10 @@ async fn finish(State(app): State<App>, request: Request, next: Next) -> Respons
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return Fault::Broken("an answer could not be collected".to_owned()).into_response();
     };
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-    let mut tag = String::from("W/\"");
-    for byte in &digest.as_ref()[..16] {
-        use std::fmt::Write;
-        let _ = write!(tag, "{byte:02x}");
-    }
-    tag.push('"');
+    let tag = parts.headers.entry(header::ETAG).or_insert_with(|| wire::entity_tag(&bytes));
     let same = held.and_then(|held| {
-        held.to_str().map(|held| held.split(',').any(|one| one.trim() == tag || one.trim() == "*")).ok()
+        held.to_str().map(|held| held.split(',').any(|one| one.trim() == *tag || one.trim() == "*")).ok()
     });
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        parts.headers.insert(header::ETAG, tag);
-    }
     if same == Some(true) {
         parts.status = StatusCode::NOT_MODIFIED;
         parts.headers.remove(header::CONTENT_LENGTH);

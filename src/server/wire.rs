@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Map, Value as Json, json};
 
-use crate::id::RepositoryName;
+use crate::id::{RepositoryName, RunId};
 use crate::run::Conclusion;
 use crate::run::report::{Annotation, AnnotationLevel, StepState};
 
@@ -211,12 +213,31 @@ pub(super) fn run(base: &Base, run: &RunView) -> Json {
     json
 }
 
-/// Objects that stand in every run, as text: repositories and people, which have many addresses.
+/// What was made before and is asked for again.
 #[derive(Default)]
-pub(super) struct Fragments(RwLock<HashMap<(String, String), Arc<str>>>);
+pub(super) struct Fragments {
+    /// Objects that stand in every run, as text: repositories and people, which have many addresses.
+    objects: RwLock<HashMap<(String, String), Arc<str>>>,
+    /// Attempts of runs as they were answered last: whoever watches one asks every few seconds.
+    runs: RwLock<HashMap<(String, RunId, u32), Known>>,
+}
 
-/// Fragments that are kept: clients choose the name of this server that is in them.
+/// A run as it was, and what it was as JSON.
+struct Known {
+    run: RunView,
+    text: Bytes,
+    tag: HeaderValue,
+}
+
+/// Fragments of a kind that are kept: clients choose the name of this server that is in them.
 const MOST_FRAGMENTS: usize = 512;
+
+/// The entity tag of a text. Weak: a proxy may compress what it stands for.
+pub(super) fn entity_tag(text: &[u8]) -> HeaderValue {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
+    let hex: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::from_str(&format!("W/\"{hex}\"")).expect("hexadecimal digits may stand in a header")
+}
 
 impl Fragments {
     /// A run as text, the same as that of [`run`].
@@ -239,13 +260,31 @@ impl Fragments {
         text
     }
 
+    /// A run as an answer: its text and the tag of it.
+    pub(super) fn answer(&self, base: &Base, run: &RunView) -> (Bytes, HeaderValue) {
+        let key = (base.0.clone(), run.id, run.attempt);
+        if let Some(known) = self.runs.read().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && known.run == *run
+        {
+            return (known.text.clone(), known.tag.clone());
+        }
+        let text = Bytes::from(self.run(base, run));
+        let tag = entity_tag(&text);
+        let mut all = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_FRAGMENTS {
+            all.clear();
+        }
+        all.insert(key, Known { run: run.clone(), text: text.clone(), tag: tag.clone() });
+        (text, tag)
+    }
+
     fn get(&self, base: &Base, name: &str, make: impl FnOnce() -> Json) -> Arc<str> {
         let key = (base.0.clone(), name.to_owned());
-        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = self.objects.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(known);
         }
         let made: Arc<str> = make().to_string().into();
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_FRAGMENTS {
             all.clear();
         }

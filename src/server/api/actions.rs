@@ -56,7 +56,15 @@ pub(super) async fn run(
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Result<Response, Fault> {
     let run = access::run(&app, &caller, (owner, name), id).await?;
-    Ok(lists::json_text(app.fragments.run(&caller.base, &run)))
+    Ok(answer(&app, &caller, &run))
+}
+
+/// A run as JSON, with its tag.
+fn answer(app: &App, caller: &Caller, run: &RunView) -> Response {
+    let (text, tag) = app.fragments.answer(&caller.base, run);
+    let mut response = lists::json_text(text);
+    response.headers_mut().insert(header::ETAG, tag);
+    response
 }
 
 pub(super) async fn attempt(
@@ -65,7 +73,7 @@ pub(super) async fn attempt(
     Path((owner, name, id, attempt)): Path<(String, String, u64, u32)>,
 ) -> Result<Response, Fault> {
     let run = access::attempt(&app, &caller, (owner, name), id, attempt).await?;
-    Ok(lists::json_text(app.fragments.run(&caller.base, &run)))
+    Ok(answer(&app, &caller, &run))
 }
 
 async fn list_jobs(app: &App, caller: &Caller, uri: &Uri, run: &RunView, all: bool) -> Result<Response, Fault> {

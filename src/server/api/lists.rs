@@ -63,7 +63,7 @@ pub(super) fn answer_text(
 }
 
 /// A body that is JSON already.
-pub(super) fn json_text(body: String) -> Response {
+pub(super) fn json_text(body: impl IntoResponse) -> Response {
     let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
