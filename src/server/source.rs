@@ -151,13 +151,13 @@ impl Source {
         Self { store, logs, engine, outside, hosts: RwLock::default() }
     }
 
-    /// Replaces what is known of hosts.
     /// What OpenSSH is told to reach a host, if it is configured; nothing for this machine.
     pub(super) fn way_to(&self, host: &HostName) -> Option<Vec<String>> {
         let details = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         details.iter().find(|detail| detail.name == *host).map(|detail| detail.ssh.clone())
     }
 
+    /// Replaces what is known of hosts.
     pub(super) fn set_hosts(&self, hosts: Vec<HostDetail>) {
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
