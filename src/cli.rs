@@ -20,6 +20,7 @@ mod init;
 mod job;
 mod logger;
 mod man;
+mod outbox;
 mod output;
 mod plan;
 mod queue;
@@ -105,6 +106,8 @@ enum Command {
     Import(export::Import),
     /// Lists, shows and repeats what came from outside.
     Delivery(Asking<delivery::Command>),
+    /// Lists what forges and people are still to be told; sends it again.
+    Outbox(Asking<outbox::Command>),
     /// Lists schedules with their next times.
     Schedule(Asking<schedule::Command>),
     /// Shows who did what, newest first.
@@ -132,6 +135,10 @@ pub const ENVIRONMENT: u8 = 3;
 /// Runs the command line and says how the process should exit.
 #[must_use]
 pub fn main() -> ExitCode {
+    // A pusher waits for it: it does without the words of all the others.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "hook") {
+        return ExitCode::from(hook::run(hook::Alone::parse_from(std::env::args_os().skip(1)).arguments));
+    }
     let arguments = Arguments::parse();
     ExitCode::from(match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
@@ -161,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(&arguments),
         Command::Delivery(asking) => asking.run(delivery::execute),
+        Command::Outbox(asking) => asking.run(outbox::execute),
         Command::Schedule(asking) => asking.run(schedule::execute),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Completion(arguments) => completion::run(&arguments),

@@ -28,7 +28,7 @@ use crate::actions;
 use crate::clock::Clock;
 use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
-use crate::engine::{Answer, Input, Settings};
+use crate::engine::{Input, Settings};
 use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Tracer, Updates, Ways};
 use crate::git::{self, Credentials};
 use crate::id::{HostName, JobId};
@@ -174,11 +174,16 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?
         .with_jobs(services.services.clone());
     auth.admit(admissions(&config));
+    let ways: Ways = {
+        let inventory = inventory.clone();
+        Arc::new(move || inventory.config().notify.clone())
+    };
+    let outbox = Outbox::new(store.clone(), clock.clone(), source_of.clone(), ways.clone());
     let app = App::new(server::AppParts {
         store: store.clone(),
         engine: engine.clone(),
         vault: vault.clone(),
-        outside: outside::outside(&triggers, &inventory, &schedules, &pool),
+        outside: outside::outside(&triggers, &inventory, &schedules, &pool, &outbox),
         auth,
         clock: clock.clone(),
         settings: server::Settings {
@@ -246,6 +251,11 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     }
     tracker.spawn(bound.serve(router, stop.clone()));
 
+    let (ending, stopping) = (triggers.clone(), stop.clone());
+    tracker.spawn(async move {
+        stopping.cancelled().await;
+        ending.stop();
+    });
     let taken_up = triggers.resume()?;
     if taken_up > 0 {
         log::info!("{taken_up} deliveries of before are taken up");
@@ -260,11 +270,6 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     tracker.spawn(chains::run(triggers, follow("chains")?, stop.clone()));
 
     let told = follow("reporter")?;
-    let ways: Ways = {
-        let inventory = inventory.clone();
-        Arc::new(move || inventory.config().notify.clone())
-    };
-    let outbox = Outbox::new(store.clone(), clock.clone(), source_of.clone(), ways.clone());
     let notifier = Notifier { store: store.clone(), outbox: outbox.clone(), ways, server_url: inventory.server_url() };
     tracker.spawn(notifier.run(follow("notifier")?, stop.clone()));
     tracker.spawn(outbox.clone().run(stop.clone()));
@@ -534,7 +539,7 @@ async fn files_first(
 /// The repositories that are served to git, and who may reach them.
 fn repositories(inventory: &Inventory, app: &App) -> services::Repositories {
     let (find, inventory) = (find_repository(inventory.clone()), inventory.clone());
-    let (authorized, based) = (app.clone(), app.clone());
+    let (authorized, based, known) = (app.clone(), app.clone(), app.clone());
     services::Repositories {
         find: Arc::new(move |name| {
             let git_dir = find(&crate::id::RepositoryName(name.to_owned()))?;
@@ -544,6 +549,7 @@ fn repositories(inventory: &Inventory, app: &App) -> services::Repositories {
         }),
         authorize: Arc::new(move |parts, repository, _| authorized.access(parts, repository)),
         base: Arc::new(move |parts| based.base(parts)),
+        who: Arc::new(move |parts| known.who(parts)),
     }
 }
 
@@ -646,11 +652,10 @@ async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine
             Wish::Rerun { run, wish } => engine.rerun(run, wish).await,
             Wish::Cancel { run, actor } => engine.send(Input::Cancel { run, force: false, actor }).await,
         };
-        let answer = match answer {
-            Ok(answer) => answer,
-            // The sender keeps the event and repeats it.
-            Err(error) => Answer::Refused(error.to_string()),
-        };
-        drop(request.answer.send(answer));
+        match answer {
+            Ok(answer) => drop(request.answer.send(answer)),
+            // Not answered: who asked keeps the event, and the next start takes it up.
+            Err(error) => log::debug!("a run is not started now: {error}"),
+        }
     }
 }

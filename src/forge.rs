@@ -25,7 +25,7 @@ use crate::run::{Conclusion, JobPhase};
 pub use client::{CANCEL, Client, Error, Fetched, Known, RERUN_FAILED};
 pub use deployment::Deployment;
 pub use notice::{Notice, Notifier, Ways, way};
-pub use outbox::{Clients, Dead, Letter, Outbox, SourceOf};
+pub use outbox::{Clients, Dead, Letter, Outbox, Shown, SourceOf};
 pub use reporter::{Reporter, job_report, run_report};
 pub use traces::{Collector, Tracer};
 pub use updates::Updates;

@@ -28,10 +28,10 @@ use tokio::process::Command;
 pub use changes::{Changes, PushedCommit, PushedRef, TESTED_FILES, is_object_id};
 pub use commit::{Author, commit_directory, push};
 pub use history::{TreeEntry, person};
-pub use mirror::{Credentials, RemoteRef, fetch_mirror, ls_remote};
+pub use mirror::{Credentials, RemoteRef, fetch_mirror, ls_remote, tidy_mirror};
 pub use objects::{CommitInfo, Entry, EntryKind, Objects, Person, TextFile};
 pub use pack::{Pointer, Submodule, fetch_from, resolve_url};
-pub use serve::{QUIET_PUSH, Service};
+pub use serve::{PUSHER, QUIET_PUSH, Service};
 pub use snapshot::{Snapshot, snapshot, snapshot_directory};
 pub use transfer::{archive, bundle};
 

@@ -19,6 +19,7 @@ mod logs;
 mod markdown;
 mod metrics;
 mod needs;
+mod outbox;
 pub mod pages;
 pub mod peer;
 mod sealed;
@@ -46,7 +47,7 @@ pub use app::{App, AppParts, Settings};
 pub use format::size;
 pub use listen::{Address, Endpoint, Limits, Passed};
 pub use peer::{Origin, Peer};
-pub use source::{DispatchRequest, HostDetail, Outside, SentEvent, WorkflowFile};
+pub use source::{DispatchRequest, HostDetail, LetterDeed, Outside, SentEvent, WorkflowFile};
 pub use tls::{CertificateSource, Certificates, Identity};
 
 /// What can go wrong before the first request.
@@ -79,7 +80,7 @@ pub enum Error {
 
 /// Everything that is served: pages, the API, health, metrics. Other rooms add their own routes beside it.
 pub fn router(app: &App) -> Router {
-    site::routes(app).merge(api::routes(app)).merge(health::routes()).with_state(app.clone())
+    site::routes(app).merge(api::routes(app)).merge(outbox::routes()).merge(health::routes()).with_state(app.clone())
 }
 
 /// What to listen on and how.

@@ -41,7 +41,7 @@ use crate::clock::Clock;
 pub use access::{Access, JobClient, Running, shown};
 pub use identity::claims as identity_claims;
 pub use records::{Artifact, Cache};
-pub use repositories::{Authorize, BaseOf, Find, Repositories, Served};
+pub use repositories::{Authorize, BaseOf, Find, Repositories, Served, WhoOf};
 
 use blobs::Blobs;
 use records::Records;

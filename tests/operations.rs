@@ -57,6 +57,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["towline.toml:4", "did you mean \"push\"?"],
     ),
     (
+        "[[source]]\nname = \"a/b\"\npath = \"/srv\"\nevents = [\"push\", \"pull_requests\"]\n",
+        &["towline.toml:4", "`events` of [[source]] cannot be \"pull_requests\"", "did you mean \"pull_request\"?"],
+    ),
+    (
         "[[source]]\nname = \"a/b\"\n[source.app]\nid = 1\n[[source]]\nname = \"A/B\"\npath = \"/srv\"\n",
         &["two sources named \"A/B\""],
     ),

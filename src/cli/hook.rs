@@ -13,6 +13,14 @@ pub(super) struct Arguments {
     command: Command,
 }
 
+/// The same as a program of its own.
+#[derive(Debug, clap::Parser)]
+#[command(name = "towline hook", version)]
+pub(super) struct Alone {
+    #[command(flatten)]
+    pub(super) arguments: Arguments,
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Tells the daemon what was pushed; reads git's lines from standard input.

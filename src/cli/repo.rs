@@ -40,6 +40,8 @@ enum Command {
         #[command(flatten)]
         json: output::Json,
     },
+    /// Prints where a repository is: what `git remote add` and `git clone` take.
+    Path { name: String },
     /// Takes the hook out and forgets the repository. One that was adopted stays where it is.
     Remove {
         name: String,
@@ -64,6 +66,7 @@ pub(super) fn run(arguments: Arguments) -> u8 {
         match arguments.command {
             Command::Add { name, path, default_branch } => add(&paths, &name, path.as_deref(), &default_branch).await,
             Command::List { json } => list(&paths, &json).await,
+            Command::Path { name } => path_of(&paths, &name),
             Command::Remove { name, delete } => remove(&paths, &name, delete).await,
         }
     });
@@ -221,6 +224,18 @@ async fn list(paths: &Paths, as_json: &output::Json) -> anyhow::Result<u8> {
         [source.name.to_string(), source.kind.as_str().to_owned(), location, hook.to_owned()]
     });
     output::say(&table(&listed(["NAME", "KIND", "LOCATION", "HOOK"], cells)))?;
+    Ok(SUCCESS)
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
+fn path_of(paths: &Paths, name: &str) -> anyhow::Result<u8> {
+    let (config, _) = config::parse(&config::read(&paths.config)?);
+    let source = Inventory::new(config.unwrap_or_default(), paths.clone()).find(name);
+    let Some(location) = source.as_ref().and_then(inventory::clone_url) else {
+        eprintln!("error: there is no repository {name}; `towline repo list` lists them");
+        return Ok(INVALID);
+    };
+    println!("{location}");
     Ok(SUCCESS)
 }
 

@@ -19,6 +19,7 @@ use super::{
     Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
 };
 use crate::diagnostic::{Diagnostic, codes};
+use crate::event::activity;
 use crate::id::{HostName, RepositoryName};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -305,7 +306,11 @@ fn source(table: Table<'_>, base: &Path, names: &mut Names) -> Option<Source> {
         url,
         triggers: triggers.unwrap_or(default_triggers),
         webhook_secrets: secrets(&table, "webhook_secret", base),
-        events: table.words("events"),
+        events: {
+            let names: Vec<(&str, &str)> = activity::names().map(|name| (name, name)).collect();
+            let chosen = table.choices("events", &names).unwrap_or_default();
+            chosen.into_iter().map(str::to_owned).collect()
+        },
         token: secret(&table, "token", base),
         app,
         workflows: Some(table.words("workflows"))

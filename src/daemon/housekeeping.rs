@@ -1,5 +1,6 @@
 //! What is done from time to time: a daily backup of the state, and removing what has outlived its time.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Retention;
 use crate::drive::Handle;
 use crate::engine::Input;
+use crate::git;
 use crate::store::{Store, StoreError};
 use crate::triggers::Inventory;
 
@@ -33,6 +35,11 @@ pub(super) async fn run(store: Store, engine: Handle, inventory: Inventory, cloc
         let retention = inventory.config().retention;
         if let Err(error) = look(&store, &engine, clock.now(), retention).await {
             log::error!("housekeeping: {error}");
+        }
+        for mirror in mirrors(&inventory.paths().mirrors()) {
+            if let Err(error) = git::tidy_mirror(&mirror).await {
+                log::warn!("{} is not packed: {error}", mirror.display());
+            }
         }
     }
 }
@@ -61,6 +68,15 @@ async fn look(store: &Store, engine: &Handle, now: Timestamp, retention: Retenti
     }
     store.prune_deliveries(ago(retention.deliveries)).await?;
     Ok(())
+}
+
+/// The mirrors below a directory: `OWNER/NAME.git`.
+fn mirrors(directory: &Path) -> Vec<PathBuf> {
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+    };
+    let named = |path: &PathBuf| path.extension().is_some_and(|name| name == "git") && path.join("HEAD").exists();
+    entries(directory).iter().flat_map(|owner| entries(owner)).filter(named).collect()
 }
 
 /// Reads or writes much beside the workers.

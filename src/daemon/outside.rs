@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::forge::{Outbox, Shown};
 use crate::git::Repository;
 use crate::id::{HostName, RepositoryName, RunId};
-use crate::server::view::ScheduleView;
-use crate::server::{DispatchRequest, Outside, SentEvent, WorkflowFile};
+use crate::server::view::{LetterView, ScheduleView};
+use crate::server::{DispatchRequest, LetterDeed, Outside, SentEvent, WorkflowFile};
 use crate::transport::{EnrolError, Facts, Hosts, NewHost, enrol};
 use crate::triggers::cron::Entry;
 use crate::triggers::dispatch::Dispatch;
@@ -16,11 +17,18 @@ use crate::triggers::schedules::Schedules;
 use crate::triggers::{Inventory, Triggers};
 
 /// The server's ways to the sources and the triggers.
-pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Schedules, hosts: &Hosts) -> Outside {
+pub(super) fn outside(
+    triggers: &Triggers,
+    inventory: &Inventory,
+    schedules: &Schedules,
+    hosts: &Hosts,
+    outbox: &Outbox,
+) -> Outside {
     let (adding, checking) = ((inventory.clone(), hosts.clone()), (inventory.clone(), hosts.clone()));
     let (listed, reading) = (inventory.clone(), (triggers.clone(), inventory.clone()));
     let (dispatching, sending) = (triggers.clone(), triggers.clone());
     let (replaying, again, schedules) = (triggers.clone(), triggers.clone(), schedules.clone());
+    let (letters, changing) = (outbox.clone(), outbox.clone());
     Outside {
         repositories: Arc::new(move || listed.all().into_iter().map(|source| source.name).collect()),
         files: Arc::new(move |repository| {
@@ -61,6 +69,16 @@ pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Sc
             };
             schedules.preview(count).into_iter().map(view).collect()
         }),
+        letters: Arc::new(move || Ok(letters.letters()?.into_iter().map(letter).collect())),
+        change_letter: Arc::new(move |id, deed| {
+            let outbox = changing.clone();
+            Box::pin(async move {
+                match deed {
+                    LetterDeed::Retry => outbox.retry(&id).await,
+                    LetterDeed::Forget => outbox.forget(&id).await,
+                }
+            })
+        }),
         // The file that is written is watched: the configuration is read again by itself.
         add_host: Arc::new(move |new| {
             let (inventory, hosts) = adding.clone();
@@ -79,6 +97,11 @@ pub(super) fn outside(triggers: &Triggers, inventory: &Inventory, schedules: &Sc
             Some(key.trim().to_owned()).filter(|key| !key.is_empty())
         }),
     }
+}
+
+fn letter(shown: Shown) -> LetterView {
+    let Shown { id, kind, repository, subject, dead, attempts, reason, at } = shown;
+    LetterView { id, kind, repository, subject, dead, attempts, reason, at }
 }
 
 /// Why a host was not added, with the way out.

@@ -169,6 +169,11 @@ pub const EVENTS: &[EventKind] = &[
     typed("workflow_run", &["completed", "requested", "in_progress"], Origin::DefaultBranch),
 ];
 
+/// The names of all events that start workflows, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    EVENTS.iter().map(|kind| kind.name)
+}
+
 /// The event of that name, if it starts workflows.
 #[must_use]
 pub fn kind(name: &str) -> Option<&'static EventKind> {

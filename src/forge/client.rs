@@ -116,6 +116,8 @@ struct Installation {
 pub struct Fetched {
     /// To be shown with the next question.
     pub etag: Option<String>,
+    /// How long the forge wants not to be asked the same again.
+    pub pause: Option<Duration>,
     pub body: Json,
 }
 
@@ -281,9 +283,9 @@ impl Client {
         if response.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED) {
             return Ok(None);
         }
-        let etag = response.as_ref().ok().and_then(|response| response.headers().get(http::header::ETAG));
-        let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        Ok(Some(Fetched { etag, body: self.answer(response).await? }))
+        let header = |name: &str| response.as_ref().ok()?.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let (etag, pause) = (header("etag"), header("x-poll-interval").and_then(|seconds| seconds.parse().ok()));
+        Ok(Some(Fetched { etag, pause: pause.map(Duration::from_secs), body: self.answer(response).await? }))
     }
 
     /// A token for one job: for this repository alone, with the permissions asked for as far as the App has them. `*` asks
@@ -401,8 +403,8 @@ impl Client {
             octocrab::Error::GitHub { source, .. } => Error::Refused {
                 host: self.host.clone(),
                 status: source.status_code.as_u16(),
+                retry_after: limited(source.status_code, &source.message),
                 message: source.message.clone(),
-                retry_after: None,
             },
             error => unreachable_host(&self.host, &error),
         })?;
@@ -419,8 +421,8 @@ impl Client {
         Err(Error::Refused {
             host: self.host.clone(),
             status: head.status.as_u16(),
+            retry_after: retry_after(head.status, &head.headers).or_else(|| limited(head.status, &message)),
             message: shortened(&message, 300),
-            retry_after: retry_after(head.status, &head.headers),
         })
     }
 }
@@ -440,6 +442,13 @@ fn unreachable_host(host: &str, error: &octocrab::Error) -> Error {
     // Errors of octocrab carry a backtrace behind the first line.
     let reason = reason.lines().next().unwrap_or_default().to_owned();
     Error::Unreachable { host: host.to_owned(), reason }
+}
+
+/// GitHub's secondary limits may say so in words alone: then a minute is due at least.
+fn limited(status: StatusCode, message: &str) -> Option<Duration> {
+    let message = message.to_ascii_lowercase();
+    let said = ["rate limit", "abuse detection"].iter().any(|words| message.contains(words));
+    (matches!(status.as_u16(), 403 | 429) && said).then_some(Duration::from_secs(60))
 }
 
 /// Rate limits: `Retry-After`, or the end of the hour that is used up.

@@ -88,6 +88,23 @@ struct Waiting {
     reason: String,
 }
 
+/// A letter as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What it is called when it is to be sent again.
+    pub id: String,
+    pub kind: &'static str,
+    pub repository: RepositoryName,
+    pub subject: String,
+    /// Nobody took it, and it is not tried again by itself.
+    pub dead: bool,
+    pub attempts: u32,
+    /// Of the last attempt; empty when there was none.
+    pub reason: String,
+    /// When it died, or when it is tried next.
+    pub at: Timestamp,
+}
+
 /// What a forge was told last about one context.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Told {
@@ -122,6 +139,22 @@ impl Letter {
 
     fn most_attempts(&self) -> u32 {
         if matches!(self, Self::Notice(_)) { MOST_ATTEMPTS_OF_NOTICES } else { MOST_ATTEMPTS }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Report(_) => "report",
+            Self::Deployment(_) => "deployment",
+            Self::Notice(_) => "notice",
+        }
+    }
+
+    fn repository(&self) -> &RepositoryName {
+        match self {
+            Self::Report(report) => &report.repository,
+            Self::Deployment(told) => &told.repository,
+            Self::Notice(notice) => &notice.repository,
+        }
     }
 
     /// What it is, for people.
@@ -210,6 +243,69 @@ impl Outbox {
     /// The store cannot be read.
     pub fn waiting(&self) -> Result<usize, StoreError> {
         self.store.scan(SPACE, "").map(|found| found.len())
+    }
+
+    /// All letters: those that nobody took, newest first, then those on their way.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn letters(&self) -> Result<Vec<Shown>, StoreError> {
+        let mut shown = Vec::new();
+        for (key, value) in self.store.scan(DEAD, "")? {
+            let Ok(Dead { letter, reason, at }) = serde_json::from_slice(&value) else { continue };
+            shown.push(show(&key, &letter, true, 0, reason, at));
+        }
+        shown.sort_by_key(|one| std::cmp::Reverse(one.at));
+        for (key, value) in self.store.scan(SPACE, "")? {
+            let Ok(Waiting { letter, attempts, not_before, reason }) = serde_json::from_slice(&value) else { continue };
+            shown.push(show(&key, &letter, false, attempts, reason, not_before));
+        }
+        Ok(shown)
+    }
+
+    /// Sends a letter now that nobody took, or that waits. `false`: there is none of that name.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn retry(&self, id: &str) -> Result<bool, StoreError> {
+        let Some((space, key, value)) = self.find(id)? else { return Ok(false) };
+        let letter = match space {
+            DEAD => serde_json::from_slice::<Dead>(&value).map(|dead| dead.letter),
+            _ => serde_json::from_slice::<Waiting>(&value).map(|waiting| waiting.letter),
+        };
+        let letter = letter.map_err(|error| StoreError::Decode { what: "letter", reason: error.to_string() })?;
+        self.paused().remove(&letter.lane());
+        // One that came later says more.
+        if space != DEAD || self.store.get(SPACE, &key)?.is_none() {
+            let waiting = Waiting { letter, attempts: 0, not_before: Timestamp::MIN, reason: String::new() };
+            self.write(&key, &waiting).await?;
+        }
+        if space == DEAD {
+            self.store.delete(DEAD, &key).await?;
+        }
+        self.changed.notify_one();
+        Ok(true)
+    }
+
+    /// Throws a letter away. `false`: there is none of that name.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn forget(&self, id: &str) -> Result<bool, StoreError> {
+        let Some((space, key, _)) = self.find(id)? else { return Ok(false) };
+        self.store.delete(space, &key).await?;
+        Ok(true)
+    }
+
+    /// The letter of a name, and where it is.
+    fn find(&self, id: &str) -> Result<Option<Found>, StoreError> {
+        for space in [DEAD, SPACE] {
+            let found = self.store.scan(space, "")?.into_iter().find(|(key, _)| name(key) == id);
+            if let Some((key, value)) = found {
+                return Ok(Some((space, key, value)));
+            }
+        }
+        Ok(None)
     }
 
     /// Sends until told to stop.
@@ -302,6 +398,10 @@ impl Outbox {
             Ok(()) if newer => Ok(Some(self.clock.now())),
             Ok(()) => {
                 self.store.delete(SPACE, key).await?;
+                // What nobody took of the same before is made good now.
+                if self.store.get(DEAD, key)?.is_some() {
+                    self.store.delete(DEAD, key).await?;
+                }
                 Ok(None)
             }
             Err(_) if newer => Ok(Some(self.clock.now())),
@@ -410,6 +510,16 @@ impl Outbox {
     }
 }
 
+fn show(key: &str, letter: &Letter, dead: bool, attempts: u32, reason: String, at: Timestamp) -> Shown {
+    let (kind, repository, subject) = (letter.kind(), letter.repository().clone(), letter.subject());
+    Shown { id: name(key), kind, repository, subject, dead, attempts, reason, at }
+}
+
+/// A short word for a key.
+fn name(key: &str) -> String {
+    digest(&key).chars().take(12).collect()
+}
+
 fn after(now: Timestamp, pause: Duration) -> Timestamp {
     now + SignedDuration::try_from(pause).unwrap_or(SignedDuration::ZERO)
 }
@@ -420,6 +530,8 @@ fn digest(told: &impl Serialize) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A space, a key in it and its value.
+type Found = (&'static str, String, Vec<u8>);
 /// When a stored value was written.
 type TimeOf<'a> = dyn Fn(&[u8]) -> Option<Timestamp> + 'a;
 /// Ways by repository, and the table each was opened for.

@@ -69,17 +69,8 @@ pub async fn fetch_mirror(
     refspecs: &[String],
 ) -> Result<Repository, Error> {
     let parent = mirror.parent().unwrap_or(Path::new("."));
-    let file = |source| Error::File { path: mirror.to_owned(), source };
-    std::fs::create_dir_all(parent).map_err(file)?;
-    let mut lock_name = mirror.as_os_str().to_owned();
-    lock_name.push(".lock");
-    let lock = tokio::task::spawn_blocking(move || {
-        let lock = File::create(lock_name)?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(lock)
-    });
-    // Held until the end of this function, and let go by the kernel should this process die.
-    let _lock = lock.await.map_err(|error| file(std::io::Error::other(error)))?.map_err(file)?;
+    std::fs::create_dir_all(parent).map_err(|source| Error::File { path: mirror.to_owned(), source })?;
+    let _lock = lock(mirror).await?;
     let repository = Repository::init_bare(mirror, "main").await?;
     let mut git = repository.git("fetch");
     credentials.apply(&mut git, url);
@@ -96,6 +87,35 @@ pub async fn fetch_mirror(
     git.timeout = FETCH_TIMEOUT;
     git.text().await?;
     Ok(repository)
+}
+
+/// Held by who changes a mirror, over processes; let go by the kernel should this one die.
+async fn lock(mirror: &Path) -> Result<File, Error> {
+    let file = |source| Error::File { path: mirror.to_owned(), source };
+    let mut name = mirror.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = tokio::task::spawn_blocking(move || {
+        let lock = File::create(name)?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    });
+    lock.await.map_err(|error| file(std::io::Error::other(error)))?.map_err(file)
+}
+
+/// Packs what many fetches left in a mirror, when it has become much, and lets go of what no ref has led to for long: runs
+/// of it can be repeated until then.
+///
+/// # Errors
+/// When git or the disk refuse.
+pub async fn tidy_mirror(mirror: &Path) -> Result<(), Error> {
+    let _lock = lock(mirror).await?;
+    let mut git = Git::with_settings(
+        "gc",
+        &["gc.auto=3000", "gc.autoPackLimit=40", "gc.autoDetach=false", "gc.pruneExpire=40.days.ago"],
+    );
+    git.env("GIT_DIR", mirror).args(["--auto", "--quiet"]);
+    git.timeout = FETCH_TIMEOUT;
+    git.text().await.map(drop)
 }
 
 impl Credentials {

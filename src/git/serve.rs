@@ -42,6 +42,8 @@ impl Service {
 
 /// Set for hooks of a push that must start nothing: a job pushed with its own token (T16).
 pub const QUIET_PUSH: &str = "TOWLINE_QUIET_PUSH";
+/// Tells hooks who pushes, where that is not the user they run as.
+pub const PUSHER: &str = "TOWLINE_PUSHER";
 
 impl Repository {
     /// The answer to `info/refs?service=…`. `protocol` is the client's `Git-Protocol` header.
@@ -64,15 +66,20 @@ impl Repository {
     }
 
     /// One request of the protocol: the child reads it on its standard input and answers on its standard output. Dropping
-    /// it ends it. `quiet`: hooks are told to start nothing.
+    /// it ends it. `told` is what hooks find in their environment.
     ///
     /// # Errors
     /// git cannot be started.
-    pub async fn converse(&self, service: Service, protocol: Option<&str>, quiet: bool) -> Result<Child, Error> {
+    pub async fn converse(
+        &self,
+        service: Service,
+        protocol: Option<&str>,
+        told: Option<(&str, &str)>,
+    ) -> Result<Child, Error> {
         let mut git = self.serving(service, protocol).await?;
         git.arg("--stateless-rpc").arg(self.git_dir());
-        if quiet {
-            git.env(QUIET_PUSH, "1");
+        if let Some((name, value)) = told {
+            git.env(name, value);
         }
         spawn(git)
     }

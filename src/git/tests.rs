@@ -242,6 +242,40 @@ async fn a_mirror_follows_and_prunes() {
 }
 
 #[tokio::test]
+async fn a_mirror_of_many_fetches_is_packed_and_loses_nothing() {
+    let (directory, _) = repository();
+    let path = directory.path();
+    let into = tempfile::tempdir().unwrap();
+    let mirror = into.path().join("owner/name.git");
+    let packs = || {
+        let files = std::fs::read_dir(mirror.join("objects/pack")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|name| name == "pack")).count()
+    };
+    let url = path.to_str().unwrap().to_owned();
+    let mut commits = vec![commit(path, &[("a", "first")], "first")];
+    let mut repository = fetch_mirror(&mirror, &url, &Credentials::None, &[]).await.unwrap();
+    // Else so small a fetch leaves no pack.
+    repository.configure("fetch.unpackLimit", "1").await.unwrap();
+    for number in 0..42 {
+        commits.push(commit(path, &[("a", &number.to_string())], "next"));
+        repository = fetch_mirror(&mirror, &url, &Credentials::None, &[]).await.unwrap();
+        if number == 5 {
+            tidy_mirror(&mirror).await.unwrap();
+            assert!(packs() > 2, "few are left alone");
+        }
+    }
+    // One that no branch leads to any more: a run may still be of it.
+    run(path, &["reset", "-q", "--hard", "HEAD~1"]);
+    fetch_mirror(&mirror, &url, &Credentials::None, &[]).await.unwrap();
+    assert!(packs() > 40, "{}", packs());
+    tidy_mirror(&mirror).await.unwrap();
+    assert!(packs() < 5, "{}", packs());
+    for commit in commits {
+        assert_eq!(repository.resolve(&commit).await.unwrap(), Some(commit));
+    }
+}
+
+#[tokio::test]
 async fn a_refused_fetch_does_not_tell_the_password() {
     let into = tempfile::tempdir().unwrap();
     let credentials = Credentials::Basic { user: "u".into(), password: "hunter2".to_owned().into() };

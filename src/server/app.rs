@@ -129,6 +129,13 @@ impl App {
         }
     }
 
+    /// The name of who sent a request.
+    #[must_use]
+    pub fn who(&self, parts: &Parts) -> Option<String> {
+        let caller = Caller::recognise(self, parts).ok()?;
+        Some(caller.client.name).filter(|name| !name.is_empty())
+    }
+
     /// The address of this server as the sender of a request knows it.
     #[must_use]
     pub fn base(&self, parts: &Parts) -> String {

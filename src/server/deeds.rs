@@ -15,8 +15,8 @@ use crate::vault::{Kind, Level};
 
 use super::app::{App, Caller, Fault, answered};
 use super::auth::{Client, Role};
-use super::source::{DispatchRequest, SentEvent};
-use super::view::{JobView, RunView, Status, WorkflowView};
+use super::source::{DispatchRequest, LetterDeed, SentEvent};
+use super::view::{JobView, LetterView, RunView, Status, WorkflowView};
 
 fn subject(run: &RunView) -> String {
     format!("{}#{}", run.repository, run.id)
@@ -226,6 +226,23 @@ pub(super) async fn replay(app: &App, caller: &Caller, number: u64) -> Result<(u
     caller.not_a_job()?;
     app.audit(&caller.client, "delivery.replay", &number.to_string(), "").await?;
     (app.source.outside.replay)(number).await.map_err(Fault::Invalid)
+}
+
+/// Sends a letter again that nobody took, or throws it away.
+pub(super) async fn change_letter(
+    app: &App,
+    caller: &Caller,
+    letter: &LetterView,
+    deed: LetterDeed,
+) -> Result<(), Fault> {
+    caller.not_a_job()?;
+    let action = match deed {
+        LetterDeed::Retry => "outbox.retry",
+        LetterDeed::Forget => "outbox.forget",
+    };
+    app.audit(&caller.client, action, &letter.subject, "").await?;
+    let found = (app.source.outside.change_letter)(letter.id.clone(), deed).await?;
+    if found { Ok(()) } else { Err(Fault::NotFound) }
 }
 
 fn value_subject(level: &Level, name: &str) -> String {

@@ -23,8 +23,8 @@ use crate::store::{AuditRecord, TokenRecord};
 use crate::transport::Facts;
 
 use super::view::{
-    DeliveryView, FlakyStep, HostState, HostView, InputKind, JobView, RunView, State, WaitingView, WorkflowView,
-    state_with, step_state,
+    DeliveryView, FlakyStep, HostState, HostView, InputKind, JobView, LetterView, RunView, State, WaitingView,
+    WorkflowView, state_with, step_state,
 };
 
 /// `/`
@@ -271,6 +271,8 @@ pub struct Workflow {
 #[template(path = "deliveries.html", config = ".config/askama.toml")]
 pub struct Deliveries {
     pub chrome: Chrome,
+    /// What nobody took, and what is tried again.
+    pub letters: Vec<LetterView>,
     pub deliveries: Vec<DeliveryView>,
 }
 

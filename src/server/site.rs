@@ -42,6 +42,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/deliveries", get(operations::deliveries))
         .route("/deliveries/{number}", get(operations::delivery))
         .route("/deliveries/{number}/replay", post(operations::replay))
+        .route("/outbox/{letter}/{deed}", post(operations::change_letter))
         .route("/scripts", get(scripts::page).post(scripts::run))
         .route("/settings", get(settings::all))
         .route("/settings/secrets", post(settings::global_secret))

@@ -21,8 +21,8 @@ use crate::workflow;
 
 use super::needs;
 use super::view::{
-    DeliveryView, FlakyStep, HostState, HostView, InputKind, InputView, JobView, PendingView, Progress, RunPoint,
-    RunView, ScheduleView, SlotView, State, Status, Stretch, WaitingView, WorkflowName, WorkflowStatistics,
+    DeliveryView, FlakyStep, HostState, HostView, InputKind, InputView, JobView, LetterView, PendingView, Progress,
+    RunPoint, RunView, ScheduleView, SlotView, State, Status, Stretch, WaitingView, WorkflowName, WorkflowStatistics,
     WorkflowView,
 };
 
@@ -77,6 +77,18 @@ pub type CalledAgain = Arc<dyn Fn(RunId, Which) -> BoxFuture<'static, Result<Opt
 /// All schedules with so many of their next times.
 pub type ListSchedules = Arc<dyn Fn(usize) -> Vec<ScheduleView> + Send + Sync>;
 
+/// What forges and people are still to be told.
+pub type ListLetters = Arc<dyn Fn() -> Result<Vec<LetterView>, StoreError> + Send + Sync>;
+/// Sends a letter again, or throws it away: whether there was one.
+pub type ChangeLetter = Arc<dyn Fn(String, LetterDeed) -> BoxFuture<'static, Result<bool, StoreError>> + Send + Sync>;
+
+/// What is done with a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterDeed {
+    Retry,
+    Forget,
+}
+
 /// Sends a `repository_dispatch`: why it was not taken, as a sentence.
 pub type SendEvent = Arc<dyn Fn(SentEvent) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -106,6 +118,8 @@ pub struct Outside {
     pub replay: Replay,
     pub called_again: CalledAgain,
     pub schedules: ListSchedules,
+    pub letters: ListLetters,
+    pub change_letter: ChangeLetter,
     pub add_host: AddHost,
     pub check_host: CheckHost,
     pub public_key: PublicKey,
@@ -123,6 +137,8 @@ impl Outside {
             replay: Arc::new(|_| Box::pin(async { Err("deliveries cannot be replayed here".to_owned()) })),
             called_again: Arc::new(|_, _| Box::pin(async { Ok(None) })),
             schedules: Arc::new(|_| Vec::new()),
+            letters: Arc::new(|| Ok(Vec::new())),
+            change_letter: Arc::new(|_, _| Box::pin(async { Ok(false) })),
             add_host: Arc::new(|_| Box::pin(async { Err("hosts cannot be added here".to_owned()) })),
             check_host: Arc::new(|_| Box::pin(async { Err("hosts cannot be looked at here".to_owned()) })),
             public_key: Arc::new(|| None),
@@ -595,7 +611,10 @@ impl Source {
 
 fn delivery_view(store: &Store, delivery: DeliveryRecord) -> Result<DeliveryView, StoreError> {
     let (state, outcome, started) = match delivery.state {
-        DeliveryState::Accepted => (State::Running, "accepted".to_owned(), Vec::new()),
+        DeliveryState::Accepted => {
+            let outcome = delivery.trouble.map(|trouble| format!("is tried again: {trouble}"));
+            (State::Running, outcome.unwrap_or_else(|| "accepted".to_owned()), Vec::new())
+        }
         DeliveryState::Handled { runs, note } => (State::Success, note, runs),
         DeliveryState::Failed { reason } => (State::Failure, reason, Vec::new()),
     };

@@ -506,6 +506,30 @@ pub struct DeliveryView {
     pub replay_of: Option<u64>,
 }
 
+/// Something that a forge or people are still to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterView {
+    pub id: String,
+    /// `report`, `deployment` or `notice`.
+    pub kind: &'static str,
+    pub repository: RepositoryName,
+    pub subject: String,
+    /// Nobody took it, and it is not tried again by itself.
+    pub dead: bool,
+    pub attempts: u32,
+    pub reason: String,
+    /// When it died, or when it is tried next.
+    pub at: Timestamp,
+}
+
+impl LetterView {
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        if self.dead { State::Failure } else { State::Queued }
+    }
+}
+
 /// A schedule with its next times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleView {

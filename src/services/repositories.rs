@@ -42,12 +42,16 @@ pub type Authorize = Arc<dyn Fn(&Parts, &str, &str) -> Access + Send + Sync>;
 /// The address of this server as the client knows it, without a slash at the end.
 pub type BaseOf = Arc<dyn Fn(&Parts) -> String + Send + Sync>;
 
+/// The name of the client that sent a request.
+pub type WhoOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+
 /// What is served besides what jobs of the toolkit ask for.
 #[derive(Clone)]
 pub struct Repositories {
     pub find: Find,
     pub authorize: Authorize,
     pub base: BaseOf,
+    pub who: WhoOf,
 }
 
 #[derive(Clone)]
@@ -212,7 +216,7 @@ async fn upload_pack(
     let zipped = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
     let body = if zipped { unzipped(&body)? } else { body.to_vec() };
     let mut child =
-        Repository::at(served.git_dir).converse(Service::UploadPack, protocol(&parts.headers), false).await?;
+        Repository::at(served.git_dir).converse(Service::UploadPack, protocol(&parts.headers), None).await?;
     let mut input = child.stdin.take().expect("it is piped");
     // Git may begin to answer before it has read everything.
     let write = async move { drop(input.write_all(&body).await) };
@@ -242,10 +246,14 @@ async fn receive_pack(
     if !served.writable {
         return Err(Refusal::Forbidden("This repository is a mirror: push to where it comes from."));
     }
-    // What a job pushes with its own token starts no run: otherwise it could start itself for ever (T16).
-    let mut child = Repository::at(served.git_dir)
-        .converse(Service::ReceivePack, protocol(&parts.headers), client.is_some())
-        .await?;
+    let who = (shared.repositories.who)(&parts);
+    let told = match &client {
+        // What a job pushes with its own token starts no run: otherwise it could start itself for ever (T16).
+        Some(_) => Some((git::QUIET_PUSH, "1")),
+        None => who.as_deref().map(|who| (git::PUSHER, who)),
+    };
+    let mut child =
+        Repository::at(served.git_dir).converse(Service::ReceivePack, protocol(&parts.headers), told).await?;
     let mut input = child.stdin.take().expect("it is piped");
     // All of it before the answer begins: clients of HTTP/1 may stop sending when they are answered.
     let mut body = body.into_data_stream();

@@ -30,6 +30,9 @@ pub struct DeliveryRecord {
     pub state: DeliveryState,
     /// The number of the delivery that this one repeats by hand.
     pub replay_of: Option<u64>,
+    /// Why an accepted one is not handled yet, when that was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// What became of a delivery.
@@ -90,6 +93,22 @@ impl Store {
             .delivery(number)?
             .ok_or_else(|| StoreError::Decode { what: "delivery", reason: format!("there is no delivery {number}") })?;
         delivery.state = state;
+        delivery.trouble = None;
+        let mut writes = Vec::new();
+        put_delivery(&mut writes, &delivery);
+        self.inner.writer.commit(writes).await
+    }
+
+    /// Records why a delivery could not be handled so far.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn delay_delivery(&self, number: u64, trouble: &str) -> Result<(), StoreError> {
+        let Some(mut delivery) = self.delivery(number)? else { return Ok(()) };
+        if delivery.state != DeliveryState::Accepted || delivery.trouble.as_deref() == Some(trouble) {
+            return Ok(());
+        }
+        delivery.trouble = Some(trouble.to_owned());
         let mut writes = Vec::new();
         put_delivery(&mut writes, &delivery);
         self.inner.writer.commit(writes).await
@@ -140,19 +159,14 @@ impl Store {
         Ok(found)
     }
 
-    /// Deliveries that were accepted and not handled, oldest first: what to do after a restart.
+    /// The numbers of deliveries that were accepted and not handled, oldest first: what to do after a restart.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn open_deliveries(&self) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let mut open = Vec::new();
+    pub fn open_deliveries(&self) -> Result<Vec<u64>, StoreError> {
         let prefix = Key::new().name(OPEN).bytes();
-        for key in self.trees().tree(Name::InboxIndex).scan_prefix(&prefix).keys() {
-            if let Some(delivery) = self.delivery(number_at(&key?, prefix.len()))? {
-                open.push(delivery);
-            }
-        }
-        Ok(open)
+        let keys = self.trees().tree(Name::InboxIndex).scan_prefix(&prefix).keys();
+        keys.map(|key| Ok(number_at(&key?, prefix.len()))).collect()
     }
 
     /// Forgets deliveries received before `before`, except open ones. Returns how many.

@@ -70,7 +70,7 @@ pub async fn follow(triggers: &Triggers, run: RunId) -> Result<usize, Error> {
             return Ok(told);
         }
         let id = format!("run {run} attempt {} {action}", record.attempt);
-        triggers.event(NAME, id, event).await?;
+        triggers.occurred(NAME, id, event).await?;
         told += 1;
     }
     Ok(told)

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Told, post_receive};
-pub use install::{Error as InstallError, Installed, install, is_installed, remove};
+pub use install::{Error as InstallError, Installed, install, is_installed, remove, upgrade};
 pub use spool::{Spooled, spooled};
 
 /// Where the hook posts to, on the daemon's socket.

@@ -172,11 +172,17 @@ impl Inventory {
     /// # Errors
     /// It cannot be read, or reached for the first time.
     pub async fn at_hand(&self, source: &Source) -> Result<Repository, Error> {
-        let mirror = self.inner.paths.mirrors().join(format!("{}.git", source.name));
-        if source.path.is_none() && mirror.join("HEAD").exists() {
-            return Ok(Repository::at(mirror));
+        match self.fetched(source) {
+            Some(mirror) => Ok(mirror),
+            None => self.open(source, &[]).await,
         }
-        self.open(source, &[]).await
+    }
+
+    /// The mirror of a source that lies elsewhere, as it was fetched last.
+    #[must_use]
+    pub fn fetched(&self, source: &Source) -> Option<Repository> {
+        let mirror = self.inner.paths.mirrors().join(format!("{}.git", source.name));
+        (source.path.is_none() && mirror.join("HEAD").exists()).then(|| Repository::at(mirror))
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::hook::{HookPush, HookRef};
@@ -69,6 +70,15 @@ pub async fn run(triggers: Triggers, stop: CancellationToken) {
     }
 }
 
+/// Where the refs of a source were.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Refs {
+    /// Since when it has been known. Part of the ids of moves: a branch that moves there and back and there again has moved
+    /// three times.
+    since: Timestamp,
+    refs: BTreeMap<String, String>,
+}
+
 /// Asks once; gives how much that was not known: refs that moved, and what the forge's API tells besides.
 ///
 /// # Errors
@@ -84,26 +94,29 @@ pub async fn look(triggers: &Triggers, source: &Source) -> Result<usize, Error> 
         .collect();
     let store = triggers.store();
     let stored = store.get(SPACE, source.name.as_str())?;
-    let known: Option<BTreeMap<String, String>> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let known: Option<Refs> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut moved = 0;
-    if let Some(known) = &known {
-        for one in differences(known, &now) {
+    if let Some(known) = known.as_ref().filter(|known| known.refs != now) {
+        let movers = forge::movers(triggers, source).await;
+        for one in differences(&known.refs, &now) {
             moved += 1;
             // The same move has the same id, should we not come to note it.
-            let id = format!("{} {}..{}", one.name, one.old, one.new);
+            let id = format!("{} {}..{} since {}", one.name, one.old, one.new, known.since);
+            let by = movers.iter().find(|mover| mover.moved(&one)).map(|mover| mover.login.as_str());
             let push = HookPush {
                 id,
                 repository: url.clone(),
+                pusher: by.unwrap_or(source.name.owner()).to_owned(),
                 refs: vec![one],
                 options: Vec::new(),
-                pusher: source.name.owner().to_owned(),
                 at: triggers.clock().now(),
             };
             triggers.polled(source, push).await?;
         }
     }
-    if known.as_ref() != Some(&now) {
-        let bytes = serde_json::to_vec(&now).map_err(|error| Error::Malformed(error.to_string()))?;
+    if known.is_none_or(|known| known.refs != now) {
+        let refs = Refs { since: triggers.clock().now(), refs: now };
+        let bytes = serde_json::to_vec(&refs).map_err(|error| Error::Malformed(error.to_string()))?;
         store.put(SPACE, source.name.as_str(), &bytes).await?;
     }
     if forge::is_asked(source) {

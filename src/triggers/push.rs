@@ -257,6 +257,12 @@ fn taken(all: &[PushedRef]) -> (Vec<&PushedRef>, Vec<String>) {
 /// then on.
 async fn default_branch(repository: &Repository, pushed: &[PushedRef]) -> Result<(String, Option<String>), git::Error> {
     let branch = repository.head_branch().await?.unwrap_or_else(|| "main".to_owned());
+    // Most pushes are to it: then git need not be asked where it is.
+    let told =
+        pushed.iter().find(|one| !one.is_deleted() && one.name.strip_prefix("refs/heads/") == Some(branch.as_str()));
+    if let Some(told) = told {
+        return Ok((branch, Some(told.new.clone())));
+    }
     let head = repository.resolve("HEAD").await?;
     if head.is_some() {
         return Ok((branch, head));

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -99,24 +99,33 @@ async fn hear(
     if !response.status().is_success() {
         return Err(format!("it answered {}", response.status()));
     }
-    let mut messages = Messages { body: response.into_body(), buffer: Vec::new() };
+    let mut messages = Messages { body: response.into_body(), buffer: Vec::new(), searched: 0 };
     while let Some(message) = messages.next().await? {
+        if matches!(message.event.as_str(), "" | "message") {
+            let Some(source) = triggers.inventory().find(name.as_str()) else { return Ok(()) };
+            match take(triggers, &source, &message.data).await {
+                Ok(StatusCode::SERVICE_UNAVAILABLE) => {
+                    // The relay repeats what came after the last one that we have.
+                    return Err("there is no room for its message now".to_owned());
+                }
+                Ok(status) if !status.is_success() => {
+                    log::warn!(source = name.as_str(); "a message of the relay of {name} was answered {status}");
+                }
+                Ok(_) => {}
+                Err(reason) => {
+                    log::warn!(source = name.as_str(); "a message of the relay of {name} was not taken: {reason}");
+                }
+            }
+        }
         if message.id.is_some() {
             *last = message.id;
-        }
-        if !matches!(message.event.as_str(), "" | "message") {
-            continue;
-        }
-        let Some(source) = triggers.inventory().find(name.as_str()) else { return Ok(()) };
-        if let Err(reason) = take(triggers, &source, &message.data).await {
-            log::warn!(source = name.as_str(); "a message of the relay of {name} was not taken: {reason}");
         }
     }
     Ok(())
 }
 
-/// Takes what the relay wrote of one request.
-async fn take(triggers: &Triggers, source: &Source, data: &str) -> Result<(), String> {
+/// Takes what the relay wrote of one request; gives what a sender would have been answered.
+async fn take(triggers: &Triggers, source: &Source, data: &str) -> Result<StatusCode, String> {
     let Ok(Json::Object(mut message)) = serde_json::from_str::<Json>(data) else {
         return Err("it is no JSON object".to_owned());
     };
@@ -146,8 +155,7 @@ async fn take(triggers: &Triggers, source: &Source, data: &str) -> Result<(), St
         SourceKind::GitLab => Forge::GitLab,
         _ => Forge::GitHub,
     };
-    let response = webhook::take(triggers, forge, source, &headers, &body).await;
-    if response.status().is_success() { Ok(()) } else { Err(format!("it was answered {}", response.status())) }
+    Ok(webhook::take(triggers, forge, source, &headers, &body).await.status())
 }
 
 /// One message of an event stream.
@@ -162,13 +170,15 @@ struct Message {
 struct Messages {
     body: Incoming,
     buffer: Vec<u8>,
+    /// So much of the buffer has no end of a message.
+    searched: usize,
 }
 
 impl Messages {
     /// The next message; `None` when the relay has ended the stream.
     async fn next(&mut self) -> Result<Option<Message>, String> {
         loop {
-            if let Some(message) = cut(&mut self.buffer) {
+            if let Some(message) = cut(&mut self.buffer, &mut self.searched) {
                 return Ok(Some(message));
             }
             if self.buffer.len() > LARGEST {
@@ -188,11 +198,17 @@ impl Messages {
     }
 }
 
-/// Takes the first whole message, which ends with an empty line, out of a buffer without carriage returns.
-fn cut(buffer: &mut Vec<u8>) -> Option<Message> {
+/// Takes the first whole message, which ends with an empty line, out of a buffer without carriage returns. A large one
+/// comes in many pieces: what was `searched` is not looked at again.
+fn cut(buffer: &mut Vec<u8>, searched: &mut usize) -> Option<Message> {
     loop {
-        let end = buffer.windows(2).position(|pair| pair == b"\n\n")?;
+        let rest = buffer.get(*searched..).unwrap_or_default();
+        let Some(end) = rest.windows(2).position(|pair| pair == b"\n\n").map(|at| *searched + at) else {
+            *searched = buffer.len().saturating_sub(1);
+            return None;
+        };
         let block: Vec<u8> = buffer.drain(..end + 2).collect();
+        *searched = 0;
         let mut message = Message::default();
         let mut said = false;
         for line in String::from_utf8_lossy(&block).lines() {
@@ -225,11 +241,18 @@ mod tests {
     #[test]
     fn messages_are_cut_at_empty_lines() {
         let mut buffer = b":hello\n\nevent: ready\ndata: {}\n\nid: 7\ndata: {\"a\":\ndata: 1}\n\ndata: half".to_vec();
-        let ready = cut(&mut buffer).expect("a message");
+        let mut searched = 0;
+        let ready = cut(&mut buffer, &mut searched).expect("a message");
         assert_eq!((ready.event.as_str(), ready.data.as_str()), ("ready", "{}"));
-        let message = cut(&mut buffer).expect("a message");
+        let message = cut(&mut buffer, &mut searched).expect("a message");
         assert_eq!((message.data.as_str(), message.id.as_deref()), ("{\"a\":\n1}", Some("7")));
-        assert_eq!(cut(&mut buffer), None);
+        assert_eq!(cut(&mut buffer, &mut searched), None);
         assert_eq!(buffer, b"data: half");
+        // The end comes in two pieces.
+        for (piece, whole) in [("!\n", false), ("\nda", true), ("ta: x\n\n", true)] {
+            buffer.extend(piece.bytes());
+            assert_eq!(cut(&mut buffer, &mut searched).is_some(), whole, "{piece:?}");
+        }
+        assert!(buffer.is_empty());
     }
 }

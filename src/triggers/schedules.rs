@@ -107,12 +107,22 @@ impl Schedules {
 
     async fn start_entry(&self, entry: &Entry, time: Timestamp) -> Result<(), Error> {
         let source = self.triggers.source(entry.repository.as_str())?;
-        let repository = self.triggers.inventory().open(&source, &[]).await?;
+        let inventory = self.triggers.inventory();
+        let repository = match inventory.open(&source, &[]).await {
+            Err(error) if error.is_transient() => match inventory.fetched(&source) {
+                Some(mirror) => {
+                    log::warn!("{} is taken as it was fetched last: {error}", source.name);
+                    mirror
+                }
+                None => return Err(error.into()),
+            },
+            opened => opened?,
+        };
         let place = self.triggers.place(&source, &repository, None, "schedule").await?;
         let event = dispatch::schedule(self.triggers.clock().now(), &place, &entry.workflow, &entry.cron);
         // The due time is part of the id: nothing is started twice for it, whatever happens to this process.
         let id = format!("{} {} {time}", entry.workflow, entry.cron);
-        self.triggers.event("schedule", id, event).await.map(drop)
+        self.triggers.occurred("schedule", id, event).await.map(drop)
     }
 
     /// The schedules on the default branches of all sources that listen to them.

@@ -4,50 +4,62 @@
 //! crash, or by hand. The engine knows each delivery's key per workflow and starts nothing twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hook::HookPush;
 use super::inventory::{self, Inventory};
-use super::push::{self, Accepted};
-use super::{Elsewhere, Reading, Starter, Stopping, Wish, Wished, hook, start};
+use super::{Elsewhere, Reading, Starter, Stopping, Wish, Wished, hook};
 use crate::clock::Clock;
-use crate::config::{Source, SourceKind, TriggerKind};
-use crate::engine::Answer;
+use crate::config::{Source, SourceKind};
 use crate::event::Event;
-use crate::event::forges::{self, Forge};
-use crate::event::github::{self, NotAnEvent};
 use crate::forge::{self, Clients};
 use crate::git;
 use crate::id::{RepositoryName, RunId};
-use crate::store::{DeliveryRecord, DeliveryState, RunFilter, Store, StoreError};
+use crate::store::{DeliveryRecord, DeliveryState, Store, StoreError};
 use crate::workflow;
 use crate::workflow::model::Workflow;
 
 /// Deliveries handled at once: each may run a few git processes.
 const AT_ONCE: usize = 16;
+/// The same of one source: a forge that does not answer holds up nobody else.
+const AT_ONCE_OF_ONE: usize = 4;
 /// Deliveries that may wait to be handled before senders are told to come back later.
 const MOST_WAITING: usize = 20_000;
 /// How often spools of repositories are looked at: only a hook that found no daemon leaves anything there.
-const SPOOL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+const SPOOL_INTERVAL: Duration = Duration::from_secs(10);
+/// What only time can mend is tried again after so long, then after twice as long, and so on.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// For so long; then somebody has to look at it.
+const TRIED_FOR: SignedDuration = SignedDuration::from_hours(12);
 
 /// How long it is believed which workflows listen to runs, unless a push comes.
-const LISTENERS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+const LISTENERS_KEPT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Held by whoever accepts the deliveries of one id now.
-type Turn = tokio::sync::Mutex<()>;
+type Accepting = tokio::sync::Mutex<()>;
+
+/// Held by who handles a delivery now.
+struct Turn {
+    _of_source: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
 
 /// The `vars` context of a repository.
 pub type VariablesOf = Arc<dyn Fn(&RepositoryName) -> Map<String, Json> + Send + Sync>;
 
 /// Workflows that listen to one event, and until when nobody needs to look again.
 struct Listening {
-    until: jiff::Timestamp,
+    until: Timestamp,
     commit: String,
     workflows: Arc<Vec<Workflow>>,
 }
@@ -55,23 +67,29 @@ struct Listening {
 /// The triggers of one daemon. Cheap to clone.
 #[derive(Clone)]
 pub struct Triggers {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    clock: Clock,
-    store: Store,
-    inventory: Inventory,
-    starter: Starter,
+pub(super) struct Inner {
+    pub(super) clock: Clock,
+    pub(super) store: Store,
+    pub(super) inventory: Inventory,
+    pub(super) starter: Starter,
     variables: VariablesOf,
     tasks: TaskTracker,
     turns: Arc<Semaphore>,
+    /// The same per source.
+    lanes: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Ids being accepted now, so that two of the same at once are one.
-    arriving: Mutex<HashMap<(String, String), Arc<Turn>>>,
+    arriving: Mutex<HashMap<(String, String), Arc<Accepting>>>,
     /// Workflows of default branches that listen to what other runs do.
     listeners: Mutex<HashMap<RepositoryName, Listening>>,
     /// Accepted and not handled yet.
-    waiting: std::sync::atomic::AtomicUsize,
+    waiting: AtomicUsize,
+    /// Held while it is found out whether something was heard of before.
+    pub(super) hearing: tokio::sync::Mutex<()>,
+    /// Nothing is begun any more: what waits is taken up by the next start.
+    stopping: CancellationToken,
 }
 
 /// What a delivery holds, as it is stored.
@@ -91,6 +109,9 @@ pub enum Content {
         forge: String,
         event: String,
         payload: Json,
+        /// It was not told but found by a poll.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        polled: bool,
     },
     /// A dispatch, a schedule, a chained run: an event as it is.
     Event {
@@ -130,6 +151,18 @@ pub enum Error {
     Refused(Vec<String>),
 }
 
+impl Error {
+    /// Whether trying again later may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_transient(),
+            Self::Forge(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
 impl From<git::Error> for Error {
     fn from(error: git::Error) -> Self {
         Self::Source(error.into())
@@ -140,6 +173,11 @@ impl From<git::Error> for Error {
 #[derive(Clone, Debug)]
 pub struct Taken {
     pub number: u64,
+    id: String,
+    source: String,
+    received_at: Timestamp,
+    /// Somebody had a delivery handled once more.
+    by_hand: bool,
     /// The first delivery of the same id, when this is a repetition.
     pub before: Option<DeliveryRecord>,
 }
@@ -162,11 +200,19 @@ impl Triggers {
             variables,
             tasks,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            lanes: Mutex::default(),
             arriving: Mutex::default(),
             listeners: Mutex::default(),
-            waiting: std::sync::atomic::AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            hearing: tokio::sync::Mutex::default(),
+            stopping: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins nothing any more: what waits stays on the disk for the next start.
+    pub fn stop(&self) {
+        self.inner.stopping.cancel();
     }
 
     /// The sources.
@@ -210,7 +256,6 @@ impl Triggers {
         content: &Content,
         replay_of: Option<u64>,
     ) -> Result<Taken, Error> {
-        use std::sync::atomic::Ordering;
         if self.inner.waiting.load(Ordering::Relaxed) >= MOST_WAITING {
             return Err(Error::Busy);
         }
@@ -220,16 +265,18 @@ impl Triggers {
             Arc::clone(arriving.entry(key.clone()).or_default())
         };
         let held = turn.lock().await;
+        let received_at = self.inner.clock.now();
         let record = DeliveryRecord {
             number: 0,
             id,
             source: source.to_owned(),
             event: event.to_owned(),
-            received_at: self.inner.clock.now(),
+            received_at,
             headers,
             body: serde_json::to_value(content).map_err(|error| Error::Malformed(error.to_string()))?,
             state: DeliveryState::Accepted,
             replay_of,
+            trouble: None,
         };
         let accepted = self.inner.store.accept(record).await;
         drop(held);
@@ -244,27 +291,69 @@ impl Triggers {
         if before.is_none() {
             self.inner.waiting.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(Taken { number, before })
+        let (source, id) = key;
+        Ok(Taken { number, id, source, received_at, by_hand: replay_of.is_some(), before })
     }
 
     /// Has a delivery handled in the background. One that has to wait for its turn waits on the disk: what thousands of
     /// them hold must not be in memory.
-    pub fn handle_soon(&self, number: u64, id: String, content: Content) {
-        let triggers = self.clone();
-        let turn = Arc::clone(&self.inner.turns).try_acquire_owned().ok();
+    pub fn handle_soon(&self, taken: Taken, content: Content) {
+        let turn = self.turn_now(&taken.source);
         let content = turn.is_some().then_some(content);
-        self.inner.tasks.spawn(async move {
-            let turn = match turn {
-                Some(turn) => Some(turn),
-                None => Arc::clone(&triggers.inner.turns).acquire_owned().await.ok(),
+        self.inner.tasks.spawn(self.clone().until_handled(taken, turn, content, 0));
+    }
+
+    /// Handles a delivery as often as it takes.
+    async fn until_handled(self, taken: Taken, mut turn: Option<Turn>, mut content: Option<Content>, mut tried: u32) {
+        loop {
+            if tried > 0 && self.before_stop(tokio::time::sleep(pause_after(tried))).await.is_none() {
+                return;
+            }
+            let turn = match turn.take() {
+                Some(turn) => turn,
+                None => match self.turn(&taken.source).await {
+                    Ok(turn) => turn,
+                    Err(_) => return,
+                },
             };
-            let content = match content {
-                Some(content) => Ok(content),
-                None => triggers.stored(number),
-            };
-            drop(triggers.conclude(number, &id, content).await);
+            let content = content.take().map_or_else(|| self.stored(taken.number), Ok);
+            tried += 1;
+            let ended = self.conclude(&taken, content, Patience::Long).await;
             drop(turn);
-        });
+            if !matches!(ended, Err(error) if self.is_tried_again(&taken, &error)) {
+                return;
+            }
+        }
+    }
+
+    /// A turn, unless the daemon stops first.
+    async fn turn(&self, source: &str) -> Result<Turn, Error> {
+        let (lane, all) = (self.lane(source), Arc::clone(&self.inner.turns));
+        let both = async {
+            let of_source = lane.acquire_owned().await.ok()?;
+            Some(Turn { _of_source: of_source, _of_all: all.acquire_owned().await.ok()? })
+        };
+        self.before_stop(both).await.flatten().ok_or(Error::Stopping(Stopping))
+    }
+
+    fn turn_now(&self, source: &str) -> Option<Turn> {
+        let of_source = self.lane(source).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.inner.turns).try_acquire_owned().ok()?;
+        Some(Turn { _of_source: of_source, _of_all: of_all })
+    }
+
+    fn lane(&self, source: &str) -> Arc<Semaphore> {
+        let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(source) {
+            return Arc::clone(lane);
+        }
+        let lane = Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
+        lanes.insert(source.to_owned(), Arc::clone(&lane));
+        lane
+    }
+
+    async fn before_stop<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.inner.stopping.run_until_cancelled(work).await
     }
 
     fn stored(&self, number: u64) -> Result<Content, Error> {
@@ -273,34 +362,63 @@ impl Triggers {
         content(&record)
     }
 
-    /// Handles a delivery that was taken, and records what became of it. What only time can mend stays open.
+    /// Handles a delivery that was taken, for somebody who hears what became of it, and records that.
     ///
     /// # Errors
     /// As recorded.
-    pub async fn handle(&self, number: u64, id: String, content: Content) -> Result<Outcome, Error> {
-        let _turn = self.inner.turns.acquire().await;
-        self.conclude(number, &id, Ok(content)).await
+    async fn handle(&self, taken: &Taken, content: Content) -> Result<Outcome, Error> {
+        let _turn = self.turn(&taken.source).await?;
+        self.conclude(taken, Ok(content), Patience::Short).await
     }
 
-    async fn conclude(&self, number: u64, id: &str, content: Result<Content, Error>) -> Result<Outcome, Error> {
-        use std::sync::atomic::Ordering;
+    /// Handles a delivery that was taken. What only time can mend is tried again in the background.
+    ///
+    /// # Errors
+    /// As recorded; or it is tried again, see [`Error::is_transient`].
+    async fn handle_patiently(&self, taken: Taken, content: Content) -> Result<Outcome, Error> {
+        let turn = self.turn(&taken.source).await?;
+        let ended = self.conclude(&taken, Ok(content), Patience::Long).await;
+        drop(turn);
+        if matches!(&ended, Err(error) if self.is_tried_again(&taken, error)) {
+            self.inner.tasks.spawn(self.clone().until_handled(taken, None, None, 1));
+        }
+        ended
+    }
+
+    fn is_tried_again(&self, taken: &Taken, error: &Error) -> bool {
+        error.is_transient() && self.inner.clock.now().duration_since(taken.received_at) < TRIED_FOR
+    }
+
+    /// Handles a delivery once, and records what became of it; it stays open when it will be tried again.
+    async fn conclude(
+        &self,
+        taken: &Taken,
+        content: Result<Content, Error>,
+        patience: Patience,
+    ) -> Result<Outcome, Error> {
         let result = match content {
-            Ok(content) => self.perform(id, content).await,
+            Ok(content) => self.perform(&taken.id, content, taken.by_hand).await,
             Err(error) => Err(error),
         };
-        self.inner
-            .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1)))
-            .ok();
+        let number = taken.number;
         let state = match &result {
             Ok(outcome) => DeliveryState::Handled { runs: outcome.runs.clone(), note: outcome.note.clone() },
-            // Stays open, to be taken up after the restart.
+            // To be taken up after the restart.
             Err(Error::Stopping(_)) => return result,
+            Err(error) if patience == Patience::Long && self.is_tried_again(taken, error) => {
+                log::warn!(delivery = number; "delivery {number} is tried again: {error}");
+                self.inner.store.delay_delivery(number, &error.to_string()).await?;
+                return result;
+            }
             Err(error) => {
                 log::warn!(delivery = number; "delivery {number} could not be handled: {error}");
                 DeliveryState::Failed { reason: error.to_string() }
             }
         };
+        if taken.before.is_none() {
+            let one_less = |count: usize| Some(count.saturating_sub(1));
+            self.inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok();
+        }
         self.inner.store.conclude_delivery(number, state).await?;
         result
     }
@@ -313,24 +431,24 @@ impl Triggers {
         &self,
         push: HookPush,
     ) -> Result<tokio::sync::oneshot::Receiver<Result<Outcome, Error>>, Error> {
-        let (taken, id, content) = self.taken_push(push).await?;
+        let (taken, content) = self.taken_push(push).await?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let triggers = self.clone();
         self.inner.tasks.spawn(async move {
             // The pusher may have gone.
-            drop(sender.send(triggers.handle(taken.number, id, content).await));
+            drop(sender.send(triggers.handle_patiently(taken, content).await));
         });
         Ok(receiver)
     }
 
-    async fn taken_push(&self, push: HookPush) -> Result<(Taken, String, Content), Error> {
+    async fn taken_push(&self, push: HookPush) -> Result<(Taken, Content), Error> {
         let path = std::path::Path::new(&push.repository);
         let source = self.inner.inventory.at_path(path);
         let source = source.ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
         let (id, place) = (push.id.clone(), format!("push/{}", source.name));
         let content = Content::Push { push };
-        let taken = self.take(&place, id.clone(), "push", BTreeMap::new(), &content, None).await?;
-        Ok((taken, id, content))
+        let taken = self.take(&place, id, "push", BTreeMap::new(), &content, None).await?;
+        Ok((taken, content))
     }
 
     /// Takes a push that a hook told of, and starts its runs.
@@ -338,8 +456,8 @@ impl Triggers {
     /// # Errors
     /// The hook keeps the push and it comes again.
     pub async fn push(&self, push: HookPush) -> Result<Outcome, Error> {
-        let (taken, id, content) = self.taken_push(push).await?;
-        self.handle(taken.number, id, content).await
+        let (taken, content) = self.taken_push(push).await?;
+        self.handle_patiently(taken, content).await
     }
 
     /// Takes a move of a ref that a poll found, and starts its runs. When it failed it is recorded as such, and not
@@ -348,15 +466,8 @@ impl Triggers {
     /// # Errors
     /// It was not made durable.
     pub async fn polled(&self, source: &Source, push: HookPush) -> Result<(), Error> {
-        let content = Content::Polled { source: source.name.clone(), push: push.clone() };
-        let place = format!("poll/{}", source.name);
-        let taken = self.take(&place, push.id.clone(), "push", BTreeMap::new(), &content, None).await?;
-        if taken.before.is_none()
-            && let Err(error) = self.handle(taken.number, push.id, content).await
-        {
-            log::warn!("a polled push of {} could not be handled: {error}", source.name);
-        }
-        Ok(())
+        let id = push.id.clone();
+        self.found(source, id, "push", Content::Polled { source: source.name.clone(), push }).await
     }
 
     /// Takes what a poll found in the words of a webhook. When it cannot be handled it is recorded as such, and not found
@@ -366,28 +477,54 @@ impl Triggers {
     /// It was not made durable.
     pub(super) async fn found(&self, source: &Source, id: String, event: &str, content: Content) -> Result<(), Error> {
         let place = format!("poll/{}", source.name);
-        let taken = self.take(&place, id.clone(), event, BTreeMap::new(), &content, None).await?;
-        if taken.before.is_none()
-            && let Err(error) = self.handle(taken.number, id, content).await
-        {
-            log::warn!("what a poll of {} found could not be handled: {error}", source.name);
+        let taken = self.take(&place, id, event, BTreeMap::new(), &content, None).await?;
+        if taken.before.is_none() {
+            // What went wrong is in the log and in the list of deliveries.
+            drop(self.handle_patiently(taken, content).await);
         }
         Ok(())
     }
 
-    /// Takes an event that is one already: a dispatch, a due schedule, a chained run. `from` is a word for the log of
-    /// deliveries, `id` what must not start anything twice.
+    /// Takes an event that somebody asked for: a dispatch. `from` is a word for the log of deliveries, `id` what must not
+    /// start anything twice.
     ///
     /// # Errors
     /// It was not made durable, or could not be handled.
     pub async fn event(&self, from: &str, id: String, event: Event) -> Result<Outcome, Error> {
+        match self.taken_event(from, id, event).await? {
+            Ok((taken, content)) => self.handle(&taken, content).await,
+            Err(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Takes an event that happened by itself: a due schedule, a chained run, a directory that changed. What only time can
+    /// mend is tried again.
+    ///
+    /// # Errors
+    /// It was not made durable, or could not be handled so far.
+    pub async fn occurred(&self, from: &str, id: String, event: Event) -> Result<Outcome, Error> {
+        match self.taken_event(from, id, event).await? {
+            Ok((taken, content)) => self.handle_patiently(taken, content).await,
+            Err(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Makes an event durable; the second value is what became of the same before.
+    async fn taken_event(
+        &self,
+        from: &str,
+        id: String,
+        event: Event,
+    ) -> Result<Result<(Taken, Content), Outcome>, Error> {
         let (source, name) = (format!("{from}/{}", event.repository), event.name.clone());
         let content = Content::Event { event: Box::new(event) };
-        let taken = self.take(&source, id.clone(), &name, BTreeMap::new(), &content, None).await?;
-        if let Some(DeliveryRecord { state: DeliveryState::Handled { runs, note }, .. }) = taken.before {
-            return Ok(Outcome { runs, note, lines: Vec::new() });
-        }
-        self.handle(taken.number, id, content).await
+        let taken = self.take(&source, id, &name, BTreeMap::new(), &content, None).await?;
+        Ok(match taken.before {
+            Some(DeliveryRecord { state: DeliveryState::Handled { runs, note }, .. }) => {
+                Err(Outcome { runs, note, lines: Vec::new() })
+            }
+            _ => Ok((taken, content)),
+        })
     }
 
     /// Handles a stored delivery once more, as a new one: its runs start again.
@@ -402,10 +539,9 @@ impl Triggers {
             .ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
         let content = content(&record)?;
         let id = format!("{}#{}", record.id, self.inner.clock.now().as_nanosecond());
-        let taken = self
-            .take(&record.source, id.clone(), &record.event, record.headers.clone(), &content, Some(number))
-            .await?;
-        Ok((taken.number, self.handle(taken.number, id, content).await?))
+        let taken =
+            self.take(&record.source, id, &record.event, record.headers.clone(), &content, Some(number)).await?;
+        Ok((taken.number, self.handle(&taken, content).await?))
     }
 
     /// Takes up what an earlier life of the daemon accepted and did not finish.
@@ -413,16 +549,21 @@ impl Triggers {
     /// # Errors
     /// The store cannot be read.
     pub fn resume(&self) -> Result<usize, Error> {
-        let open = self.inner.store.open_deliveries()?;
-        let count = open.len();
-        for record in open {
-            match content(&record) {
-                Ok(content) => {
-                    self.inner.waiting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    self.handle_soon(record.number, record.id, content);
-                }
-                Err(error) => log::error!("delivery {} cannot be taken up: {error}", record.number),
-            }
+        let mut count = 0;
+        for number in self.inner.store.open_deliveries()? {
+            // One after the other, and their contents again when it is their turn: there may be more than memory holds.
+            let Some(record) = self.inner.store.delivery(number)? else { continue };
+            self.inner.waiting.fetch_add(1, Ordering::Relaxed);
+            let taken = Taken {
+                number,
+                id: record.id,
+                source: record.source,
+                received_at: record.received_at,
+                by_hand: record.replay_of.is_some(),
+                before: None,
+            };
+            self.inner.tasks.spawn(self.clone().until_handled(taken, None, None, 0));
+            count += 1;
         }
         Ok(count)
     }
@@ -455,8 +596,25 @@ impl Triggers {
         count
     }
 
-    /// Looks after the spools until told to stop.
+    /// Replaces hooks that an older version installed for this daemon.
+    async fn upgrade_hooks(&self) {
+        let socket = std::path::absolute(self.inner.inventory.paths().socket());
+        let (Ok(program), Ok(socket)) = (std::env::current_exe(), socket) else { return };
+        for source in self.inner.inventory.all() {
+            let (Some(path), SourceKind::Git) = (&source.path, source.kind) else { continue };
+            let own = path.join(".git");
+            let repository = git::Repository::at(if own.is_dir() { own } else { path.clone() });
+            match hook::upgrade(&repository, &program, &socket).await {
+                Ok(true) => log::info!("the hook of {} is of this version now", source.name),
+                Ok(false) => {}
+                Err(error) => log::warn!("the hook of {} stays as it is: {error}", source.name),
+            }
+        }
+    }
+
+    /// Looks after hooks and their spools until told to stop.
     pub async fn watch_spools(self, stop: CancellationToken) {
+        self.upgrade_hooks().await;
         let mut ticks = tokio::time::interval(SPOOL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -488,6 +646,12 @@ impl Triggers {
             }),
             elsewhere: Elsewhere::new(&source.name, &self.inner.inventory),
         }
+    }
+
+    /// Has it looked again which workflows listen to runs.
+    pub(super) fn forget_listeners(&self) {
+        let mut listeners = self.inner.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.values_mut().for_each(|listening| listening.until = Timestamp::MIN);
     }
 
     /// The workflows on the default branch that listen to what runs do (`workflow_run`).
@@ -530,205 +694,6 @@ impl Triggers {
         Ok(workflows)
     }
 
-    async fn perform(&self, id: &str, content: Content) -> Result<Outcome, Error> {
-        if let Content::Push { .. } | Content::Polled { .. } | Content::Webhook { .. } = &content {
-            // What was pushed may listen to other things from now on.
-            let mut listeners = self.inner.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            listeners.values_mut().for_each(|listening| listening.until = jiff::Timestamp::MIN);
-        }
-        match content {
-            // A replay has an id of its own.
-            Content::Push { push } => {
-                let path = std::path::Path::new(&push.repository);
-                let source = self.inner.inventory.at_path(path);
-                let source = source.ok_or_else(|| Error::UnknownSource(push.repository.clone()))?;
-                self.perform_push(&source, HookPush { id: id.to_owned(), ..push }).await
-            }
-            Content::Polled { source, push } => {
-                let source = self.source(source.as_str())?;
-                if let Some(one) = push.refs.first()
-                    && self.is_told_twice(&source, &one.name, &one.new)?
-                {
-                    return Ok(Outcome { note: "a webhook brought it first".to_owned(), ..Outcome::default() });
-                }
-                self.perform_push(&source, HookPush { id: id.to_owned(), ..push }).await
-            }
-            Content::Webhook { source, forge, event, payload } => {
-                self.perform_webhook(id, &source, &forge, &event, payload).await
-            }
-            Content::Event { event } => {
-                let source = self.source(event.repository.as_str())?;
-                let event = Event { delivery: Some(id.to_owned()), ..*event };
-                self.start(&source, event).await
-            }
-        }
-    }
-
-    /// Whether a source with both webhooks and polls has runs of this push already.
-    fn is_told_twice(&self, source: &Source, git_ref: &str, sha: &str) -> Result<bool, Error> {
-        if ![TriggerKind::Webhook, TriggerKind::Poll].iter().all(|kind| source.triggers.contains(kind)) {
-            return Ok(false);
-        }
-        let filter = RunFilter {
-            repository: Some(source.name.clone()),
-            event: Some("push".to_owned()),
-            sha: Some(sha.to_owned()),
-            ..RunFilter::default()
-        };
-        Ok(self.inner.store.runs(&filter, 0, 100)?.runs.iter().any(|run| run.git_ref == git_ref))
-    }
-
-    async fn perform_push(&self, source: &Source, push: HookPush) -> Result<Outcome, Error> {
-        let inventory = &self.inner.inventory;
-        let repository = inventory.open(source, &[]).await?;
-        let place = push::Place {
-            repository: source.name.clone(),
-            server_url: inventory.server_url(),
-            clone_url: inventory::clone_url(source).unwrap_or_default(),
-        };
-        let reading = self.reading(source);
-        let now = self.inner.clock.now();
-        let accepted = match push::accept(now, &place, &repository, &reading, &push, &self.inner.starter).await {
-            Ok(accepted) => accepted,
-            Err(push::Error::Stopping) => return Err(Stopping.into()),
-            Err(push::Error::Git(error)) => return Err(error.into()),
-        };
-        let lines = push::lines(&place, &accepted);
-        let Accepted { runs, notes } = accepted;
-        Ok(Outcome { runs: runs.into_iter().map(|run| RunId(run.run)).collect(), note: notes.join("\n"), lines })
-    }
-
-    async fn perform_webhook(
-        &self,
-        id: &str,
-        name: &RepositoryName,
-        forge: &str,
-        event: &str,
-        payload: Json,
-    ) -> Result<Outcome, Error> {
-        let source = self.source(name.as_str())?;
-        let now = self.inner.clock.now();
-        let pressed = if forge == "github" { self.pressed(&source, event, &payload).await? } else { None };
-        if let Some((runs, note)) = pressed {
-            return Ok(Outcome { runs, note, lines: Vec::new() });
-        }
-        let read = match forge {
-            "gitea" | "forgejo" => forges::from_payload(Forge::Gitea, now, event, payload),
-            "gitlab" => forges::from_payload(Forge::GitLab, now, event, payload),
-            _ => github::from_payload(now, event, payload),
-        };
-        let event = match read {
-            Ok(event) => event,
-            Err(NotAnEvent::StartsNothing) => {
-                return Ok(Outcome { note: NotAnEvent::StartsNothing.to_string(), ..Outcome::default() });
-            }
-            Err(NotAnEvent::Malformed(what)) => return Err(Error::Malformed(what)),
-        };
-        if !source.events.is_empty() && !source.events.contains(&event.name) {
-            let note = format!("this source takes only {}", source.events.join(", "));
-            return Ok(Outcome { note, ..Outcome::default() });
-        }
-        if self.is_made_by_a_job(&source, &event).await {
-            let note = "it was made with the token of a job, so it starts nothing".to_owned();
-            return Ok(Outcome { note, ..Outcome::default() });
-        }
-        if event.name == "push" && self.is_told_twice(&source, &event.git_ref, &event.sha)? {
-            return Ok(Outcome { note: "a poll found it first".to_owned(), ..Outcome::default() });
-        }
-        if self.is_heard_twice(&source, id, &event).await? {
-            return Ok(Outcome { note: "it was heard of before, another way".to_owned(), ..Outcome::default() });
-        }
-        // The name we know it by: a renamed repository still says its old one for a while.
-        let event = Event { repository: source.name.clone(), delivery: Some(id.to_owned()), ..event };
-        self.start(&source, event).await
-    }
-
-    /// Whether an event comes from what a job did with its own token: else jobs would start jobs for ever (T16).
-    /// Dispatches are meant. Where our App makes the tokens its own bot is who did it.
-    async fn is_made_by_a_job(&self, source: &Source, event: &Event) -> bool {
-        const JOBS: &str = "github-actions[bot]";
-        let sender = event.payload.pointer("/sender/login").and_then(Json::as_str).unwrap_or_default();
-        if !sender.ends_with("[bot]") || matches!(event.name.as_str(), "workflow_dispatch" | "repository_dispatch") {
-            return false;
-        }
-        if sender == JOBS {
-            return true;
-        }
-        if source.app.is_none() || source.kind != SourceKind::GitHub {
-            return false;
-        }
-        let bot = match self.clients().of(source) {
-            Ok(client) => client.bot().await,
-            Err(error) => Err(error),
-        };
-        bot.map_or_else(
-            |error| {
-                log::warn!("it is not known what the App of {} is called: {error}", source.name);
-                false
-            },
-            |bot| bot == sender,
-        )
-    }
-
-    /// Whether a source that both tells us and is asked has brought this within the hour; from now on it has. Pushes are
-    /// told apart by their runs.
-    async fn is_heard_twice(&self, source: &Source, id: &str, event: &Event) -> Result<bool, Error> {
-        const SPACE: &str = "heard";
-        const WITHIN: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
-        let told = source.triggers.contains(&TriggerKind::Webhook) || source.relay.is_some();
-        if !told || !source.triggers.contains(&TriggerKind::Poll) || event.name == "push" {
-            return Ok(false);
-        }
-        let of = |pointer: &str| event.payload.pointer(pointer).map(Json::to_string).unwrap_or_default();
-        let what: Vec<String> = [
-            "/pull_request/head/sha",
-            "/pull_request/number",
-            "/issue/number",
-            "/comment/id",
-            "/review/id",
-            "/release/id",
-            "/forkee/id",
-            "/label/name",
-        ]
-        .into_iter()
-        .map(of)
-        .collect();
-        let action = event.action.as_deref().unwrap_or_default();
-        let key = format!("{} {} {action} {}", source.name, event.name, what.join(" "));
-        let now = self.inner.clock.now();
-        let before = self.inner.store.get(SPACE, &key)?.map(|value| String::from_utf8_lossy(&value).into_owned());
-        if let Some((at, by)) = before.as_deref().and_then(|before| before.split_once(' '))
-            && by != id
-            && at.parse::<jiff::Timestamp>().is_ok_and(|at| now.duration_since(at) < WITHIN)
-        {
-            return Ok(true);
-        }
-        self.inner.store.put(SPACE, &key, format!("{now} {id}").as_bytes()).await?;
-        Ok(false)
-    }
-
-    /// Starts what an event starts.
-    async fn start(&self, source: &Source, event: Event) -> Result<Outcome, Error> {
-        let number = event.git_ref.strip_prefix("refs/pull/").and_then(|rest| rest.split('/').next());
-        let refspecs: Vec<String> =
-            number.map(|number| format!("+refs/pull/{number}/*:refs/pull/{number}/*")).into_iter().collect();
-        let repository = self.inner.inventory.open(source, &refspecs).await?;
-        let found = start::starts(event, &repository, &self.reading(source)).await?;
-        let mut outcome = Outcome::default();
-        let mut notes: Vec<String> = Vec::new();
-        for start in found.starts {
-            let path = start.spec.workflow_path.clone();
-            match self.inner.starter.start(start).await? {
-                Answer::Run { run, .. } => outcome.runs.push(run),
-                Answer::Unknown(reason) | Answer::Refused(reason) => notes.push(format!("{path}: {reason}")),
-                Answer::Done => {}
-            }
-        }
-        notes.extend(found.passed.iter().map(|passed| format!("{}: {}", passed.path, passed.selection.reason)));
-        outcome.note = notes.join("\n");
-        Ok(outcome)
-    }
-
     /// The source of a name.
     ///
     /// # Errors
@@ -736,6 +701,18 @@ impl Triggers {
     pub fn source(&self, name: &str) -> Result<Source, Error> {
         self.inner.inventory.find(name).ok_or_else(|| Error::UnknownSource(name.to_owned()))
     }
+}
+
+/// Whether what only time can mend stays open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Somebody waits for what becomes of it.
+    Short,
+    Long,
+}
+
+fn pause_after(tried: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << tried.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
 
 fn content(record: &DeliveryRecord) -> Result<Content, Error> {

@@ -4,7 +4,8 @@
 //! snapshot. So a burst of writes, an editor's way of saving, or an overflow of the system's queue all end the same.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -53,22 +54,28 @@ pub async fn run(triggers: Triggers, schedules: Schedules, stop: CancellationTok
             None
         }
     };
-    let mut watched: Vec<PathBuf> = Vec::new();
+    // With what each was when it was begun to be watched: one that was replaced is another one.
+    let mut watched: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
     let mut last: BTreeMap<RepositoryName, String> = BTreeMap::new();
     loop {
         let sources = directories(&triggers);
         let paths: Vec<PathBuf> = sources.iter().filter_map(|source| source.path.clone()).collect();
         if let Some(watcher) = &mut watcher {
-            for path in paths.iter().filter(|path| !watched.contains(path)) {
-                if let Err(error) = watcher.watch(path, RecursiveMode::Recursive) {
-                    log::warn!("{} is only looked at once a minute: {error}", path.display());
+            watched.retain(|path, node| {
+                let stays = paths.contains(path) && identity(path) == Some(*node);
+                if !stays {
+                    drop(watcher.unwatch(path));
+                }
+                stays
+            });
+            for path in &paths {
+                let Some(node) = identity(path).filter(|_| !watched.contains_key(path)) else { continue };
+                match watcher.watch(path, RecursiveMode::Recursive) {
+                    Ok(()) => drop(watched.insert(path.clone(), node)),
+                    Err(error) => log::warn!("{} is only looked at once a minute: {error}", path.display()),
                 }
             }
-            for path in watched.iter().filter(|path| !paths.contains(path)) {
-                drop(watcher.unwatch(path));
-            }
         }
-        watched = paths;
         for source in &sources {
             match look(&triggers, source, last.get(&source.name).map(String::as_str)).await {
                 Ok(found) => {
@@ -94,6 +101,12 @@ pub async fn run(triggers: Triggers, schedules: Schedules, stop: CancellationTok
             patience -= 1;
         }
     }
+}
+
+/// What tells a directory from another at the same path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn directories(triggers: &Triggers) -> Vec<Source> {
@@ -126,7 +139,7 @@ pub async fn look(triggers: &Triggers, source: &Source, before: Option<&str>) ->
     let commit = place.sha.clone();
     if let Some(before) = before {
         let id = format!("{before}..{commit}");
-        triggers.event("watch", id, event(triggers.clock().now(), place, changed.clone())).await?;
+        triggers.occurred("watch", id, event(triggers.clock().now(), place, changed.clone())).await?;
     }
     Ok(Look { commit, changed, diagnostics })
 }

@@ -18,7 +18,7 @@ use axum::routing::post;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::{Value as Json, json};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::hook::{HOOK_PATH, HookPush};
 use super::service::{Content, Error, Outcome, Triggers};
@@ -30,8 +30,12 @@ pub use signature::{Forge, verify};
 
 /// GitHub's own limit.
 const LARGEST_BODY: usize = 25 << 20;
+/// Of bodies that are received at once: whoever sends them has proved nothing yet.
+const BODIES: usize = 64 << 20;
 /// Seconds after which a refused sender may come back.
 const RETRY_AFTER: &str = "30";
+
+const UNPROVED: &str = "the signature is missing or wrong";
 
 /// How long a pusher who follows nothing waits to read which runs were started.
 const PUSHERS_PATIENCE: Duration = Duration::from_secs(3);
@@ -43,8 +47,7 @@ pub type Follow = Arc<dyn Fn(Vec<RunId>) -> BoxStream<'static, String> + Send + 
 pub fn router(triggers: Triggers) -> Router {
     Router::new()
         .route("/hooks/{forge}/{*source}", post(receive))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .with_state(triggers)
+        .with_state((triggers, Arc::new(Semaphore::new(BODIES))))
 }
 
 /// The route of the git hook: for the unix socket only, whose peers are users of this machine.
@@ -56,10 +59,10 @@ pub fn socket_router(triggers: Triggers, follow: Option<Follow>) -> Router {
 }
 
 async fn receive(
-    State(triggers): State<Triggers>,
+    State((triggers, room)): State<(Triggers, Arc<Semaphore>)>,
     Path((forge, name)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let name = name.trim_end_matches('/');
     let Some(forge) = Forge::from_word(&forge) else { return refuse(StatusCode::NOT_FOUND, "there is no such forge") };
@@ -67,7 +70,34 @@ async fn receive(
     let Some(source) = source else {
         return refuse(StatusCode::NOT_FOUND, "there is no such source");
     };
-    take(&triggers, forge, &source, &headers, &body).await
+    if !forge.has_proof(&headers) {
+        return refuse(StatusCode::UNAUTHORIZED, UNPROVED);
+    }
+    match whole(body, &room).await {
+        Ok((body, _held)) => take(&triggers, forge, &source, &headers, &body).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// A body as a whole, with the room that it takes.
+async fn whole(body: Body, room: &Arc<Semaphore>) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
+    let mut pieces = body.into_data_stream();
+    let (mut whole, mut held) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| refuse(StatusCode::BAD_REQUEST, "the body ended before its end"))?;
+        if whole.len() + piece.len() > LARGEST_BODY {
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 25 MiB"));
+        }
+        let size = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        // Refused rather than waited for: those who wait hold room as well.
+        let more = Arc::clone(room).try_acquire_many_owned(size).map_err(|_| busy(&Error::Busy))?;
+        match &mut held {
+            Some(held) => held.merge(more),
+            None => held = Some(more),
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok((whole, held))
 }
 
 /// Takes a delivery, wherever it came from: directly, or over a relay.
@@ -91,7 +121,7 @@ pub(super) async fn take(
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if !verify(forge, &header, body, &secrets) {
         log::warn!(source = source.name.as_str(); "a webhook of {} has a wrong signature", source.name);
-        return refuse(StatusCode::UNAUTHORIZED, "the signature is missing or wrong");
+        return refuse(StatusCode::UNAUTHORIZED, UNPROVED);
     }
     let Some(event) = forge.event(&header) else {
         return refuse(StatusCode::BAD_REQUEST, "the event header is missing");
@@ -109,15 +139,21 @@ pub(super) async fn take(
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), header(name)?.to_owned())));
     let headers: BTreeMap<String, String> = shown.collect();
-    let content =
-        Content::Webhook { source: source.name.clone(), forge: forge.word().to_owned(), event: event.clone(), payload };
+    let content = Content::Webhook {
+        source: source.name.clone(),
+        forge: forge.word().to_owned(),
+        event: event.clone(),
+        payload,
+        polled: false,
+    };
     let place = format!("{}/{}", forge.word(), source.name);
     match triggers.take(&place, id.clone(), &event, headers, &content, None).await {
         Ok(taken) => {
+            let answer = accepted(&source.name, taken.number, &id, taken.before.as_ref());
             if taken.before.is_none() {
-                triggers.handle_soon(taken.number, id.clone(), content);
+                triggers.handle_soon(taken, content);
             }
-            accepted(&source.name, taken.number, &id, taken.before.as_ref())
+            answer
         }
         Err(error) => {
             log::error!("a webhook of {} was not accepted: {error}", source.name);
@@ -224,6 +260,9 @@ async fn told(
             stream::iter(outcome.lines).chain(live).boxed()
         }
         Ok(Err(Error::Stopping(stopping))) => line(format!("towline: {stopping}")),
+        Ok(Err(error)) if error.is_transient() => {
+            line(format!("towline: the push is kept, and looked at again before long: {error}"))
+        }
         // It is stored: sending it again would change nothing.
         Ok(Err(error)) => line(format!("towline: no runs were started: {error}")),
         Err(_) => line("towline: the push is kept; its runs start when the daemon is back".to_owned()),

@@ -24,7 +24,7 @@ use towline::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepK
 use towline::run::{Conclusion, RunSpec};
 use towline::server::auth::{Auth, Mode};
 use towline::server::source::{Outside, WorkflowFile};
-use towline::server::view::ScheduleView;
+use towline::server::view::{LetterView, ScheduleView};
 use towline::server::{
     Address, App, AppParts, CertificateSource, Config, Endpoint, HostDetail, Identity, Limits, Server, Settings,
 };
@@ -144,6 +144,19 @@ impl Daemon {
                     engine.start_run(None, false, spec).await.map(|start| start.run).map_err(|error| error.to_string())
                 })
             }),
+            letters: Arc::new(|| {
+                Ok(vec![LetterView {
+                    id: "0123456789ab".into(),
+                    kind: "report",
+                    repository: RepositoryName::from("o/r"),
+                    subject: "HIDDEN-LETTER".into(),
+                    dead: true,
+                    attempts: 0,
+                    reason: "forge.lan answered 401: Bad credentials".into(),
+                    at: "2026-11-22T03:30:00Z".parse().unwrap(),
+                }])
+            }),
+            change_letter: Arc::new(|_, _| Box::pin(async { Ok(true) })),
             ..Outside::nothing()
         };
         let settings = Settings { public_url: None, own_url: None, open_metrics: true, trusted_proxies: Vec::new() };
@@ -187,6 +200,7 @@ impl Daemon {
             find: Arc::new(|_| None),
             authorize: Arc::new(move |parts, repository, _| authorized.access(parts, repository)),
             base: Arc::new(move |parts| based.base(parts)),
+            who: Arc::new(|_| None),
         };
         let router = towline::server::router(&app).merge(services.repositories(repositories));
         let served = tokio::spawn(bound.serve(router, stop.clone()));

@@ -101,6 +101,7 @@ async fn what_a_client_may_not_see_is_nowhere() {
         body: Value::from("HIDDEN-BODY"),
         state: DeliveryState::Handled { runs: vec![run], note: "HIDDEN-NOTE".into() },
         replay_of: None,
+        trouble: None,
     };
     daemon.store.accept(delivery).await.unwrap();
     let elsewhere = daemon.token("elsewhere", Role::Admin, &["o/other"]).await;
@@ -135,6 +136,16 @@ async fn what_a_client_may_not_see_is_nowhere() {
     }
     // Who sees all, sees; but not what only admins may.
     assert!(daemon.get("/runs", &viewer).await.text().contains("HIDDEN-TITLE"));
+    for path in ["/deliveries", "/api/v3/towline/outbox"] {
+        assert!(daemon.get(path, &viewer).await.text().contains("HIDDEN-LETTER"), "{path}");
+    }
+    let retry = "/api/v3/towline/outbox/0123456789ab/retry";
+    for (token, status) in
+        [(&viewer, StatusCode::FORBIDDEN), (&elsewhere, StatusCode::NOT_FOUND), (&admin, StatusCode::NO_CONTENT)]
+    {
+        assert_eq!(daemon.post(retry, token, "").await.status, status);
+    }
+    assert_eq!(daemon.post(&retry.replace("0123", "3210"), &admin, "").await.status, StatusCode::NOT_FOUND);
     for path in [
         "/api/v3/towline/audit",
         "/api/v3/towline/tokens",

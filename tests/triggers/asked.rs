@@ -149,4 +149,14 @@ async fn a_poll_finds_what_moved_and_nothing_twice() {
     git(origin.path(), &["branch", "feature"]);
     assert_eq!(poll::look(&daemon.triggers, &source).await.unwrap(), 1);
     assert_eq!(daemon.runs()[1].event.payload["created"], json!(true));
+    // Back, and there again: the same move as before, and another one all the same.
+    for (number, to) in ["HEAD~1", &second].into_iter().enumerate() {
+        git(origin.path(), &["reset", "-q", "--hard", to]);
+        assert_eq!(poll::look(&daemon.triggers, &source).await.unwrap(), 1);
+        assert_eq!(daemon.runs().len(), number + 3);
+    }
+    assert_eq!(
+        (daemon.runs()[3].event.sha.as_str(), &daemon.runs()[3].event.payload["forced"]),
+        (&*second, &json!(false))
+    );
 }

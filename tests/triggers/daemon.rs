@@ -79,6 +79,13 @@ impl Daemon {
         Self { directory, triggers, store, started, paths, tasks }
     }
 
+    /// Takes another configuration, as after a reload.
+    pub(super) fn configure(&self, config: &str) {
+        let file = config::File { path: self.paths.config.clone(), text: config.to_owned() };
+        let (config, diagnostics) = config::parse(&[file]);
+        self.triggers.inventory().reload(config.unwrap_or_else(|| panic!("{diagnostics:#?}")));
+    }
+
     /// Serves webhooks on loopback; gives the address.
     pub(super) async fn serve_webhooks(&self) -> std::net::SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

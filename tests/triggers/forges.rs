@@ -30,8 +30,8 @@ struct Seen {
     body: Json,
 }
 
-/// A status and headers.
-type Mood = (u16, Vec<(&'static str, String)>);
+/// A status, headers, and a message.
+type Mood = (u16, Vec<(&'static str, String)>, &'static str);
 
 #[derive(Clone, Default)]
 struct Forge {
@@ -51,7 +51,12 @@ impl Forge {
 
     fn mood(&self, status: u16, headers: &[(&'static str, &str)]) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.moods.lock().unwrap().push_back((status, headers));
+        self.moods.lock().unwrap().push_back((status, headers, "not now"));
+    }
+
+    /// Refuses in words alone.
+    fn says(&self, status: u16, message: &'static str) {
+        self.moods.lock().unwrap().push_back((status, Vec::new(), message));
     }
 
     /// What came in since the last time.
@@ -66,9 +71,9 @@ async fn answer(State(forge): State<Forge>, method: Method, uri: Uri, headers: H
     let body = serde_json::from_slice(&body).unwrap_or(Json::Null);
     forge.seen.lock().unwrap().push(Seen { method: method.clone(), path: path.clone(), authorization, body });
     let mood = forge.moods.lock().unwrap().pop_front();
-    if let Some((status, headers)) = mood {
+    if let Some((status, headers, message)) = mood {
         let mut response =
-            (StatusCode::from_u16(status).unwrap(), axum::Json(json!({ "message": "not now" }))).into_response();
+            (StatusCode::from_u16(status).unwrap(), axum::Json(json!({ "message": message }))).into_response();
         for (name, value) in headers {
             response.headers_mut().insert(name, value.parse().unwrap());
         }
@@ -96,13 +101,18 @@ impl Desk {
     async fn new(kind: &str, credentials: &str) -> Self {
         let forge = Forge::default();
         let address = forge.serve().await;
+        Self { forge, ..Self::at(kind, credentials, address) }
+    }
+
+    /// The same with a forge of one's own.
+    fn at(kind: &str, credentials: &str, address: SocketAddr) -> Self {
         let text = format!(
             "[[source]]\nname = 'ada/app'\nkind = '{kind}'\nurl = 'http://{address}/ada/app.git'\ntriggers = []\n{credentials}\n"
         );
         let (config, diagnostics) = config::parse(&[config::File { path: "t.toml".into(), text }]);
         let config = Arc::new(config.unwrap_or_else(|| panic!("{diagnostics:?}")));
         let time = Arc::new(Mutex::new("2026-11-21T12:00:00Z".parse().unwrap()));
-        Self { forge, store: Store::temporary().unwrap(), config, time }
+        Self { forge: Forge::default(), store: Store::temporary().unwrap(), config, time }
     }
 
     /// An outbox over the same store, as after a restart.
@@ -213,6 +223,67 @@ async fn what_is_refused_for_good_is_shown_as_dead() {
     let dead = desk.outbox().dead().unwrap();
     assert_eq!(dead.len(), 1);
     assert!(dead[0].reason.ends_with("answered 401: not now"), "{}", dead[0].reason);
+    // The token was replaced: somebody has it sent again.
+    let letters = desk.outbox().letters().unwrap();
+    assert!(letters.len() == 1 && letters[0].dead && letters[0].subject == "ada/app: CI / test (push)", "{letters:?}");
+    assert!(!desk.outbox().retry("nothing").await.unwrap());
+    assert!(desk.outbox().retry(&letters[0].id).await.unwrap());
+    assert_eq!(desk.outbox().turn().await.unwrap(), None);
+    assert_eq!((desk.outbox().letters().unwrap(), desk.forge.seen().len()), (Vec::new(), 3));
+    // One that nobody wants any more, and one that a later report makes good.
+    for later in [false, true] {
+        let report = Report { context: format!("{later}"), ..report(SUCCESS) };
+        desk.outbox().put(report.clone()).await.unwrap();
+        desk.forge.says(422, "No commit found for SHA");
+        assert_eq!(desk.outbox().turn().await.unwrap(), None);
+        let letters = desk.outbox().letters().unwrap();
+        assert_eq!(letters.len(), 1);
+        if later {
+            desk.outbox().put(Report { external_id: "3".to_owned(), ..report }).await.unwrap();
+            assert_eq!(desk.outbox().turn().await.unwrap(), None);
+        } else {
+            assert!(desk.outbox().forget(&letters[0].id).await.unwrap());
+        }
+        assert_eq!(desk.outbox().letters().unwrap(), Vec::new());
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_said_in_words_is_waited_for() {
+    let desk = Desk::new("github", "token = 'ghp_1'").await;
+    desk.outbox().put(report(SUCCESS)).await.unwrap();
+    desk.forge.says(403, "You have exceeded a secondary rate limit. Please wait a few minutes.");
+    let now = *desk.time.lock().unwrap();
+    assert_eq!(desk.outbox().turn().await.unwrap(), Some(now + SignedDuration::from_secs(60)));
+    let letters = desk.outbox().letters().unwrap();
+    assert!(!letters[0].dead && letters[0].attempts == 1 && letters[0].reason.contains("403"), "{letters:?}");
+    desk.pass(60);
+    assert_eq!(desk.outbox().turn().await.unwrap(), None);
+    // A 403 that is no limit will not change.
+    desk.outbox().put(Report { context: "other".to_owned(), ..report(SUCCESS) }).await.unwrap();
+    desk.forge.says(403, "Resource not accessible by personal access token");
+    assert_eq!(desk.outbox().turn().await.unwrap(), None);
+    assert_eq!(desk.outbox().dead().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_forge_that_does_not_answer_is_told_later() {
+    // It takes connections and says nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let desk = Desk::at("github", "token = 'ghp_1'", listener.local_addr().unwrap());
+    desk.outbox().put(report(SUCCESS)).await.unwrap();
+    let now = *desk.time.lock().unwrap();
+    let outbox = desk.outbox();
+    let turn = tokio::spawn(async move { outbox.turn().await.unwrap() });
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let mut asked = vec![0; 4096];
+    let length = tokio::io::AsyncReadExt::read(&mut connection, &mut asked).await.unwrap();
+    assert!(asked[..length].starts_with(b"POST /api/v3/repos/ada/app/statuses/"));
+    // Half a minute passes.
+    tokio::time::pause();
+    assert_eq!(turn.await.unwrap(), Some(now + SignedDuration::from_secs(2)));
+    let letters = desk.outbox().letters().unwrap();
+    assert!(!letters[0].dead && letters[0].attempts == 1 && !letters[0].reason.is_empty(), "{letters:?}");
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub(super) struct Hub {
     pub(super) deployments: Vec<Json>,
     pub(super) pulls: Json,
     pub(super) events: Json,
+    /// Who pushed what.
+    pub(super) activity: Json,
     /// `Authorization` of requests by git.
     pub(super) git: Vec<String>,
     /// Questions that were answered with 304.
@@ -58,7 +60,7 @@ impl GitHub {
             let text = std::fs::read(folder.join("openapi-actions-checks-statuses.json")).unwrap();
             serde_json::from_slice(&text).unwrap()
         });
-        let hub = Hub { description, pulls: json!([]), events: json!([]), ..Hub::default() };
+        let hub = Hub { description, pulls: json!([]), events: json!([]), activity: json!([]), ..Hub::default() };
         let hub = Arc::new(Mutex::new(hub));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -107,7 +109,13 @@ async fn answer(
     if uri.path().starts_with("/ada/app.git") {
         let who = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let status = if who.is_empty() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
-        hub.lock().unwrap().git.push(who);
+        let mut hub = hub.lock().unwrap();
+        // Everybody on a machine may read the arguments of programs.
+        let encoded = who.trim_start_matches("Basic ");
+        let secrets = hub.tokens.keys().map(String::as_str).chain([encoded]).filter(|secret| !secret.is_empty());
+        let told: Vec<String> = secrets.filter(|secret| is_in_arguments(secret)).map(str::to_owned).collect();
+        hub.faults.extend(told.into_iter().map(|secret| format!("{secret} is in the arguments of a program")));
+        hub.git.push(who);
         return (status, [("www-authenticate", "Basic realm=\"x\"")]).into_response();
     }
     let body: Json = serde_json::from_slice(&body).unwrap_or(Json::Null);
@@ -120,6 +128,14 @@ async fn answer(
         return StatusCode::NOT_MODIFIED.into_response();
     }
     (StatusCode::from_u16(status).unwrap(), [("etag", etag)], axum::Json(json)).into_response()
+}
+
+/// Whether the arguments of any program that runs now hold a text.
+fn is_in_arguments(text: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .any(|arguments| arguments.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
 impl Hub {
@@ -210,6 +226,7 @@ impl Hub {
                 }),
             ),
             ("GET", ["repos", _, _, "pulls"]) => (200, self.pulls.clone()),
+            ("GET", ["repos", _, _, "activity"]) => (200, self.activity.clone()),
             ("GET", ["repos", _, _, "events"]) => (200, self.events.clone()),
             _ => {
                 self.faults.push(format!("nobody knows {method} {path}"));
@@ -319,15 +336,15 @@ jobs:
 ";
 
 /// A daemon whose repository is on the fake GitHub, with an App; its work tree, and what a push webhook says.
-struct Lab {
-    hub: GitHub,
-    whole: Whole,
-    project: tempfile::TempDir,
-    head: String,
+pub(super) struct Lab {
+    pub(super) hub: GitHub,
+    pub(super) whole: Whole,
+    pub(super) project: tempfile::TempDir,
+    pub(super) head: String,
 }
 
 impl Lab {
-    async fn start(more: &str) -> Self {
+    pub(super) async fn start(more: &str) -> Self {
         Self::start_at(more, Clock::System).await
     }
 
@@ -349,13 +366,13 @@ impl Lab {
         Self { hub, whole, project, head }
     }
 
-    async fn deliver(&self, event: &str, id: &str, payload: &Json) -> u16 {
+    pub(super) async fn deliver(&self, event: &str, id: &str, payload: &Json) -> u16 {
         let body = serde_json::to_vec(payload).unwrap();
         let address = self.whole.url().trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
         super::webhooks::deliver_signed(address, "hush", event, id, &body).await.0
     }
 
-    fn push(&self, sender: &str) -> Json {
+    pub(super) fn push(&self, sender: &str) -> Json {
         json!({
             "ref": "refs/heads/main", "before": "0".repeat(40), "after": self.head, "created": true, "deleted": false,
             "repository": { "full_name": "ada/app", "default_branch": "main", "name": "app", "owner": { "login": "ada" } },
@@ -364,7 +381,7 @@ impl Lab {
         })
     }
 
-    fn pressed(&self, action: &str, number: usize, identifier: &str) -> Json {
+    pub(super) fn pressed(&self, action: &str, number: usize, identifier: &str) -> Json {
         let check = self.hub.hub.lock().unwrap().checks[number].clone();
         json!({
             "action": action,
@@ -505,6 +522,7 @@ async fn an_app_reads_private_repositories_with_a_token_of_its_own() {
         let error = daemon.triggers.inventory().open(&source, &[]).await.unwrap_err();
         assert!(!error.to_string().contains("ghs_"), "{error}");
     }
+    assert_eq!(hub.faults(), Vec::<String>::new());
     let hub = hub.hub.lock().unwrap();
     let (token, permissions) = hub.tokens.first_key_value().unwrap();
     assert_eq!((hub.tokens.len(), permissions), (1, &json!({ "contents": "read", "metadata": "read" })));
@@ -512,7 +530,7 @@ async fn an_app_reads_private_repositories_with_a_token_of_its_own() {
     assert!(hub.git.contains(&format!("Basic {basic}")), "{:?}", hub.git);
 }
 
-fn pull(number: u64, state: &str, head: &str, from: &str) -> Json {
+pub(super) fn pull(number: u64, state: &str, head: &str, from: &str) -> Json {
     let repo =
         |name: &str| json!({ "full_name": name, "default_branch": "main", "name": "app", "owner": { "login": "ada" } });
     json!({

@@ -12,16 +12,22 @@ use super::webhooks::{deliver_signed, sign};
 use crate::support::{sshd, towline};
 
 /// A daemon in a process of its own; gone with this value.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
     fn start(directory: &std::path::Path, address: &str) -> Self {
+        Self::serve(directory, address, &["--open-on-loopback"])
+    }
+
+    /// Serves the configuration of a directory.
+    pub(super) fn serve(directory: &std::path::Path, address: &str, arguments: &[&str]) -> Self {
         let mut child = towline()
             .env("TOWLINE_CONFIG", directory.join("towline.toml"))
             .env("TOWLINE_STATE", directory.join("state"))
             .env("TOWLINE_RUNTIME", directory.join("run"))
             .env("HOME", directory)
-            .args(["serve", "--open-on-loopback"])
+            .arg("serve")
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -106,6 +112,89 @@ async fn a_delivery_is_one_run_however_often_the_daemon_dies() {
     daemon = Process::start_after(daemon, directory.path(), &address);
     assert_eq!(tokio::task::block_in_place(list), moments.len());
     drop(daemon);
+}
+
+const SENDERS: usize = 16;
+const BURST: usize = 10_000;
+/// Where a server that keeps what waits in memory held 443 MB; ours is built without optimisation here.
+const MOST_MEMORY: u64 = 200 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_ten_thousand_is_taken_or_refused_and_none_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let project = directory.path().join("project");
+    std::fs::create_dir_all(&project).unwrap();
+    git(&project, &["init", "-q"]);
+    let address = format!("127.0.0.1:{}", sshd::free_port());
+    let config = format!(
+        "[server]\nlisten = ['{address}']\ntls = false\n[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = 'http://127.0.0.1:1/x.git'\npath = '{}'\nwebhook_secret = 'hush'\n",
+        project.display()
+    );
+    std::fs::write(directory.path().join("towline.toml"), config).unwrap();
+    let daemon = Process::start(directory.path(), &address);
+    let body = json!({ "action": "started", "repository": { "full_name": "ada/app" }, "pad": "x".repeat(8000) });
+    let body: std::sync::Arc<str> = body.to_string().into();
+    let signature = sign("hush", body.as_bytes());
+    let socket: std::net::SocketAddr = address.parse().unwrap();
+    let senders = (0..SENDERS).map(|sender| {
+        let (body, signature) = (std::sync::Arc::clone(&body), signature.clone());
+        tokio::spawn(async move {
+            let mut stream = tokio::io::BufStream::new(tokio::net::TcpStream::connect(socket).await.unwrap());
+            let mut accepted = 0;
+            for number in 0..BURST / SENDERS {
+                let head = format!(
+                    "POST /hooks/github/ada/app HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nX-GitHub-Event: star\r\nX-GitHub-Delivery: {sender}-{number}\r\nX-Hub-Signature-256: sha256={signature}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(body.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                let (status, retry) = answer(&mut stream).await;
+                assert!(status == 202 || matches!(status, 429 | 503) && retry, "{status}");
+                accepted += usize::from(status == 202);
+            }
+            accepted
+        })
+    });
+    let mut accepted = 0;
+    for sender in senders.collect::<Vec<_>>() {
+        accepted += sender.await.unwrap();
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let most: u64 = most.unwrap();
+    println!("{accepted} of {BURST} accepted, at most {} MB", most >> 10);
+    assert!(most << 10 < MOST_MEMORY, "{} MB", most >> 10);
+    drop(daemon);
+    // Killed, and all that it said it had is there, once.
+    let (store, _) = towline::store::Store::open(&directory.path().join("state")).unwrap();
+    let kept = store.deliveries(&towline::store::DeliveryFilter::default(), 0, usize::MAX).unwrap();
+    let ids: std::collections::BTreeSet<&str> = kept.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!((kept.len(), ids.len()), (accepted, accepted));
+    assert!(accepted > 0);
+}
+
+/// Reads one answer: its status, and whether it says when to come back.
+async fn answer(stream: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> (u16, bool) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _};
+    let (mut status, mut retry, mut length) = (0, false, 0);
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).await.unwrap() > 0, "the daemon hung up");
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(rest) = line.strip_prefix("http/1.1 ") {
+            status = rest.split(' ').next().unwrap().parse().unwrap();
+        }
+        retry |= line.starts_with("retry-after:");
+        if let Some(rest) = line.strip_prefix("content-length:") {
+            length = rest.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+    (status, retry)
 }
 
 impl Process {

@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 
 use crate::config::{Config, Reach};
 
+use super::super::output::items;
 use super::super::remote::{Target, usual_socket};
 use super::Finding;
 
@@ -53,6 +54,14 @@ pub(super) async fn answers() -> Vec<Finding> {
         if version != env!("CARGO_PKG_VERSION") {
             let text = format!("it is version {version}, this program is {}", env!("CARGO_PKG_VERSION"));
             findings.push(Finding::warning(SUBJECT, text, "systemctl restart towline; nothing is lost by it"));
+        }
+    }
+    if let Ok(outbox) = target.json(Method::GET, "/api/v3/towline/outbox", None).await {
+        let dead: Vec<_> = items(&outbox["letters"]).filter(|one| one["dead"] == true).collect();
+        if let Some(first) = dead.first() {
+            let reason = first["reason"].as_str().unwrap_or_default();
+            let text = format!("{} reports or messages were taken by nobody, the last because {reason}", dead.len());
+            findings.push(Finding::warning(SUBJECT, text, "towline outbox list; then towline outbox retry ID"));
         }
     }
     findings

@@ -184,6 +184,7 @@ async fn serve_actions(
             let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
             format!("http://{}", host.unwrap_or("localhost"))
         }),
+        who: Arc::new(|_| None),
     };
     let router =
         services.router().merge(services.descriptions(repositories.clone())).merge(services.repositories(repositories));

@@ -8,6 +8,7 @@ use crate::id::RepositoryName;
 use crate::server::app::{App, Fault};
 use crate::server::auth::Role;
 use crate::server::pages::{self, ScheduleRow};
+use crate::server::source::LetterDeed;
 use crate::server::view::{DeliveryView, WorkflowName};
 use crate::server::{access, deeds};
 
@@ -28,9 +29,34 @@ pub(super) async fn deliveries(State(app): State<App>, visitor: Visitor) -> Resp
         visitor.may_see()?;
         let mut deliveries = app.source.deliveries(0, 100).await?;
         deliveries.retain(|one| sees(&visitor, one));
-        Ok(pages::Deliveries { chrome: visitor.chrome("Deliveries"), deliveries })
+        let mut letters = (app.source.outside.letters)()?;
+        // What is on its way for the first time is no news.
+        letters.retain(|one| (one.dead || one.attempts > 0) && visitor.caller.client.sees(&one.repository));
+        Ok(pages::Deliveries { chrome: visitor.chrome("Deliveries"), letters, deliveries })
     };
     visitor.show(page.await)
+}
+
+/// Sends a letter again, or throws it away.
+pub(super) async fn change_letter(
+    State(app): State<App>,
+    Path((id, deed)): Path<(String, String)>,
+    sent: Sent,
+) -> Response {
+    let done = async {
+        let deed = match deed.as_str() {
+            "retry" => LetterDeed::Retry,
+            "forget" => LetterDeed::Forget,
+            _ => return Err(Fault::NotFound),
+        };
+        sent.visitor.may_see()?;
+        let letter = (app.source.outside.letters)()?.into_iter().find(|one| one.id == id).ok_or(Fault::NotFound)?;
+        sent.caller().see(&letter.repository)?;
+        sent.caller().at_least(Role::Operator)?;
+        deeds::change_letter(&app, sent.caller(), &letter, deed).await?;
+        Ok("/deliveries".to_owned())
+    };
+    sent.back(done.await)
 }
 
 /// Pauses or resumes the queue.

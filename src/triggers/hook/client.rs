@@ -118,7 +118,7 @@ fn options() -> Vec<String> {
 
 /// Who pushes: what our own HTTP server says, else the login name.
 fn pusher() -> String {
-    ["TOWLINE_PUSHER", "REMOTE_USER", "USER", "LOGNAME"]
+    [crate::git::PUSHER, "REMOTE_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
         .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))

@@ -11,7 +11,7 @@ use crate::git::{self, Repository};
 /// What tells our hook from anybody else's.
 const MARK: &str = "# towline hook, version ";
 /// Raised with every change of the text below.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What an installation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,23 @@ pub async fn is_installed(repository: &Repository) -> bool {
     fs::read(hooks.join("post-receive")).is_ok_and(|bytes| is_ours(&bytes))
 }
 
+/// Replaces an older version of the hook by this one's, where it speaks to this daemon. Says whether it did.
+///
+/// # Errors
+/// The repository cannot be written.
+pub async fn upgrade(repository: &Repository, program: &Path, socket: &Path) -> Result<bool, Error> {
+    let hook = repository.hooks_directory().await?.join("post-receive");
+    let Ok(bytes) = fs::read(&hook) else { return Ok(false) };
+    let text = String::from_utf8_lossy(&bytes);
+    let version = text.lines().take(3).find_map(|line| line.strip_prefix(MARK)?.trim().parse::<u32>().ok());
+    // The hook of an adopted repository may be another daemon's.
+    if version.is_none_or(|version| version >= VERSION) || !text.contains(&quoted(socket)) {
+        return Ok(false);
+    }
+    replace(&hook, &script(program, socket)).map_err(|source| Error::Write { path: hook, source })?;
+    Ok(true)
+}
+
 /// Takes the hook away and puts back what was there before.
 ///
 /// # Errors
@@ -115,22 +132,32 @@ fn script(program: &Path, socket: &Path) -> String {
 {MARK}{VERSION}
 # Written by `towline repo add` and replaced by newer versions of it. Your own hook goes into post-receive.local,
 # which runs first; its exit code is this hook's.
-refs=$(cat)
-status=0
-if [ -x "$0.local" ]; then
-    printf '%s\n' "$refs" | "$0.local" "$@" || status=$?
-fi
 program={program}
 [ -x "$program" ] || program=$(command -v towline || echo)
-if [ -n "$program" ]; then
-    printf '%s\n' "$refs" | "$program" hook post-receive --socket {socket}
+tell() {{
+    [ -n "$program" ] || return 127
+    "$program" hook post-receive --socket {socket}
+}}
+status=0
+refs=
+if [ -x "$0.local" ]; then
+    refs=$(cat)
+    printf '%s\n' "$refs" | "$0.local" "$@" || status=$?
+    printf '%s\n' "$refs" | tell
 else
-    # The daemon finds it here.
-    directory=${{GIT_DIR:-.}}/{spool}
-    mkdir -p "$directory"
-    name=$(date +%s)-$$
-    printf '%s\n' "$refs" > "$directory/.$name" && mv "$directory/.$name" "$directory/$name.refs"
+    # Nobody else reads what git says.
+    tell
 fi
+case $? in
+126 | 127) ;;
+*) exit "$status" ;;
+esac
+# It could not be started and has read nothing: the daemon finds the push here.
+[ -n "$refs" ] || refs=$(cat)
+directory=${{GIT_DIR:-.}}/{spool}
+mkdir -p "$directory"
+name=$(date +%s)-$$
+printf '%s\n' "$refs" > "$directory/.$name" && mv "$directory/.$name" "$directory/$name.refs"
 exit "$status"
 "#
     )

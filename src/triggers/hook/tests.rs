@@ -17,16 +17,16 @@ fn executable(path: &Path, text: &str) {
 }
 
 fn run_hook(repository: &Repository, input: &str) -> std::process::Output {
+    let mut hook = Command::new(repository.git_dir().join("hooks/post-receive"));
+    fed(hook.current_dir(repository.git_dir()).env("GIT_DIR", "."), input)
+}
+
+fn fed(command: &mut Command, input: &str) -> std::process::Output {
     use std::io::Write as _;
-    let mut child = Command::new(repository.git_dir().join("hooks/post-receive"))
-        .current_dir(repository.git_dir())
-        .env("GIT_DIR", ".")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let pipe = std::process::Stdio::piped;
+    let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
+    // One that ends without reading it does no harm.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     child.wait_with_output().unwrap()
 }
 
@@ -70,17 +70,62 @@ async fn a_configured_hooks_path_is_honoured() {
 async fn without_the_program_the_shell_keeps_the_push() {
     let (_directory, repository) = bare().await;
     assert_eq!(install(&repository, Path::new("/gone/towline"), Path::new("/s")).await.unwrap(), Installed::New);
-    let output = Command::new(repository.git_dir().join("hooks/post-receive"))
-        .current_dir(repository.git_dir())
-        .env_clear()
-        .envs([("GIT_DIR", "."), ("PATH", "/usr/bin:/bin")])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
+    let refs = || {
+        let found = spooled(repository.git_dir()).unwrap();
+        found.iter().map(|one| one.push.refs.len()).collect::<Vec<_>>()
+    };
+    let output = bare_shell(&repository, "a b refs/heads/main\na b refs/tags/v1\n");
     assert!(output.status.success(), "{output:?}");
-    let found = spooled(repository.git_dir()).unwrap();
-    assert_eq!(found.len(), 1);
-    assert!(found[0].push.refs.is_empty());
+    assert_eq!(refs(), [2]);
+    // The same with a hook of somebody's own, which hears of it first.
+    executable(&repository.git_dir().join("hooks/post-receive.local"), "#!/bin/sh\ncat > seen\nexit 3\n");
+    assert_eq!(bare_shell(&repository, "b c refs/heads/main\n").status.code(), Some(3));
+    assert_eq!(refs().len(), 2);
+    assert_eq!(std::fs::read_to_string(repository.git_dir().join("seen")).unwrap(), "b c refs/heads/main\n");
+}
+
+/// Runs the hook where no program of ours is found.
+fn bare_shell(repository: &Repository, input: &str) -> std::process::Output {
+    let mut hook = Command::new(repository.git_dir().join("hooks/post-receive"));
+    hook.env_clear().envs([("GIT_DIR", "."), ("PATH", "/usr/bin:/bin")]);
+    fed(hook.current_dir(repository.git_dir()), input)
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_following_causes_no_second_push() {
+    let (directory, repository) = bare().await;
+    let program = directory.path().join("towline");
+    // As if the pusher's terminal had gone.
+    executable(&program, "#!/bin/sh\ncat > told\nkill -PIPE $$\n");
+    assert_eq!(install(&repository, &program, Path::new("/s")).await.unwrap(), Installed::New);
+    for local in [false, true] {
+        if local {
+            executable(&repository.git_dir().join("hooks/post-receive.local"), "#!/bin/sh\ncat > seen\n");
+        }
+        assert!(run_hook(&repository, "a b refs/heads/main\n").status.success());
+        assert_eq!(std::fs::read_to_string(repository.git_dir().join("told")).unwrap(), "a b refs/heads/main\n");
+        assert!(spooled(repository.git_dir()).unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_older_hook_of_this_daemon_is_upgraded() {
+    let (_directory, repository) = bare().await;
+    let hook = repository.git_dir().join("hooks/post-receive");
+    let (program, socket) = (Path::new("/new/towline"), Path::new("/run/it's/towline.sock"));
+    let _ = install(&repository, Path::new("/old/towline"), socket).await.unwrap();
+    assert!(!upgrade(&repository, program, socket).await.unwrap(), "it is of this version");
+    let text = std::fs::read_to_string(&hook).unwrap();
+    let mark = text.lines().nth(1).unwrap().to_owned();
+    let old = text.replace(&mark, "# towline hook, version 1");
+    executable(&hook, &old);
+    assert!(!upgrade(&repository, program, Path::new("/run/other.sock")).await.unwrap(), "it is another daemon's");
+    assert_eq!(std::fs::read_to_string(&hook).unwrap(), old);
+    assert!(upgrade(&repository, program, socket).await.unwrap());
+    let text = std::fs::read_to_string(&hook).unwrap();
+    assert!(text.contains("program='/new/towline'") && text.contains(&mark), "{text}");
+    executable(&hook, "#!/bin/sh\n");
+    assert!(!upgrade(&repository, program, socket).await.unwrap(), "it is somebody's own");
 }
 
 #[tokio::test]

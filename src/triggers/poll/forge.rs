@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::super::hook::HookRef;
 use super::super::service::{Content, Error, Triggers};
 use super::requests::{self, Delivery, Seen};
 use crate::config::{Source, SourceKind};
@@ -29,6 +31,9 @@ struct Requests {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Events {
     etag: Option<String>,
+    /// GitHub says how often it may be asked.
+    #[serde(default)]
+    not_before: Option<Timestamp>,
     repository: Json,
     seen: Vec<String>,
 }
@@ -59,7 +64,7 @@ async fn look_at_requests(triggers: &Triggers, source: &Source, client: &Client)
         SourceKind::GitLab => "/merge_requests?scope=all&order_by=updated_at&sort=desc&per_page=50",
         _ => "/pulls?state=all&sort=recentupdate&limit=50",
     });
-    let Some(Fetched { etag, body }) = client.fetch(&list, etag).await? else { return Ok(0) };
+    let Some(Fetched { etag, body, .. }) = client.fetch(&list, etag).await? else { return Ok(0) };
     let mut project = stored.as_ref().map(|stored| stored.project.clone()).unwrap_or_default();
     if source.kind == SourceKind::GitLab && project.is_null() {
         let asked = client.fetch(&client.repository_path(""), None).await?;
@@ -90,9 +95,14 @@ async fn look_at_events(triggers: &Triggers, source: &Source, client: &Client) -
     let stored: Option<Events> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let is_first = stored.is_none();
     let mut events = stored.unwrap_or_default();
+    let now = triggers.clock().now();
+    if events.not_before.is_some_and(|time| now < time) {
+        return Ok(0);
+    }
     let fetched = client.fetch(&client.repository_path("/events?per_page=100"), events.etag.as_deref()).await?;
-    let Some(Fetched { etag, body }) = fetched else { return Ok(0) };
+    let Some(Fetched { etag, pause, body }) = fetched else { return Ok(0) };
     events.etag = etag;
+    events.not_before = pause.and_then(|pause| now.checked_add(SignedDuration::try_from(pause).ok()?).ok());
     let mut count = 0;
     for one in body.as_array().into_iter().flatten().rev() {
         let Some(id) = one.get("id").and_then(Json::as_str) else { continue };
@@ -125,6 +135,43 @@ async fn look_at_events(triggers: &Triggers, source: &Source, client: &Client) -
     Ok(count)
 }
 
+/// Who moved a branch, and where to.
+pub(super) struct Mover {
+    git_ref: String,
+    commit: String,
+    pub(super) login: String,
+}
+
+impl Mover {
+    pub(super) fn moved(&self, one: &HookRef) -> bool {
+        self.git_ref == one.name && self.commit == one.new
+    }
+}
+
+/// Who moved branches last, newest first, as far as GitHub tells: where they are now does not say who brought them there,
+/// and what a job pushes must start nothing (T16).
+pub(super) async fn movers(triggers: &Triggers, source: &Source) -> Vec<Mover> {
+    if source.kind != SourceKind::GitHub || !is_asked(source) {
+        return Vec::new();
+    }
+    let asked = match triggers.clients().of(source) {
+        Ok(client) => client.fetch(&client.repository_path("/activity?per_page=100"), None).await,
+        Err(error) => Err(error),
+    };
+    let body = match asked {
+        Ok(fetched) => fetched.map(|fetched| fetched.body).unwrap_or_default(),
+        Err(error) => {
+            log::warn!("it is not known who pushed to {}: {error}", source.name);
+            return Vec::new();
+        }
+    };
+    let mover = |one: &Json| {
+        let text = |pointer: &str| one.pointer(pointer).and_then(Json::as_str).map(str::to_owned);
+        Some(Mover { git_ref: text("/ref")?, commit: text("/after")?, login: text("/actor/login")? })
+    };
+    body.as_array().into_iter().flatten().filter_map(mover).collect()
+}
+
 /// The webhook's name of an event of the list.
 fn event_of(kind: &str) -> Option<&'static str> {
     Some(match kind {
@@ -145,7 +192,8 @@ fn event_of(kind: &str) -> Option<&'static str> {
 /// As a webhook would have brought it.
 async fn deliver(triggers: &Triggers, source: &Source, event: &str, id: String, payload: Json) -> Result<(), Error> {
     let forge = source.kind.as_str().to_owned();
-    let content = Content::Webhook { source: source.name.clone(), forge, event: event.to_owned(), payload };
+    let content =
+        Content::Webhook { source: source.name.clone(), forge, event: event.to_owned(), payload, polled: true };
     triggers.found(source, id, event, content).await
 }
 

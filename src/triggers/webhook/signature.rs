@@ -1,6 +1,7 @@
 //! Who sent it? Signatures and tokens of the forges, compared in constant time over the raw body.
 
 use aws_lc_rs::{constant_time, digest as hash, hmac};
+use axum::http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Who sends webhooks.
@@ -28,6 +29,16 @@ impl Forge {
             Self::Forgejo => "forgejo",
             Self::GitLab => "gitlab",
         }
+    }
+
+    /// Whether a delivery brings anything that could prove where it is from.
+    pub(super) fn has_proof(self, headers: &HeaderMap) -> bool {
+        let names: &[&str] = match self {
+            Self::GitHub => &["x-hub-signature-256"],
+            Self::Gitea | Self::Forgejo => &["x-forgejo-signature", "x-gitea-signature"],
+            Self::GitLab => &["x-gitlab-token"],
+        };
+        names.iter().any(|name| headers.contains_key(*name))
     }
 
     /// The name of the event, in the forge's own word.
