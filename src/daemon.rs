@@ -90,6 +90,7 @@ pub struct Daemon {
 /// A sentence about what is missing, and its causes.
 pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let Options { config, paths, clock, open_on_loopback, passed } = options;
+    let paths = paths.absolute();
     make_private(&paths.state)?;
     make_private(&paths.runtime)?;
     git::run_behind();

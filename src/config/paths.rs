@@ -23,6 +23,14 @@ impl Paths {
             &|name| std::env::var_os(name).filter(|value| !value.is_empty()),
             rustix::process::geteuid().is_root(),
         )
+        .absolute()
+    }
+
+    /// The same places, whatever directory a process goes to: what is started on this machine works in others than ours.
+    #[must_use]
+    pub fn absolute(self) -> Self {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        Self { config: absolute(self.config), state: absolute(self.state), runtime: absolute(self.runtime) }
     }
 
     fn from(variable: &dyn Fn(&str) -> Option<OsString>, root: bool) -> Self {
@@ -134,5 +142,11 @@ mod tests {
 
         let own = paths(&[("TOWLINE_STATE", "here"), ("STATE_DIRECTORY", "/s"), ("TOWLINE_CONFIG", "t.toml")], true);
         assert_eq!((own.state, own.config), (PathBuf::from("here"), PathBuf::from("t.toml")));
+    }
+
+    #[test]
+    fn places_hold_in_every_directory() {
+        let paths = paths(&[("TOWLINE_STATE", "here/state")], false).absolute();
+        assert!(paths.state.is_absolute() && paths.state.ends_with("here/state"), "{}", paths.state.display());
     }
 }

@@ -992,6 +992,14 @@ collect() {
 }
 
 R=${here%/*}
+case $R in
+/*) ;;
+*)
+	# It goes into other directories.
+	R=$(pwd)/$R
+	here=$R/${here##*/}
+	;;
+esac
 case $mode in
 control) control "$@" ;;
 follow) follow "$@" ;;

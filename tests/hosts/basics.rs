@@ -43,6 +43,21 @@ fn steps_run_one_after_the_other_with_output_codes_and_command_files() {
 }
 
 #[test]
+fn a_relative_root_stays_where_it_was_meant() {
+    let Some(sshd) = Sshd::start() else { return };
+    block_on(async {
+        let hosts = Hosts::new();
+        let target = Target { root: "kept/here".to_owned(), ..sshd.target("loopback") };
+        let (job, mut events) = open(&hosts, &target, "1-1-1").await;
+        assert!(job.dir().starts_with('/') && job.dir().ends_with("/kept/here/jobs/1-1-1"), "{}", job.dir());
+        job.start_step(sh(1, "echo out")).await.expect("started");
+        let (output, ended) = until_end(&mut events, 1).await;
+        assert_eq!((&output[..], ended.exit), (&b"out\n"[..], Exit::Code(0)));
+        job.finish().await.expect("finished");
+    });
+}
+
+#[test]
 fn a_step_has_its_environment_and_nothing_else() {
     each_way(async |hosts, target| {
         let (job, mut events) = open(&hosts, &target, "1-1-2").await;
