@@ -19,7 +19,6 @@ mod logs;
 mod markdown;
 mod metrics;
 mod needs;
-mod outbox;
 pub mod pages;
 pub mod peer;
 mod sealed;
@@ -80,7 +79,7 @@ pub enum Error {
 
 /// Everything that is served: pages, the API, health, metrics. Other rooms add their own routes beside it.
 pub fn router(app: &App) -> Router {
-    site::routes(app).merge(api::routes(app)).merge(outbox::routes()).merge(health::routes()).with_state(app.clone())
+    site::routes(app).merge(api::routes(app)).merge(health::routes()).with_state(app.clone())
 }
 
 /// What to listen on and how.

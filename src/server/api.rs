@@ -5,6 +5,7 @@ mod environments;
 mod graphql;
 pub(super) mod lists;
 mod openapi;
+mod outbox;
 mod repositories;
 mod towline;
 mod values;
@@ -127,6 +128,9 @@ fn towline() -> Router<App> {
         .route("/deliveries", get(towline::deliveries))
         .route("/deliveries/{number}", get(towline::one_delivery))
         .route("/deliveries/{number}/replay", post(towline::replay))
+        .route("/outbox", get(outbox::letters))
+        .route("/outbox/{letter}", delete(outbox::forget))
+        .route("/outbox/{letter}/retry", post(outbox::retry))
         .route("/schedules", get(towline::schedules))
         .route("/scripts", post(towline::run_script))
         .route("/audit", get(towline::audit))

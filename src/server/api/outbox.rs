@@ -1,25 +1,17 @@
 //! What forges and people are still to be told, in the API: listed, sent again, thrown away.
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::app::{App, Caller, Fault};
-use super::auth::Role;
-use super::source::LetterDeed;
-use super::{deeds, format};
-
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/v3/towline/outbox", get(outbox))
-        .route("/api/v3/towline/outbox/{letter}", delete(forget_letter))
-        .route("/api/v3/towline/outbox/{letter}/retry", post(retry_letter))
-}
+use crate::server::app::{App, Caller, Fault};
+use crate::server::auth::Role;
+use crate::server::source::LetterDeed;
+use crate::server::{deeds, format};
 
 /// Letters for who may know of their repositories: those that nobody took come first.
-async fn outbox(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
+pub(super) async fn letters(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Fault> {
     caller.at_least(Role::Viewer)?;
     let letters: Vec<Value> = (app.source.outside.letters)()?
         .iter()
@@ -42,10 +34,16 @@ async fn change_letter(app: &App, caller: &Caller, id: &str, deed: LetterDeed) -
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn retry_letter(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Fault> {
+/// Sends one now.
+pub(super) async fn retry(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Fault> {
     change_letter(&app, &caller, &id, LetterDeed::Retry).await
 }
 
-async fn forget_letter(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Fault> {
+/// Throws one away.
+pub(super) async fn forget(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Fault> {
     change_letter(&app, &caller, &id, LetterDeed::Forget).await
 }
