@@ -407,7 +407,10 @@ impl Triggers {
             Err(Error::Stopping(_)) => return result,
             Err(error) if patience == Patience::Long && self.is_tried_again(taken, error) => {
                 log::warn!(delivery = number; "delivery {number} is tried again: {error}");
-                self.inner.store.delay_delivery(number, &error.to_string()).await?;
+                // That it is tried again must not depend on there being room to say so.
+                if let Err(error) = self.inner.store.delay_delivery(number, &error.to_string()).await {
+                    log::warn!(delivery = number; "why delivery {number} waits is not recorded: {error}");
+                }
                 return result;
             }
             Err(error) => {
