@@ -150,7 +150,10 @@ impl Repository {
     /// The commit of a branch that has a file of its own, read without a process. Branches are packed and stored in other
     /// ways too: then nothing is found here.
     fn loose_branch(&self, name: &str) -> Option<String> {
-        let branch = name.strip_prefix("refs/heads/").filter(|branch| !branch.split('/').any(|part| part == ".."))?;
+        let branch = name.strip_prefix("refs/heads/")?;
+        if branch.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return None;
+        }
         let text = std::fs::read_to_string(self.git_dir.join("refs/heads").join(branch)).ok()?;
         let id = text.trim_end();
         is_object_id(id).then(|| id.to_owned())
