@@ -84,6 +84,10 @@ fn declaration(line: &str) -> Result<Declared, String> {
     if line.contains('=') {
         return Err("entries containing '=' are reserved and not permitted".to_owned());
     }
+    // No file has such a name, and on its way to the host it would be two.
+    if line.contains('\0') {
+        return Err("entries containing a null character are not permitted".to_owned());
+    }
     if let Some(path) = after_scheme(line, "file") {
         return match path.trim() {
             "" => Err("file:// entries must include a path".to_owned()),
@@ -215,6 +219,7 @@ mod tests {
             ("https://example.org/a".to_owned(), fault("unsupported URI scheme")),
             ("a b://c".to_owned(), file("a b://c")),
             ("name=value".to_owned(), fault("entries containing '=' are reserved and not permitted")),
+            ("a\0b".to_owned(), fault("entries containing a null character are not permitted")),
         ];
         for (line, expect) in cases {
             assert_eq!(one(&line), expect, "{line}");
