@@ -452,6 +452,11 @@ follow() {
 
 # ------------------------------------------------------------------------------------------------------------------- lane
 
+# tell_ended: the second line of the step's begun file. What was never begun has an empty first one.
+tell_ended() {
+	{ [ -s "steps/$step.begun" ] || echo; } >>"steps/$step.begun" && echo ended >>"steps/$step.begun"
+}
+
 # end_mark: the step's end in its spool, with its command files when they are small enough to be written at once.
 end_mark() {
 	some=
@@ -492,9 +497,9 @@ end_mark() {
 			done
 		fi
 	fi
-	echo ended >>"steps/$step.begun" || {
+	tell_ended || {
 		rm -f reserve
-		echo ended >>"steps/$step.begun"
+		tell_ended
 	}
 	busy=
 }
@@ -720,11 +725,11 @@ lane() {
 			busy=yes
 			perform "$from" "$limit"
 			busy=
-		elif [ -e "steps/$number.begun" ]; then
+		elif [ -s "steps/$number.begun" ]; then
 			set +C
 			rm -f "steps/$number.start.$from"
 		else
-			# Nowhere to write: the step was not started, and its end says so.
+			# Nowhere to write, or no room in the file that was made: the step was not started, and its end says so.
 			set +C
 			step=$number
 			kind=n
