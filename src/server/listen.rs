@@ -43,11 +43,14 @@ pub struct Limits {
     pub connections: usize,
     /// From accept to the end of the TLS handshake.
     pub handshake: Duration,
-    /// For the head of a request, and for the next one on a kept connection.
+    /// For the first byte, for the head of a request, and for the next one on a kept connection.
     pub header: Duration,
     /// How long a stop waits for requests under way.
     pub grace: Duration,
 }
+
+/// How long a stop waits for the first request of a connection that was accepted just before.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 impl Limits {
     /// What a LAN service needs.
@@ -280,7 +283,11 @@ impl Loop {
                     }
                     TlsAcceptor::from(certificates.server_config()).accept(stream).await.map(Ok)
                 });
-                match handshake.await {
+                let handshake = tokio::select! {
+                    handshake = handshake => handshake,
+                    () = async { self.stop.cancelled().await; tokio::time::sleep(LAST_CALL).await } => return,
+                };
+                match handshake {
                     Ok(Ok(Ok(stream))) => {
                         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                         let certificate = shown.and_then(super::tls::common_name);
@@ -295,8 +302,11 @@ impl Loop {
     }
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
-        let inner = TowerToHyperService::new(self.router);
+        let inner = TowerToHyperService::new(self.router.clone());
+        let spoke = CancellationToken::new();
+        let first = spoke.clone();
         let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+            first.cancel();
             let asked = Asked(request.uri().clone());
             request.extensions_mut().insert(peer.clone());
             request.extensions_mut().insert(asked);
@@ -306,7 +316,7 @@ impl Loop {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
+            () = self.time_to_end(&spoke) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -314,6 +324,23 @@ impl Loop {
         if let Err(error) = ended {
             log::debug!(error:% = error; "connection ended early");
         }
+    }
+
+    /// Ends when the connection takes no further request: the server stops, or nothing was ever asked. hyper drops a connection
+    /// that has not spoken without an answer, so at a stop its first request gets a moment to arrive: it is on its way, and
+    /// no other process will see it.
+    async fn time_to_end(&self, spoke: &CancellationToken) {
+        let moment = tokio::select! {
+            () = self.stop.cancelled() => self.limits.header.min(LAST_CALL),
+            silent = tokio::time::timeout(self.limits.header, spoke.cancelled()) => {
+                if silent.is_err() {
+                    return;
+                }
+                self.stop.cancelled().await;
+                return;
+            }
+        };
+        let _ = tokio::time::timeout(moment, spoke.cancelled()).await;
     }
 
     async fn redirect(self, stream: TcpStream) {

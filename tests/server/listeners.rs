@@ -48,6 +48,10 @@ fn ask(stream: &mut (impl Read + Write), path: &str) -> String {
 }
 
 fn tls(address: std::net::SocketAddr, authority: &str, name: &'static str) -> Result<String, std::io::Error> {
+    tls_over(TcpStream::connect(address).unwrap(), authority, name)
+}
+
+fn tls_over(mut socket: TcpStream, authority: &str, name: &'static str) -> Result<String, std::io::Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls_pki_types::CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -56,7 +60,6 @@ fn tls(address: std::net::SocketAddr, authority: &str, name: &'static str) -> Re
         .with_root_certificates(roots)
         .with_no_client_auth();
     let mut session = rustls::ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
-    let mut socket = TcpStream::connect(address).unwrap();
     let mut stream = rustls::Stream::new(&mut session, &mut socket);
     write!(stream, "GET /who HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -100,7 +103,9 @@ async fn every_kind_of_listener_answers_and_stops() {
         let panicked = ask(&mut TcpStream::connect(plain).unwrap(), "/panic");
         assert!(panicked.starts_with("HTTP/1.1 500"), "{panicked}");
 
-        // A head that never ends is cut by the server.
+        // A client that never says anything is cut by the server, and so is a head that never ends.
+        let mut silent = TcpStream::connect(plain).unwrap();
+        let _ = silent.read_to_end(&mut Vec::new());
         let mut slow = TcpStream::connect(plain).unwrap();
         slow.write_all(b"GET /who HTTP/1.1\r\nHost:").unwrap();
         let mut rest = Vec::new();
@@ -120,6 +125,45 @@ async fn every_kind_of_listener_answers_and_stops() {
     served.await.unwrap();
     assert!(!folder.path().join("run/towline.sock").exists(), "the socket file goes with the server");
     assert!(TcpStream::connect(plain).is_err());
+}
+
+/// Who connected before the end is served, whatever was said until then; who never says anything is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_answers_those_who_just_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let bound =
+        Server::bind(Clock::System.now(), Config { limits: Limits::STANDARD, ..config(folder.path()) }).unwrap();
+    let [Address::Http(plain), Address::Https(secure), Address::Unix(path)] = &bound.addresses()[..] else {
+        panic!("{:?}", bound.addresses())
+    };
+    let (plain, secure, path) = (*plain, *secure, path.clone());
+    let authority = bound.certificates().unwrap().authority().unwrap();
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(bound.serve(router(), stop.clone()));
+
+    tokio::task::spawn_blocking(move || {
+        let mut spoken = TcpStream::connect(plain).unwrap();
+        let mut local = UnixStream::connect(&path).unwrap();
+        // Its handshake has not begun.
+        let encrypted = TcpStream::connect(secure).unwrap();
+        let silent = TcpStream::connect(plain).unwrap();
+        // One listener accepts in order: the answer to a later client says that those before it are in.
+        ask(&mut TcpStream::connect(plain).unwrap(), "/who");
+        ask(&mut UnixStream::connect(&path).unwrap(), "/who");
+        tls(secure, &authority, "towline.test").unwrap();
+        stop.cancel();
+        while TcpStream::connect(plain).is_ok() {
+            std::thread::yield_now();
+        }
+        assert!(ask(&mut spoken, "/who").starts_with("HTTP/1.1 200"));
+        assert!(ask(&mut local, "/who").starts_with("HTTP/1.1 200"));
+        let answer = tls_over(encrypted, &authority, "towline.test").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop(silent);
+    })
+    .await
+    .unwrap();
+    served.await.unwrap();
 }
 
 #[tokio::test]
