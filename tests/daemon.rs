@@ -22,7 +22,7 @@ use crate::support::sshd::{self, Sshd};
 use crate::support::towline;
 
 /// Longer than anything here takes; reaching it is a failure, never a pass.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A daemon on a temporary state, and a repository that is pushed to.
 struct Lab {

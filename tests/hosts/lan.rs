@@ -80,7 +80,7 @@ impl Lan {
 
     /// Waits until sshd listens.
     fn answers(&self) {
-        let patience = Instant::now() + Duration::from_secs(20);
+        let patience = Instant::now() + Duration::from_secs(120);
         while !try_run(&format!(
             "nsenter --net=/run/netns/{}h sh -c 'ss -ltn 2>/dev/null | grep -q :22 || grep -q :0016 /proc/net/tcp'",
             self.name
@@ -174,7 +174,7 @@ impl Lan {
         assert_eq!(ledger.state().2, Some(7), "{story}");
         assert_eq!(fs::read(self.path().join("side")).expect("a side effect"), b"once\n", "{story}");
         assert!(!self.path().join("home/.towline/jobs/9-1-1").exists(), "{story}: the job's directory is left");
-        let patience = Instant::now() + Duration::from_secs(10);
+        let patience = Instant::now() + Duration::from_secs(120);
         while !self.left().is_empty() {
             assert!(Instant::now() < patience, "{story}: left running: {:?}", self.left());
             pause_for(Duration::from_millis(50));
@@ -182,7 +182,7 @@ impl Lan {
     }
 
     fn wait_for(&self, follower: &mut Child, story: &str) {
-        let patience = Instant::now() + Duration::from_secs(55);
+        let patience = Instant::now() + Duration::from_secs(300);
         loop {
             if let Some(status) = follower.try_wait().expect("a child") {
                 let errors = fs::read_to_string(self.path().join("errors")).unwrap_or_default();

@@ -12,7 +12,7 @@ use towline::transport::{
 use crate::support::sshd::Sshd;
 
 /// Nothing here takes longer on any machine that is alive.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// This machine, with a root of its own.
 pub(crate) fn local(directory: &TempDir) -> Target {

@@ -218,7 +218,7 @@ async fn a_follower_that_reads_nothing_is_dropped_by_nobody_and_holds_nobody() {
     let mut stream = daemon.open(Method::GET, &path, &[], "").await.into_body();
     let mut seen = 0;
     while seen < length {
-        let frame = tokio::time::timeout(Duration::from_secs(30), http_body_util::BodyExt::frame(&mut stream));
+        let frame = tokio::time::timeout(Duration::from_secs(120), http_body_util::BodyExt::frame(&mut stream));
         seen += frame.await.expect("the log goes on").unwrap().unwrap().into_data().unwrap().len() as u64;
     }
     // The deaf one finds it all when it listens again.

@@ -173,11 +173,22 @@ pub(crate) fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// A port that nothing listens on.
+/// A port that nothing listens on and that no connection gets by itself, so that it can be listened on again after a while.
 #[must_use]
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("bound").port()
+    /// Below what Linux and the BSDs give to connections; the tests beside these start elsewhere.
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    static GIVEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(617);
+    for _ in PORTS {
+        let next = first.wrapping_add(GIVEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let port = PORTS.start + next % (PORTS.end - PORTS.start);
+        let port = u16::try_from(port).expect("a port");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 fn keygen(arguments: &[&str]) -> Option<()> {
@@ -224,7 +235,9 @@ fn serve(path: &Path, port: u16, prelude: &str) -> Option<Child> {
             let log = fs::read_to_string(path.join("log")).unwrap_or_default();
             panic!("sshd ended at once: {status}: {log}");
         }
-        std::thread::yield_now();
+        // Not as fast as it can: the server wants the processor too.
+        let (_sender, never) = std::sync::mpsc::channel::<()>();
+        let _ = never.recv_timeout(Duration::from_millis(2));
     }
     Some(server)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::towline;
 
 /// Longer than anything here takes; reaching it is a failure, never a pass.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A booted machine; it ends with the value.
 pub(super) struct Machine {

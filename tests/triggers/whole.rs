@@ -13,7 +13,7 @@ use towline::store::RunFilter;
 use super::daemon::{commit, git};
 
 /// Longer than anything here takes; reaching it is a failure, never a pass.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) struct Whole {
     directory: tempfile::TempDir,
