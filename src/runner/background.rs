@@ -337,6 +337,8 @@ impl Job {
             let begin = (self.log.len(), self.log.lines());
             self.log.take_over_when_there_is_room(&job.log).await?;
             self.record(&joined, &begin)?;
+            // Until that is on the disk, the file beside is all that a crash leaves of these lines.
+            self.journal.durable().await?;
             section = Some(begin);
         }
         self.set_section(background.shown, section).await;

@@ -67,11 +67,19 @@ impl LogFile {
         self.lines
     }
 
-    /// Takes back what was written after the last record of the journal: it will be written again.
+    /// Takes back what was written after the last record of the journal: it will be written again. What the record knows of and
+    /// the file does not have (the machine lost power before it was on the disk) becomes as many lines that say so.
     ///
     /// # Errors
-    /// The file cannot be cut.
+    /// The file cannot be read or cut.
     pub fn rewind(&mut self, length: u64, lines: u64) -> io::Result<()> {
+        if self.file.metadata()?.len() < length {
+            let text = std::fs::read(&self.path)?;
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let text = text.get(..whole).unwrap_or_default();
+            self.file.set_len(whole as u64)?;
+            self.file.write_all(&lost(text, length - whole as u64, lines))?;
+        }
         self.file.set_len(length)?;
         self.length.send_replace(length);
         self.lines = lines;
@@ -200,5 +208,53 @@ impl LogFile {
         }
         let count = lines.count();
         self.append(lines.bytes(), count)
+    }
+}
+
+/// Lines in the place of those that are missing after this text, of as many bytes and with the time of the last one that is there.
+fn lost(text: &[u8], bytes: u64, lines: u64) -> Vec<u8> {
+    let known = text.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let last = text.split(|byte| *byte == b'\n').rev().nth(1).and_then(|line| line.get(..=stamp::LENGTH));
+    let stamp = last.unwrap_or(&[b' '; stamp::LENGTH + 1]);
+    let empty = stamp.len() as u64 + 1;
+    // A line takes as much as an empty one at least; one of another kind is none of ours.
+    let others = lines.saturating_sub(known).clamp(1, (bytes / empty).max(1)) - 1;
+    let room = usize::try_from(bytes.saturating_sub(others * empty + empty)).unwrap_or(0);
+    let mut filled = stamp.to_vec();
+    let notice = format!("##[warning]{bytes} bytes of this log were lost when the machine stopped.");
+    filled.extend(notice.bytes().chain(std::iter::repeat(b' ')).take(room));
+    filled.push(b'\n');
+    for _ in 0..others {
+        filled.extend_from_slice(stamp);
+        filled.push(b'\n');
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is shorter than its record is as long again, in whole lines, and says what is missing.
+    #[test]
+    fn what_never_reached_the_disk_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let line = |text: &str| format!("2026-11-29T07:32:47.3654802Z {text}\n");
+        let written: String = (1..=40).map(|number| line(&number.to_string())).collect();
+        for cut in [0, 1, 29, 31, 32, 100, written.len() - 31, written.len() - 1, written.len()] {
+            std::fs::write(&path, &written[..cut]).unwrap();
+            let mut log = LogFile::open(&path, watch::channel(0).0).unwrap();
+            log.rewind(written.len() as u64, 40).unwrap();
+            log.append(line("next").as_bytes(), 1).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.len(), written.len() + line("next").len(), "{cut}: {text}");
+            assert_eq!((text.lines().count(), log.lines()), (41, 41), "{cut}: {text}");
+            assert!(text.ends_with(&line("next")), "{cut}: {text}");
+            let whole = written[..cut].rfind('\n').map_or(0, |at| at + 1);
+            assert_eq!(text[..whole], written[..whole], "{cut}");
+            // The room of one short line is too little for all of the notice.
+            assert_eq!(text.contains("##[warning]"), written.len() - whole >= 60, "{cut}: {text}");
+        }
     }
 }
