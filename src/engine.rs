@@ -13,6 +13,7 @@ pub mod record;
 mod restore;
 mod state;
 mod step;
+mod time;
 mod why;
 
 pub use input::{Answer, Effect, Input, Settings, Update};

@@ -2,6 +2,7 @@
 
 mod background;
 mod bad_days;
+mod clock;
 mod containers;
 mod held;
 mod hosts;
@@ -31,25 +32,27 @@ struct Lab {
     address: String,
     /// Whether the state is on a small disk of the daemon's own.
     small: bool,
+    /// The clock of the daemon and of all that it starts, where that is not the machine's.
+    clock: Option<clock::Set>,
 }
 
 impl Lab {
     fn new(hosts: &str) -> Self {
-        Self::on(hosts, false)
+        Self::on(hosts, false, None)
     }
 
     /// A daemon whose state is on a disk of 24 MB that only it sees; needs to be root.
     fn on_small_disk(hosts: &str) -> Self {
-        Self::on(hosts, true)
+        Self::on(hosts, true, None)
     }
 
-    fn on(hosts: &str, small: bool) -> Self {
+    fn on(hosts: &str, small: bool, clock: Option<clock::Set>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = sshd::free_port();
         let address = format!("127.0.0.1:{port}");
         let config = format!("[server]\nlisten = [\"{address}\"]\ntls = false\n\n{hosts}");
         std::fs::write(directory.path().join("towline.toml"), config).unwrap();
-        let mut lab = Self { directory, daemon: None, address, small };
+        let mut lab = Self { directory, daemon: None, address, small, clock };
         lab.start();
         lab
     }
@@ -82,6 +85,9 @@ impl Lab {
             command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c", &mount]).arg(program);
             command.envs(environment.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        }
+        if let Some(clock) = &self.clock {
+            command.envs(clock.environment());
         }
         let mut child =
             command.args(["serve", "--open-on-loopback"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

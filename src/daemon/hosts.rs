@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// How often a host that was woken is looked at.
 const WAKING: Duration = Duration::from_secs(2);
 /// How often jobs that nobody came back to are looked for.
-const COLLECT: SignedDuration = SignedDuration::from_hours(1);
+const COLLECT: Duration = Duration::from_secs(3600);
 /// The longest pause between two looks at a host that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -141,7 +141,8 @@ impl Watcher {
         let name = self.host.name.clone();
         self.shared.executor.set_host(self.target.clone());
         self.shared.executor.set_quota(&name, self.host.quota);
-        let mut collected: Option<Timestamp> = None;
+        // By what has passed, since the clock may be set.
+        let mut collected: Option<Duration> = None;
         let mut up: Option<Facts> = None;
         // What was said of a host that is configured anew is not known here.
         let mut quiet: Option<Option<Timestamp>> = None;
@@ -150,6 +151,7 @@ impl Watcher {
         let mut waking = self.wake(None);
         loop {
             let began = self.shared.clock.now();
+            let passed = self.shared.clock.passed();
             let until = quiet_until(&self.host.quiet, began);
             if quiet != Some(until) {
                 quiet = Some(until);
@@ -176,14 +178,14 @@ impl Watcher {
                     up = Some(facts);
                     pause = Duration::from_secs(1);
                     waking = None;
-                    if collected.is_none_or(|last| began.duration_since(last) >= COLLECT) {
-                        collected = Some(began);
+                    if collected.is_none_or(|last| passed.saturating_sub(last) >= COLLECT) {
+                        collected = Some(passed);
                         self.collect().await;
                     }
                     LOOK
                 }
                 // It may be starting: not a word is said before its time is over.
-                Err(TransportError::Unreachable { .. }) if waking.is_some_and(|until| began < until) => WAKING,
+                Err(TransportError::Unreachable { .. }) if waking.is_some_and(|until| passed < until) => WAKING,
                 Err(error) => {
                     self.detail(&Facts::default(), began, Some(error.to_string()));
                     if up.take().is_some() {
@@ -220,9 +222,9 @@ impl Watcher {
 
     /// Sends the packet that wakes the host, if it has an address for that; until when it may take to answer. Not again before
     /// the last one has had its time.
-    fn wake(&self, before: Option<Timestamp>) -> Option<Timestamp> {
+    fn wake(&self, before: Option<Duration>) -> Option<Duration> {
         let address = self.host.wake?;
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.passed();
         if before.is_some_and(|until| now < until) {
             return before;
         }

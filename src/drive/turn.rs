@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle::{DriveError, Request};
 use super::{Assignment, StartKind};
-use crate::clock::Clock;
+use crate::clock::{Clock, Jumps};
 use crate::engine::{Answer, Change, Effect, Engine, Input, Summary, Update};
 use crate::id::{HostName, JobId, RunId};
 use crate::run::order::Order;
@@ -27,6 +27,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub(super) struct Drive {
     engine: Engine,
     store: Store,
+    jumps: Jumps,
     clock: Clock,
     requests: mpsc::Receiver<Request>,
     assignments: mpsc::Sender<Assignment>,
@@ -64,6 +65,7 @@ impl Drive {
         Self {
             engine,
             store,
+            jumps: Jumps::new(clock.clone()),
             clock,
             requests,
             assignments,
@@ -103,6 +105,9 @@ impl Drive {
                 () = tokio::time::sleep(sleep), if self.timer.is_some() => {}
             }
             let mut plan = Plan::default();
+            if let Some(by) = self.jumps.look() {
+                plan.add(self.engine.step(self.clock.now(), Input::ClockSet { by }), None);
+            }
             for request in batch.drain(..) {
                 self.take(&mut plan, request)?;
             }

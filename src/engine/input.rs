@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::record::{Change, EnvironmentRules, StoredRun};
@@ -115,6 +115,10 @@ pub enum Input {
     },
     /// The time asked for by [`Effect::SetTimer`] has come.
     Tick,
+    /// Somebody set the clock forward by this much, or back.
+    ClockSet {
+        by: SignedDuration,
+    },
 }
 
 /// Something the shell must do. Doing it twice is harmless. Effects are done in order.

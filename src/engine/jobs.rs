@@ -317,7 +317,7 @@ impl Engine {
     }
 
     /// The first gate: the rules of the environment (G2).
-    fn enter_protection(&mut self, turn: &mut Turn, job: JobId) {
+    pub(super) fn enter_protection(&mut self, turn: &mut Turn, job: JobId) {
         let Some(active) = self.jobs.get(&job) else { return };
         let Some(run) = self.runs.get(&active.run) else { return };
         let environment = active.pending.as_ref().and_then(|pending| pending.environment.as_ref());
@@ -531,7 +531,7 @@ impl Engine {
     }
 
     /// The runner of a job that was ended by force has stopped it, or is given up.
-    fn stopped(&mut self, turn: &mut Turn, job: JobId, host: Option<&HostName>) {
+    pub(super) fn stopped(&mut self, turn: &mut Turn, job: JobId, host: Option<&HostName>) {
         if self.stopping.get(&job).is_some_and(|at| host.is_none_or(|host| host == at))
             && let Some(at) = self.stopping.remove(&job)
         {
@@ -575,7 +575,7 @@ impl Engine {
     }
 
     /// Ends a job that its runner will not end.
-    fn conclude(&mut self, turn: &mut Turn, job: JobId, conclusion: Conclusion, reason: Option<String>) {
+    pub(super) fn conclude(&mut self, turn: &mut Turn, job: JobId, conclusion: Conclusion, reason: Option<String>) {
         let Some(active) = self.jobs.get(&job) else { return };
         let result =
             JobResult { conclusion, outputs: serde_json::Map::new(), environment_url: None, reason, host_lost: false };
@@ -584,7 +584,7 @@ impl Engine {
     }
 
     /// Takes a job from the queue, or tells its runner to stop.
-    fn stop_job(&mut self, turn: &mut Turn, job: JobId, force: bool) {
+    pub(super) fn stop_job(&mut self, turn: &mut Turn, job: JobId, force: bool) {
         let Some(active) = self.jobs.get_mut(&job) else { return };
         let Stage::Assigned { host } = &active.stage else {
             self.end_job(turn, job);
@@ -674,61 +674,6 @@ impl Engine {
         jobs.sort_unstable();
         for (_, job) in jobs {
             self.enter_protection(turn, job);
-        }
-    }
-
-    // Time.
-
-    pub(super) fn due(&mut self, turn: &mut Turn, timer: &Timer) {
-        match timer {
-            Timer::Wake => {}
-            Timer::ForgetDeliveries => self.forget_deliveries(turn),
-            Timer::RunLimit(run) => {
-                let limit = SignedDuration::from_mins(i64::from(self.settings.run_minutes));
-                let over = |since: Timestamp| turn.now.duration_since(since) >= limit;
-                if self.runs.get(run).is_some_and(|active| over(active.record.attempted_at)) {
-                    turn.tell(*run, RunInput::Cancel { force: false });
-                }
-            }
-            Timer::Protection(job) => {
-                let Some(active) = self.jobs.get(job) else { return };
-                let Stage::Protected { approval, .. } = active.stage else { return };
-                let limit = SignedDuration::from_mins(i64::from(self.settings.approval_minutes));
-                if approval && turn.now.duration_since(active.queued_at) >= limit {
-                    let reason = "nobody approved it in time".to_owned();
-                    turn.tell(active.run, RunInput::Failed { job: *job, reason });
-                } else {
-                    self.enter_protection(turn, *job);
-                }
-            }
-            Timer::QueueLimit(job) => {
-                let Some(active) = self.jobs.get(job) else { return };
-                let limit = SignedDuration::from_mins(i64::from(self.settings.queue_minutes));
-                if active.stage == Stage::Queued && turn.now.duration_since(active.stage_since) >= limit {
-                    let reason = format!("no host took it within {} hours", limit.as_hours());
-                    turn.tell(active.run, RunInput::CancelJob { job: *job, force: true, reason });
-                }
-            }
-            Timer::JobLimit(job) => {
-                let Some(active) = self.jobs.get(job) else { return };
-                if matches!(active.stage, Stage::Assigned { .. }) && active.cancel != Cancel::Forced {
-                    let reason = "its runner did not end it in time".to_owned();
-                    turn.tell(active.run, RunInput::CancelJob { job: *job, force: true, reason });
-                }
-            }
-            Timer::CancelLimit(job) => {
-                if self.jobs.get(job).is_some_and(|active| active.cancel == Cancel::Requested) {
-                    self.stop_job(turn, *job, true);
-                }
-            }
-            Timer::ForceLimit(job) => {
-                self.stopped(turn, *job, None);
-                let Some(active) = self.jobs.get(job) else { return };
-                if let Stage::Assigned { host } = &active.stage {
-                    let reason = format!("its runner on {host} did not confirm that it stopped");
-                    self.conclude(turn, *job, Conclusion::Cancelled, Some(reason));
-                }
-            }
         }
     }
 }

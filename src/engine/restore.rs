@@ -175,7 +175,8 @@ impl Engine {
         if let Some(request) = self.request(job) {
             self.queue.occupy(&host, &request);
         }
-        self.job_limit(since, job, minutes, held);
+        // Anew from here: how long it ran already is its runner's to know, should the clock have been set meanwhile.
+        self.job_limit(turn.now, job, minutes, held);
         if let Some(order) = order {
             turn.effects.push(Effect::Attach { job, host, order: Box::new(order) });
         }

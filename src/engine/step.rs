@@ -13,9 +13,9 @@ use crate::run::report::Report;
 use crate::run::{Run, RunEffect, RunInput, RunSpec, RunStatus};
 
 /// How long the start of a run is remembered by its key: longer than any forge repeats a delivery.
-const DELIVERY_MEMORY: SignedDuration = SignedDuration::from_hours(14 * 24);
+pub(super) const DELIVERY_MEMORY: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// Beyond this many the oldest deliveries are forgotten early, so that memory stays bounded.
-const DELIVERIES_REMEMBERED: usize = 200_000;
+pub(super) const DELIVERIES_REMEMBERED: usize = 200_000;
 
 /// What one step has gathered so far.
 #[derive(Debug)]
@@ -147,6 +147,7 @@ impl Engine {
                     turn.effects.push(Effect::Update(Update::RunDeleted { run }));
                 }
             }
+            Input::ClockSet { by } => self.clock_set(turn, by),
             Input::Tick => self.tick(turn),
         }
     }
@@ -498,38 +499,6 @@ impl Engine {
         self.queue.set_host_paused(host, memory.record.paused);
         turn.changes.push(Change::Host(memory.record.clone()));
         turn.dirty_hosts.insert(host.clone());
-    }
-
-    fn tick(&mut self, turn: &mut Turn) {
-        while let Some((at, _)) = self.timers.first() {
-            if *at > turn.now {
-                break;
-            }
-            let Some((_, timer)) = self.timers.pop_first() else { break };
-            self.due(turn, &timer);
-        }
-        self.queue.wake(turn.now);
-        // The shell's timer is spent, also when it came early.
-        self.timer = None;
-    }
-
-    /// Sets a timer `seconds` from now.
-    pub(super) fn at(&mut self, now: Timestamp, seconds: i64, timer: Timer) {
-        if let Ok(at) = now.saturating_add(SignedDuration::from_secs(seconds.max(0))) {
-            self.timers.insert((at, timer));
-        }
-    }
-
-    pub(super) fn forget_deliveries(&mut self, turn: &mut Turn) {
-        while let Some((at, _)) = self.delivery_ages.first() {
-            let old = turn.now.duration_since(*at) >= DELIVERY_MEMORY;
-            if !old && self.delivery_ages.len() <= DELIVERIES_REMEMBERED {
-                break;
-            }
-            let Some((_, key)) = self.delivery_ages.pop_first() else { break };
-            self.deliveries.remove(&key);
-            turn.changes.push(Change::ForgetDelivery { key });
-        }
     }
 
     fn forget_run(&mut self, id: RunId) {

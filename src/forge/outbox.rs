@@ -34,6 +34,8 @@ const MOST_ATTEMPTS: u32 = 60;
 const MOST_ATTEMPTS_OF_NOTICES: u32 = 15;
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest sleep before the clock is looked at again: it may have been set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Destinations written to at once.
 const LANES: usize = 8;
 /// A destination that cannot be reached is left alone for so long at most before another letter is tried.
@@ -54,6 +56,8 @@ pub struct Outbox {
     source_of: SourceOf,
     ways: Ways,
     changed: Arc<Notify>,
+    /// Held by whoever looks whether a letter is still the newest and then changes it.
+    changing: Arc<tokio::sync::Mutex<()>>,
     clients: Clients,
     /// Destinations that asked for patience.
     paused: Arc<Mutex<HashMap<String, Timestamp>>>,
@@ -171,8 +175,9 @@ impl Letter {
 impl Outbox {
     #[must_use]
     pub fn new(store: Store, clock: Clock, source_of: SourceOf, ways: Ways) -> Self {
-        let (changed, clients, paused) = (Arc::default(), Clients::default(), Arc::default());
-        Self { store, clock, source_of, ways, changed, clients, paused }
+        let (changed, changing, clients, paused) =
+            (Arc::default(), Arc::default(), Clients::default(), Arc::default());
+        Self { store, clock, source_of, ways, changed, changing, clients, paused }
     }
 
     /// Takes a report; an older one of the same context that has not left yet is forgotten.
@@ -223,7 +228,9 @@ impl Outbox {
             not_before = told.map_or(not_before, |told| told.at + STEPS_TOLD);
         }
         let waiting = Waiting { letter, attempts: 0, not_before, reason: String::new() };
+        let changing = self.changing.lock().await;
         self.write(&key, &waiting).await?;
+        drop(changing);
         self.changed.notify_one();
         Ok(())
     }
@@ -268,6 +275,7 @@ impl Outbox {
     /// # Errors
     /// The store cannot be read or written.
     pub async fn retry(&self, id: &str) -> Result<bool, StoreError> {
+        let changing = self.changing.lock().await;
         let Some((space, key, value)) = self.find(id)? else { return Ok(false) };
         let letter = match space {
             DEAD => serde_json::from_slice::<Dead>(&value).map(|dead| dead.letter),
@@ -283,6 +291,7 @@ impl Outbox {
         if space == DEAD {
             self.store.delete(DEAD, &key).await?;
         }
+        drop(changing);
         self.changed.notify_one();
         Ok(true)
     }
@@ -292,6 +301,7 @@ impl Outbox {
     /// # Errors
     /// The store cannot be read or written.
     pub async fn forget(&self, id: &str) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
         let Some((space, key, _)) = self.find(id)? else { return Ok(false) };
         self.store.delete(space, &key).await?;
         Ok(true)
@@ -325,8 +335,8 @@ impl Outbox {
                     Some(self.clock.now() + SignedDuration::from_secs(10))
                 }
             };
-            let pause = next.map_or(LONGEST_WAIT, |next| {
-                Duration::try_from(next.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+            let pause = next.map_or(LONGEST_SLEEP, |next| {
+                Duration::try_from(next.duration_since(self.clock.now())).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
             });
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -369,10 +379,12 @@ impl Outbox {
         let mut next: Option<Timestamp> = None;
         for (key, value, waiting) in letters {
             let now = self.clock.now();
-            let pause = self.paused().get(&lane).copied().filter(|until| *until > now);
+            // No pause is longer; one that seems to be is from before the clock was set back.
+            let waits = |until: Timestamp| until > now && until <= after(now, LONGEST_WAIT);
+            let pause = self.paused().get(&lane).copied().filter(|until| waits(*until));
             let again = match pause {
                 Some(until) => Some(until.max(waiting.not_before)),
-                None if waiting.not_before > now => Some(waiting.not_before),
+                None if waits(waiting.not_before) => Some(waiting.not_before),
                 None => self.one(&lane, &key, &value, waiting).await?,
             };
             next = [next, again].into_iter().flatten().min();
@@ -392,7 +404,9 @@ impl Outbox {
             letter @ (Letter::Report(_) | Letter::Deployment(_)) => self.tell(key, letter).await?,
             Letter::Notice(notice) => notice::send(notice, &(self.ways)()).await.map(drop),
         };
-        // A newer letter may have come in between: it is due at once, and this answer is about the old one.
+        // A newer letter may have come in between: it is due at once, and this answer is about the old one. None may come
+        // from here on until this one is put away, or it would be put away with it.
+        let _changing = self.changing.lock().await;
         let newer = self.store.get(SPACE, key)?.is_none_or(|now| now != value);
         match sent {
             Ok(()) if newer => Ok(Some(self.clock.now())),

@@ -62,7 +62,9 @@ impl Updates {
                 return Ok(Some(update));
             }
             let now = self.clock.now();
-            if now.duration_since(self.remembered) >= REMEMBER && self.live.is_empty() {
+            // What is remembered of a time to come was written before the clock was set back.
+            let is_due = now < self.remembered || now.duration_since(self.remembered) >= REMEMBER;
+            if is_due && self.live.is_empty() {
                 // A little earlier than now: an update may be on its way.
                 let until = now - SignedDuration::from_secs(1);
                 self.store.put(SPACE, self.name, until.to_string().as_bytes()).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::hosts::{Capacity, Host, HostFacts, HostState};
 use super::labels::{LabelMap, Labels};
@@ -207,6 +207,16 @@ impl Queue {
     /// Gives a host no job until then.
     pub fn set_quiet(&mut self, name: &HostName, until: Option<Timestamp>) {
         self.change(name, |host| host.quiet_until = until);
+    }
+
+    /// The clock was set: hosts that are left alone for a while are so for as long as before.
+    pub fn clock_set(&mut self, by: SignedDuration) {
+        let quiet = self.hosts.values().filter(|host| host.quiet_until.is_some());
+        let quiet: Vec<HostName> = quiet.map(|host| host.facts.name.clone()).collect();
+        for name in quiet {
+            let moved = |until: Timestamp| until.saturating_add(by).unwrap_or(until);
+            self.change(&name, |host| host.quiet_until = host.quiet_until.map(moved));
+        }
     }
 
     /// Says until when a host is in its quiet hours; `None` outside of them.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::expr::Object;
 use crate::run::conclusion::Conclusion;
 use crate::run::order::Order;
@@ -172,8 +173,19 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
 
 impl Job {
     async fn work(&mut self) -> Result<JobResult, JobError> {
+        let is_new = !self.journal.knows("started");
         let started = self.recall_or("started", |job| job.runner.clock.now())?;
-        let spent = Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
+        let moment = match self.journal.recall::<Moment>("moment")? {
+            None if is_new => {
+                let moment = self.runner.clock.moment();
+                self.record("moment", &moment)?;
+                Some(moment)
+            }
+            known => known,
+        };
+        // What the clock says it took is only asked where nothing better is known: it may have been set.
+        let by_clock = || Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
+        let spent = moment.and_then(|moment| self.runner.clock.since(&moment)).unwrap_or_else(by_clock);
         self.deadline = self.deadline.checked_sub(spent).unwrap_or_else(Instant::now);
         self.report(Report::Started { at: started, workspace: self.workspace.path.clone() }).await;
         let order = Arc::clone(&self.order);

@@ -84,7 +84,7 @@ pub(super) async fn issue(
 ) -> Result<Json<JsonValue>, Fault> {
     let keys = &services.inner.keys;
     let now = services.now();
-    let request = bearer(&headers).and_then(|token| keys.identity_request(token, now));
+    let request = bearer(&headers).and_then(|token| keys.identity_request(token, now, |job| services.runs(job)));
     let mut claims = request.ok_or_else(Fault::unauthenticated)?.claims;
     let at = now.as_second();
     if let Some(audience) = audience.audience.filter(|audience| !audience.is_empty()) {

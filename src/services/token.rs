@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Job, Scopes, ServicesError, hex, make_directory, write_file};
 
-/// How much longer than its job a token holds: post steps and clocks.
+/// How much longer than the time its job may take a token holds. While the job runs it holds anyway, whatever the clock says.
 pub(super) const GRACE_SECONDS: i64 = 600;
 
 /// The keys of the services.
@@ -59,6 +59,8 @@ impl Caller {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct IdentityRequest {
     pub(super) claims: Map<String, Json>,
+    /// Tokens of earlier versions do not say it.
+    job: Option<u64>,
     #[serde(rename = "use")]
     purpose: String,
     exp: i64,
@@ -115,24 +117,31 @@ impl Keys {
         })
     }
 
-    pub(super) fn caller(&self, token: &str, now: Timestamp) -> Option<Caller> {
+    pub(super) fn caller(&self, token: &str, now: Timestamp, runs: impl FnOnce(u64) -> bool) -> Option<Caller> {
         let caller: Caller = self.verify(token)?;
-        (caller.purpose == "runtime" && now.as_second() < caller.exp).then_some(caller)
+        (caller.purpose == "runtime" && (now.as_second() < caller.exp || runs(caller.job))).then_some(caller)
     }
 
     pub(super) fn identity_request_token(&self, job: &Job, now: Timestamp) -> Option<String> {
         let claims = job.identity.clone()?;
         Some(self.sign(&IdentityRequest {
             claims,
+            job: Some(job.job),
             purpose: "identity".to_owned(),
             exp: job.until.as_second() + GRACE_SECONDS,
             iat: now.as_second(),
         }))
     }
 
-    pub(super) fn identity_request(&self, token: &str, now: Timestamp) -> Option<IdentityRequest> {
+    pub(super) fn identity_request(
+        &self,
+        token: &str,
+        now: Timestamp,
+        runs: impl FnOnce(u64) -> bool,
+    ) -> Option<IdentityRequest> {
         let request: IdentityRequest = self.verify(token)?;
-        (request.purpose == "identity" && now.as_second() < request.exp).then_some(request)
+        let held = now.as_second() < request.exp || request.job.is_some_and(runs);
+        (request.purpose == "identity" && held).then_some(request)
     }
 
     /// An identity token with these claims.

@@ -129,7 +129,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Who calls.
 pub(super) fn caller(services: &Services, headers: &HeaderMap) -> Result<Caller, Fault> {
     let token = bearer(headers).ok_or_else(Fault::unauthenticated)?;
-    services.inner.keys.caller(token, services.now()).ok_or_else(Fault::unauthenticated)
+    services.inner.keys.caller(token, services.now(), |job| services.runs(job)).ok_or_else(Fault::unauthenticated)
 }
 
 pub(super) async fn call(

@@ -92,12 +92,13 @@ pub struct Timetable {
 
 impl Timetable {
     /// Takes the entries there are now. New ones count from `from` (the time of the last look before a restart, or now);
-    /// those that are gone are forgotten.
-    pub fn set(&mut self, entries: Vec<Entry>, from: Timestamp) {
+    /// those that are gone are forgotten. None counts from later than now: the clock was ahead then, and what is due from
+    /// now on is due all the same.
+    pub fn set(&mut self, entries: Vec<Entry>, from: Timestamp, now: Timestamp) {
         let before = std::mem::take(&mut self.since);
         for entry in entries {
             let since = before.get(&entry).copied().unwrap_or(from);
-            self.since.insert(entry, since);
+            self.since.insert(entry, since.min(now));
         }
     }
 
@@ -113,7 +114,7 @@ impl Timetable {
                     Due::Missed(entry.clone(), last)
                 });
             }
-            *since = (*since).max(now);
+            *since = now;
         }
         due
     }
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn what_was_missed_by_less_than_an_hour_starts_once() {
         let mut table = Timetable::default();
-        table.set(vec![entry("*/10 * * * *")], at("2026-01-01T00:00:00Z"));
+        table.set(vec![entry("*/10 * * * *")], at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
         let last = at("2026-01-01T05:40:00Z");
         assert_eq!(table.due(at("2026-01-01T05:45:00Z")), [Due::Start(entry("*/10 * * * *"), last)]);
         assert_eq!(table.due(at("2026-01-01T05:45:01Z")), []);
@@ -207,19 +208,34 @@ mod tests {
     #[test]
     fn what_was_missed_by_more_is_only_reported() {
         let mut table = Timetable::default();
-        table.set(vec![entry("0 3 * * *")], at("2026-01-01T00:00:00Z"));
+        table.set(vec![entry("0 3 * * *")], at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
         let missed = at("2026-01-01T03:00:00Z");
         assert_eq!(table.due(at("2026-01-01T04:30:00Z")), [Due::Missed(entry("0 3 * * *"), missed)]);
         assert_eq!(table.due(at("2026-01-01T04:30:01Z")), []);
     }
 
     #[test]
+    fn a_clock_that_was_ahead_delays_nothing() {
+        let mut table = Timetable::default();
+        let ahead = at("2027-01-01T00:10:00Z");
+        table.set(vec![entry("0 * * * *")], ahead, ahead);
+        assert_eq!(table.due(at("2027-01-01T01:00:00Z")).len(), 1);
+        let now = at("2026-01-01T00:20:00Z");
+        table.set(vec![entry("0 * * * *"), entry("30 * * * *")], ahead, now);
+        assert_eq!(table.due(now), []);
+        table.set(vec![entry("0 * * * *"), entry("30 * * * *")], ahead, at("2026-01-01T01:00:00Z"));
+        let due = [("0 * * * *", "2026-01-01T01:00:00Z"), ("30 * * * *", "2026-01-01T00:30:00Z")];
+        let due = due.map(|(cron, time)| Due::Start(entry(cron), at(time)));
+        assert_eq!(table.due(at("2026-01-01T01:00:00Z")), due);
+    }
+
+    #[test]
     fn an_entry_that_stays_keeps_its_time_and_a_new_one_starts_now() {
         let mut table = Timetable::default();
-        table.set(vec![entry("0 3 * * *")], at("2026-01-01T00:00:00Z"));
-        table.set(vec![entry("0 3 * * *"), entry("0 2 * * *")], at("2026-01-01T02:30:00Z"));
+        table.set(vec![entry("0 3 * * *")], at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
+        table.set(vec![entry("0 3 * * *"), entry("0 2 * * *")], at("2026-01-01T02:30:00Z"), at("2026-01-01T02:30:00Z"));
         assert_eq!(table.due(at("2026-01-01T03:00:00Z")), [Due::Start(entry("0 3 * * *"), at("2026-01-01T03:00:00Z"))]);
-        table.set(Vec::new(), at("2026-01-01T03:00:00Z"));
+        table.set(Vec::new(), at("2026-01-01T03:00:00Z"), at("2026-01-01T03:00:00Z"));
         assert_eq!(table.next(at("2026-01-01T03:00:00Z")), None);
     }
 }

@@ -22,24 +22,25 @@ use crate::id::RepositoryName;
 
 const SPACE: &str = "poll";
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// The longest sleep: a source may be configured meanwhile, and the clock may jump.
+/// The longest sleep: a source may be configured meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// An interval of nothing at all must not turn into a busy loop.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
 
 /// Polls until told to stop. A source that cannot be reached is asked less and less often.
 pub async fn run(triggers: Triggers, stop: CancellationToken) {
-    let mut due: HashMap<RepositoryName, (Timestamp, u32)> = HashMap::new();
+    // By what has passed, not by the clock: that may be set back by hours.
+    let mut due: HashMap<RepositoryName, (Duration, u32)> = HashMap::new();
     loop {
         let mut sleep = LONGEST_SLEEP;
         for source in triggers.inventory().all() {
             if !source.triggers.contains(&TriggerKind::Poll) {
                 continue;
             }
-            let (at, failures) = due.get(&source.name).copied().unwrap_or((Timestamp::MIN, 0));
-            let now = triggers.clock().now();
+            let (at, failures) = due.get(&source.name).copied().unwrap_or((Duration::ZERO, 0));
+            let now = triggers.clock().passed();
             if now < at {
-                sleep = sleep.min(Duration::try_from(at.duration_since(now)).unwrap_or_default());
+                sleep = sleep.min(at.saturating_sub(now));
                 continue;
             }
             let mut wanted = SignedDuration::ZERO;
@@ -60,8 +61,9 @@ pub async fn run(triggers: Triggers, stop: CancellationToken) {
             };
             let interval = SignedDuration::try_from(source.poll_interval).unwrap_or(LONGEST_PAUSE);
             let pause = interval.saturating_mul(1 << failures).min(LONGEST_PAUSE.max(interval)).max(wanted);
-            sleep = sleep.min(Duration::try_from(pause).unwrap_or_default());
-            due.insert(source.name.clone(), (triggers.clock().now() + pause, failures));
+            let pause = Duration::try_from(pause).unwrap_or_default();
+            sleep = sleep.min(pause);
+            due.insert(source.name.clone(), (triggers.clock().passed().saturating_add(pause), failures));
         }
         tokio::select! {
             () = stop.cancelled() => return,

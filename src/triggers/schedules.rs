@@ -51,7 +51,7 @@ impl Schedules {
             let now = self.triggers.clock().now();
             let (due, next) = {
                 let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-                table.set(entries, from.unwrap_or(now));
+                table.set(entries, from.unwrap_or(now), now);
                 (table.due(now), table.next(now))
             };
             for due in due {
@@ -77,7 +77,7 @@ impl Schedules {
         let now = self.triggers.clock().now();
         let due = {
             let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-            table.set(entries, from);
+            table.set(entries, from, now);
             table.due(now)
         };
         let count = due.len();

@@ -566,7 +566,12 @@ impl World {
                 // The clock jumps, forwards and back.
                 let back = self.random.percent(50);
                 let jump = SignedDuration::from_secs(self.random.below(4000) as i64);
-                self.now = if back { self.now - jump } else { self.now + jump };
+                let jump = if back { -jump } else { jump };
+                self.now += jump;
+                // Whether anybody notices or not.
+                if self.random.percent(50) {
+                    self.input(Input::ClockSet { by: jump });
+                }
             }
         }
     }

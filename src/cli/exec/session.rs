@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Jumps};
 use crate::engine::record::{JobRecord, RunRecord};
 use crate::engine::{Answer, Change, Effect, Engine, Input, Settings};
 use crate::id::{HostName, JobId};
@@ -97,6 +97,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     }
     let github: Map<String, Json> = super::source::pairs(&arguments.github, "--github")?;
     let mut session = Session {
+        jumps: Jumps::new(clock.clone()),
         clock: clock.clone(),
         engine: Engine::new(Settings::github()),
         executor,
@@ -210,6 +211,7 @@ fn print_json(arguments: &Arguments, json: &Json) {
 
 struct Session {
     clock: Clock,
+    jumps: Jumps,
     engine: Engine,
     executor: Executor,
     hosts: Vec<HostFacts>,
@@ -253,6 +255,9 @@ impl Session {
         while self.run.as_ref().is_none_or(|run| run.completed_at.is_none()) {
             self.fit_labels();
             self.show_progress();
+            if let Some(by) = self.jumps.look() {
+                self.step(Input::ClockSet { by });
+            }
             let wait = self.timer.map(|at| at.duration_since(self.clock.now()));
             let wait = wait.and_then(|wait| std::time::Duration::try_from(wait).ok()).unwrap_or_default();
             let timer = self.timer.is_some();

@@ -16,6 +16,8 @@ use crate::forge::{Client, Fetched};
 
 const REQUESTS: &str = "poll-requests";
 const EVENTS: &str = "poll-events";
+/// The longest that GitHub's word about how often it may be asked is believed.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// Ids of events that are remembered: more than one page holds.
 const EVENTS_REMEMBERED: usize = 300;
 
@@ -96,13 +98,16 @@ async fn look_at_events(triggers: &Triggers, source: &Source, client: &Client) -
     let is_first = stored.is_none();
     let mut events = stored.unwrap_or_default();
     let now = triggers.clock().now();
-    if events.not_before.is_some_and(|time| now < time) {
+    // Further ahead than any answer asks for: the clock was ahead when that was written.
+    let ahead = now.saturating_add(LONGEST_PAUSE).unwrap_or(now);
+    if events.not_before.is_some_and(|time| now < time && time <= ahead) {
         return Ok(0);
     }
     let fetched = client.fetch(&client.repository_path("/events?per_page=100"), events.etag.as_deref()).await?;
     let Some(Fetched { etag, pause, body }) = fetched else { return Ok(0) };
     events.etag = etag;
-    events.not_before = pause.and_then(|pause| now.checked_add(SignedDuration::try_from(pause).ok()?).ok());
+    let pause = pause.and_then(|pause| SignedDuration::try_from(pause).ok());
+    events.not_before = pause.and_then(|pause| now.checked_add(pause.min(LONGEST_PAUSE)).ok());
     let mut count = 0;
     for one in body.as_array().into_iter().flatten().rev() {
         let Some(id) = one.get("id").and_then(Json::as_str) else { continue };
