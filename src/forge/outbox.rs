@@ -175,8 +175,7 @@ impl Letter {
 impl Outbox {
     #[must_use]
     pub fn new(store: Store, clock: Clock, source_of: SourceOf, ways: Ways) -> Self {
-        let (changed, changing, clients, paused) =
-            (Arc::default(), Arc::default(), Clients::default(), Arc::default());
+        let (changed, changing, clients, paused) = (Arc::default(), Arc::default(), Clients::default(), Arc::default());
         Self { store, clock, source_of, ways, changed, changing, clients, paused }
     }
 

@@ -185,6 +185,54 @@ async fn only_the_latest_state_is_told() {
     assert_eq!(outbox.waiting().unwrap(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_the_forge_answers_is_told_too() {
+    let desk = Desk::new("github", "token = 'ghp_1'").await;
+    let outbox = desk.outbox();
+    for round in 0..150_u32 {
+        let mut first = report(forge::State::Queued);
+        first.context = format!("CI / {round}");
+        let last = Report { state: SUCCESS, ..first.clone() };
+        // Every third is taken by the forge, the others are not, for good or for now.
+        match round % 3 {
+            0 => {}
+            1 => desk.forge.mood(422, &[]),
+            _ => desk.forge.mood(502, &[]),
+        }
+        outbox.put(first).await.unwrap();
+        let sending = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.turn().await.unwrap() }
+        });
+        while desk.forge.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // From before the forge has answered to after that was noted.
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        outbox.put(last).await.unwrap();
+        sending.await.unwrap();
+        desk.pass(10);
+        outbox.turn().await.unwrap();
+        let seen = desk.forge.seen();
+        let told = seen.last().map(|seen| &seen.body["state"]);
+        assert_eq!((told, outbox.waiting().unwrap()), (Some(&json!("success")), 0), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_no_report_up() {
+    let desk = Desk::new("github", "token = 'ghp_1'").await;
+    let outbox = desk.outbox();
+    outbox.put(report(SUCCESS)).await.unwrap();
+    desk.forge.mood(429, &[("retry-after", "100")]);
+    outbox.turn().await.unwrap();
+    desk.pass(-5 * 3600);
+    assert_eq!(outbox.turn().await.unwrap(), None);
+    assert_eq!((desk.forge.seen().len(), outbox.waiting().unwrap()), (2, 0));
+}
+
 #[tokio::test]
 async fn a_forge_that_is_down_is_told_later_also_after_a_restart() {
     let desk = Desk::new("github", "token = 'ghp_1'").await;
