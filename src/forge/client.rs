@@ -118,7 +118,8 @@ pub struct Fetched {
     pub etag: Option<String>,
     /// How long the forge wants not to be asked the same again.
     pub pause: Option<Duration>,
-    pub body: Json,
+    /// `None`: it is still what it was under the mark that was shown.
+    pub body: Option<Json>,
 }
 
 impl Client {
@@ -269,23 +270,24 @@ impl Client {
         format!("/{kind}/{}{rest}", self.repository)
     }
 
-    /// Asks for something that is there; `None`: it is still what it was under this mark.
+    /// Asks for something that is there, with the mark of the last answer.
     ///
     /// # Errors
     /// The forge cannot be reached, or refuses.
-    pub async fn fetch(&self, path: &str, etag: Option<&str>) -> Result<Option<Fetched>, Error> {
+    pub async fn fetch(&self, path: &str, etag: Option<&str>) -> Result<Fetched, Error> {
         let crab = if self.is_app { &self.installation().await?.crab } else { &self.crab };
         let mut headers = HeaderMap::new();
         if let Some(etag) = etag.and_then(|etag| etag.parse().ok()) {
             headers.insert(http::header::IF_NONE_MATCH, etag);
         }
         let response = crab._get_with_headers(path, Some(headers)).await;
-        if response.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED) {
-            return Ok(None);
-        }
         let header = |name: &str| response.as_ref().ok()?.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let (etag, pause) = (header("etag"), header("x-poll-interval").and_then(|seconds| seconds.parse().ok()));
-        Ok(Some(Fetched { etag, pause: pause.map(Duration::from_secs), body: self.answer(response).await? }))
+        let (new, pause) = (header("etag"), header("x-poll-interval").and_then(|seconds| seconds.parse().ok()));
+        let pause = pause.map(Duration::from_secs);
+        if response.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED) {
+            return Ok(Fetched { etag: new.or_else(|| etag.map(str::to_owned)), pause, body: None });
+        }
+        Ok(Fetched { etag: new, pause, body: Some(self.answer(response).await?) })
     }
 
     /// A token for one job: for this repository alone, with the permissions asked for as far as the App has them. `*` asks

@@ -68,7 +68,12 @@ async fn listen(triggers: Triggers, name: RepositoryName, relay: String, stop: C
     let mut pause = FIRST_PAUSE;
     let mut last = None;
     loop {
+        let begun = tokio::time::Instant::now();
         let heard = stop.run_until_cancelled(hear(&triggers, &name, &relay, &mut last)).await;
+        if begun.elapsed() >= LONGEST_PAUSE {
+            // It was there: most connections end by breaking, and that is no reason to be away for longer each time.
+            pause = FIRST_PAUSE;
+        }
         match heard {
             None => return,
             Some(Ok(())) => pause = FIRST_PAUSE,

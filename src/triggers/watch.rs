@@ -3,13 +3,14 @@
 //! Any sign of change only says "look again": after 300 ms of quiet the directory is read anew and compared as a
 //! snapshot. So a burst of writes, an editor's way of saving, or an overflow of the system's queue all end the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use notify::{RecursiveMode, Watcher as _};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -41,41 +42,35 @@ pub struct Look {
 
 /// Watches all directories until told to stop.
 pub async fn run(triggers: Triggers, schedules: Schedules, stop: CancellationToken) {
-    // Room for one sign per source: more of them say nothing new.
+    // Room for one sign: more of them say nothing new. Kept here too, or nobody would be left to wait for without watchers.
     let (signs, mut seen) = mpsc::channel::<()>(1);
-    let watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
+    let (inside, outside) = (signs.clone(), signs.clone());
+    let mut watcher = watcher_of(move |_| {
         // Full: somebody will look already.
-        let _ = signs.try_send(());
+        let _ = inside.try_send(());
     });
-    let mut watcher = match watcher {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            log::warn!("directories are only looked at once a minute: {error}");
-            None
+    // One that is replaced by another, or a link that leads elsewhere from now on, is seen only from above.
+    let places: Arc<Mutex<BTreeSet<PathBuf>>> = Arc::default();
+    let known = Arc::clone(&places);
+    let mut above = watcher_of(move |event| {
+        let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours = |event: notify::Event| event.need_rescan() || event.paths.iter().any(|path| known.contains(path));
+        if event.map_or(true, is_ours) {
+            let _ = outside.try_send(());
         }
-    };
+    });
+    let mut parents: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
     // With what each was when it was begun to be watched: one that was replaced is another one.
     let mut watched: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
     let mut last: BTreeMap<RepositoryName, String> = BTreeMap::new();
     loop {
         let sources = directories(&triggers);
         let paths: Vec<PathBuf> = sources.iter().filter_map(|source| source.path.clone()).collect();
-        if let Some(watcher) = &mut watcher {
-            watched.retain(|path, node| {
-                let stays = paths.contains(path) && identity(path) == Some(*node);
-                if !stays {
-                    drop(watcher.unwatch(path));
-                }
-                stays
-            });
-            for path in &paths {
-                let Some(node) = identity(path).filter(|_| !watched.contains_key(path)) else { continue };
-                match watcher.watch(path, RecursiveMode::Recursive) {
-                    Ok(()) => drop(watched.insert(path.clone(), node)),
-                    Err(error) => log::warn!("{} is only looked at once a minute: {error}", path.display()),
-                }
-            }
-        }
+        let above_them: Vec<PathBuf> = paths.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        *places.lock().unwrap_or_else(PoisonError::into_inner) = paths.iter().cloned().collect();
+        // First those above: what is replaced from here on is noticed.
+        follow(above.as_mut(), &mut parents, &above_them, RecursiveMode::NonRecursive);
+        follow(watcher.as_mut(), &mut watched, &paths, RecursiveMode::Recursive);
         for source in &sources {
             match look(&triggers, source, last.get(&source.name).map(String::as_str)).await {
                 Ok(found) => {
@@ -99,6 +94,40 @@ pub async fn run(triggers: Triggers, schedules: Schedules, stop: CancellationTok
         let mut patience = 20;
         while patience > 0 && tokio::time::timeout(QUIET, seen.recv()).await.is_ok() {
             patience -= 1;
+        }
+    }
+}
+
+fn watcher_of(tell: impl Fn(notify::Result<notify::Event>) + Send + 'static) -> Option<RecommendedWatcher> {
+    match notify::recommended_watcher(tell) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            log::warn!("directories are only looked at once a minute: {error}");
+            None
+        }
+    }
+}
+
+/// Watches these and nothing else. One that is another than it was is watched anew.
+fn follow(
+    watcher: Option<&mut RecommendedWatcher>,
+    watched: &mut BTreeMap<PathBuf, (u64, u64)>,
+    paths: &[PathBuf],
+    mode: RecursiveMode,
+) {
+    let Some(watcher) = watcher else { return };
+    watched.retain(|path, node| {
+        let stays = paths.contains(path) && identity(path) == Some(*node);
+        if !stays {
+            drop(watcher.unwatch(path));
+        }
+        stays
+    });
+    for path in paths {
+        let Some(node) = identity(path).filter(|_| !watched.contains_key(path)) else { continue };
+        match watcher.watch(path, mode) {
+            Ok(()) => drop(watched.insert(path.clone(), node)),
+            Err(error) => log::warn!("{} is only looked at once a minute: {error}", path.display()),
         }
     }
 }

@@ -130,6 +130,65 @@ async fn a_change_is_seen_without_being_asked() {
     assert_eq!(daemon.runs()[0].event.name, "towline");
 }
 
+/// Shorter than the minute after which a directory is looked at without any sign.
+const SOON: std::time::Duration = std::time::Duration::from_secs(40);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_is_replaced_is_watched_on() {
+    let outside = tempfile::tempdir().unwrap();
+    let path = |name: &str| outside.path().join(name);
+    let make = |name: &str| {
+        std::fs::create_dir(path(name)).unwrap();
+        std::fs::write(path(name).join("sync.yml"), format!("on:\n  towline:\n    paths: ['*.conf']\n{JOB}")).unwrap();
+        std::fs::write(path(name).join(format!("{name}.conf")), "").unwrap();
+    };
+    ["one", "two", "three", "four"].iter().copied().for_each(make);
+    std::os::unix::fs::symlink(path("one"), path("ops")).unwrap();
+    let daemon = Daemon::new(&directory_source(&path("ops")));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let schedules = Schedules::new(daemon.triggers.clone());
+    let watching = tokio::spawn(watch::run(daemon.triggers.clone(), schedules, stop.clone()));
+    let seen = async |file: &str| {
+        let is_told = |run: &towline::run::RunSpec| {
+            run.event.payload["paths"].as_array().unwrap().iter().any(|changed| changed == file)
+        };
+        let wait = async {
+            while !daemon.runs().iter().any(is_told) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, wait).await.is_ok(), "{file} is not seen");
+    };
+    // Written again and again until it is seen: the watcher may not be there yet.
+    let mut number = 0;
+    while daemon.runs().is_empty() {
+        number += 1;
+        std::fs::write(path("one/first.conf"), number.to_string()).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    // A link that leads elsewhere, at once, as releases are switched.
+    std::os::unix::fs::symlink(path("two"), path("next")).unwrap();
+    std::fs::rename(path("next"), path("ops")).unwrap();
+    seen("two.conf").await;
+    std::fs::write(path("two/behind-the-link.conf"), "").unwrap();
+    seen("behind-the-link.conf").await;
+    // A directory in the place of the link, after nothing was there for a while.
+    std::fs::remove_file(path("ops")).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    std::fs::rename(path("three"), path("ops")).unwrap();
+    seen("three.conf").await;
+    std::fs::write(path("ops/in-the-directory.conf"), "").unwrap();
+    seen("in-the-directory.conf").await;
+    // Renamed away, and another in its place.
+    std::fs::rename(path("ops"), path("old")).unwrap();
+    std::fs::rename(path("four"), path("ops")).unwrap();
+    seen("four.conf").await;
+    std::fs::write(path("ops/in-the-other.conf"), "").unwrap();
+    seen("in-the-other.conf").await;
+    stop.cancel();
+    watching.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_poll_finds_what_moved_and_nothing_twice() {
     let origin = tempfile::tempdir().unwrap();

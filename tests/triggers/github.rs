@@ -39,6 +39,9 @@ pub(super) struct Hub {
     pub(super) activity: Json,
     /// `Authorization` of requests by git.
     pub(super) git: Vec<String>,
+    /// For how many seconds nobody is to ask again what happened, and how often somebody did.
+    pub(super) interval: Option<u64>,
+    pub(super) asked: usize,
     /// Questions that were answered with 304.
     pub(super) unchanged: usize,
     pub(super) moods: VecDeque<Mood>,
@@ -123,11 +126,16 @@ async fn answer(
     let etag =
         format!("\"{:x}\"", json.to_string().bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte)));
     let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
-    if method == Method::GET && known == Some(&etag) {
+    let mut response = if method == Method::GET && known == Some(&etag) {
         hub.lock().unwrap().unchanged += 1;
-        return StatusCode::NOT_MODIFIED.into_response();
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        (StatusCode::from_u16(status).unwrap(), [("etag", etag)], axum::Json(json)).into_response()
+    };
+    if let Some(interval) = hub.lock().unwrap().interval.filter(|_| uri.path().ends_with("/events")) {
+        response.headers_mut().insert("x-poll-interval", interval.into());
     }
-    (StatusCode::from_u16(status).unwrap(), [("etag", etag)], axum::Json(json)).into_response()
+    response
 }
 
 /// Whether the arguments of any program that runs now hold a text.
@@ -227,7 +235,10 @@ impl Hub {
             ),
             ("GET", ["repos", _, _, "pulls"]) => (200, self.pulls.clone()),
             ("GET", ["repos", _, _, "activity"]) => (200, self.activity.clone()),
-            ("GET", ["repos", _, _, "events"]) => (200, self.events.clone()),
+            ("GET", ["repos", _, _, "events"]) => {
+                self.asked += 1;
+                (200, self.events.clone())
+            }
             _ => {
                 self.faults.push(format!("nobody knows {method} {path}"));
                 refuse(404, "Not Found")
@@ -615,17 +626,21 @@ async fn a_relay_brings_webhooks_to_a_home_that_nobody_reaches() {
     };
     let told = ["event: ready\ndata: {}\n\n".to_owned(), message("hush", "one", false), message("wrong", "two", false)];
     let rest = [message("hush", "three", true), message("hush", "one", false), ": ping\n\n".to_owned()];
-    // The relay breaks off once, and is told what came last.
+    // The relay is away at first, breaks off once, and is told what came last.
     let asked: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
     let seen = Arc::clone(&asked);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let relay = format!("http://{}/channel", listener.local_addr().unwrap());
     let router = axum::Router::new().fallback(move |headers: HeaderMap| {
         let last = headers.get("last-event-id").map(|value| value.to_str().unwrap().to_owned());
-        let first = seen.lock().unwrap().is_empty();
-        seen.lock().unwrap().push(last);
-        let text = if first { told.concat() } else { rest.concat() };
-        async move { ([("content-type", "text/event-stream")], text) }
+        let mut seen = seen.lock().unwrap();
+        seen.push(last);
+        let (status, text) = match seen.len() {
+            1 => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
+            2 => (StatusCode::OK, told.concat()),
+            _ => (StatusCode::OK, rest.concat()),
+        };
+        async move { (status, [("content-type", "text/event-stream")], text) }
     });
     tokio::spawn(async move { axum::serve(listener, router).await });
     let daemon = super::daemon::Daemon::new(&format!(
@@ -644,7 +659,10 @@ async fn a_relay_brings_webhooks_to_a_home_that_nobody_reaches() {
     listening.await.unwrap();
     super::webhooks::settled(&daemon).await;
     assert_eq!(daemon.runs().len(), 2);
-    assert_eq!(asked.lock().unwrap()[1].as_deref(), Some("two"));
+    let asked = asked.lock().unwrap();
+    assert_eq!((&asked[1], asked[2].as_deref()), (&None, Some("two")));
+    // It waits between two times, longer after one that failed.
+    assert!(asked.len() < 6, "{asked:?}");
 }
 
 const DEPLOY: &str = "name: Deploy

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value as Json, json};
+use towline::clock::Clock;
 use towline::store::DeliveryState;
 use towline::triggers::poll;
+use towline::triggers::schedules::Schedules;
 
 use super::daemon::{Daemon, commit, git};
 use super::github::GitHub;
@@ -149,11 +152,10 @@ async fn t16_a_poll_knows_who_pushed_and_leaves_what_a_job_pushed() {
     assert_eq!(hub.faults(), Vec::<String>::new());
 }
 
-/// A repository behind a web server that knows nothing of git, and is broken at first.
-async fn files(directory: PathBuf, broken: usize) -> String {
+/// A repository behind a web server that knows nothing of git, and is broken for so many more questions.
+async fn files(directory: PathBuf, left: Arc<Mutex<usize>>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/app.git", listener.local_addr().unwrap());
-    let left = Arc::new(Mutex::new(broken));
     let router = axum::Router::new().fallback(move |uri: Uri| {
         let path = directory.join(uri.path().trim_start_matches("/app.git/"));
         let mut left = left.lock().unwrap();
@@ -173,7 +175,7 @@ async fn files(directory: PathBuf, broken: usize) -> String {
 async fn a_push_whose_repository_cannot_be_fetched_now_runs_later() {
     let (project, head) = project();
     git(project.path(), &["update-server-info"]);
-    let url = files(project.path().join(".git"), 1).await;
+    let url = files(project.path().join(".git"), Arc::new(Mutex::new(1))).await;
     let daemon = Daemon::new(&format!(
         "[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = '{url}'\nwebhook_secret = 'hush'\n"
     ));
@@ -197,4 +199,61 @@ async fn a_push_whose_repository_cannot_be_fetched_now_runs_later() {
     assert!(trouble.contains("502"), "{trouble}");
     assert_eq!(daemon.store.delivery(1).unwrap().unwrap().trouble, None);
     assert_eq!((daemon.runs().len(), daemon.runs()[0].event.sha.as_str()), (1, head.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn github_is_asked_no_more_often_than_it_says() {
+    let hub = GitHub::start().await;
+    hub.hub.lock().unwrap().interval = Some(60);
+    let (project, _) = project();
+    let time: Arc<Mutex<Timestamp>> = Arc::new(Mutex::new("2026-11-21T12:00:00Z".parse().unwrap()));
+    let config = format!(
+        "[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = '{}/ada/app.git'\npath = '{}'\ntoken = 'ghp_known'\ntriggers = ['poll']\n",
+        hub.url,
+        project.path().display()
+    );
+    let daemon = Daemon::at(&config, Clock::Manual(Arc::clone(&time)));
+    let source = daemon.triggers.source("ada/app").unwrap();
+    let asked_after = async |seconds: i64| {
+        *time.lock().unwrap() += SignedDuration::from_secs(seconds);
+        poll::look(&daemon.triggers, &source).await.unwrap();
+        hub.hub.lock().unwrap().asked
+    };
+    assert_eq!(asked_after(0).await, 1);
+    assert_eq!(asked_after(59).await, 1);
+    // "Nothing new" is an answer like any other.
+    assert_eq!(asked_after(1).await, 2);
+    assert_eq!(asked_after(59).await, 2);
+    hub.hub.lock().unwrap().interval = Some(120);
+    assert_eq!(asked_after(1).await, 3);
+    assert_eq!(asked_after(119).await, 3);
+    assert_eq!(asked_after(1).await, 4);
+    // Another life of the daemon would know it; a clock that was ahead holds nothing up.
+    assert_eq!(asked_after(-5 * 3600).await, 5);
+    assert_eq!(hub.faults(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_is_due_while_the_forge_is_away_runs_with_what_is_known() {
+    let project = tempfile::tempdir().unwrap();
+    git(project.path(), &["init", "-q"]);
+    let nightly =
+        "on:\n  schedule:\n    - cron: '30 3 * * *'\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: 'true'\n";
+    let head = commit(project.path(), &[(".github/workflows/n.yml", nightly)], "first");
+    git(project.path(), &["update-server-info"]);
+    let broken = Arc::new(Mutex::new(0));
+    let url = files(project.path().join(".git"), Arc::clone(&broken)).await;
+    let time: Arc<Mutex<Timestamp>> = Arc::new(Mutex::new("2026-11-21T03:29:00Z".parse().unwrap()));
+    let config = format!("[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = '{url}'\ntriggers = ['schedule']\n");
+    let daemon = Daemon::at(&config, Clock::Manual(Arc::clone(&time)));
+    let schedules = Schedules::new(daemon.triggers.clone());
+    let from = *time.lock().unwrap();
+    assert_eq!(schedules.turn(from).await, 0);
+    *broken.lock().unwrap() = usize::MAX;
+    commit(project.path(), &[("later", "1")], "second");
+    *time.lock().unwrap() = "2026-11-21T03:30:02Z".parse().unwrap();
+    assert_eq!(schedules.turn(from).await, 1);
+    let runs = daemon.runs();
+    assert_eq!((runs.len(), runs[0].event.name.as_str(), runs[0].event.sha.as_str()), (1, "schedule", head.as_str()));
+    assert!(*broken.lock().unwrap() < usize::MAX, "it was not even asked");
 }

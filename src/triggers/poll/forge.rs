@@ -66,11 +66,11 @@ async fn look_at_requests(triggers: &Triggers, source: &Source, client: &Client)
         SourceKind::GitLab => "/merge_requests?scope=all&order_by=updated_at&sort=desc&per_page=50",
         _ => "/pulls?state=all&sort=recentupdate&limit=50",
     });
-    let Some(Fetched { etag, body, .. }) = client.fetch(&list, etag).await? else { return Ok(0) };
+    let Fetched { etag, body: Some(body), .. } = client.fetch(&list, etag).await? else { return Ok(0) };
     let mut project = stored.as_ref().map(|stored| stored.project.clone()).unwrap_or_default();
     if source.kind == SourceKind::GitLab && project.is_null() {
         let asked = client.fetch(&client.repository_path(""), None).await?;
-        let asked = asked.map(|fetched| fetched.body).unwrap_or_default();
+        let asked = asked.body.unwrap_or_default();
         project = json!({
             "id": asked.get("id"),
             "name": asked.get("name"),
@@ -104,10 +104,12 @@ async fn look_at_events(triggers: &Triggers, source: &Source, client: &Client) -
         return Ok(0);
     }
     let fetched = client.fetch(&client.repository_path("/events?per_page=100"), events.etag.as_deref()).await?;
-    let Some(Fetched { etag, pause, body }) = fetched else { return Ok(0) };
+    let Fetched { etag, pause, body } = fetched;
     events.etag = etag;
     let pause = pause.and_then(|pause| SignedDuration::try_from(pause).ok());
     events.not_before = pause.and_then(|pause| now.checked_add(pause.min(LONGEST_PAUSE)).ok());
+    // That nothing happened is said with a pause, too.
+    let Some(body) = body else { return remember(triggers, EVENTS, source, &events).await.map(|()| 0) };
     let mut count = 0;
     for one in body.as_array().into_iter().flatten().rev() {
         let Some(id) = one.get("id").and_then(Json::as_str) else { continue };
@@ -121,7 +123,7 @@ async fn look_at_events(triggers: &Triggers, source: &Source, client: &Client) -
         }
         if events.repository.is_null() {
             let asked = client.fetch(&client.repository_path(""), None).await?;
-            events.repository = asked.map(|fetched| fetched.body).unwrap_or_default();
+            events.repository = asked.body.unwrap_or_default();
         }
         let mut payload = one.get("payload").cloned().unwrap_or_else(|| json!({}));
         if let Some(payload) = payload.as_object_mut() {
@@ -164,7 +166,7 @@ pub(super) async fn movers(triggers: &Triggers, source: &Source) -> Vec<Mover> {
         Err(error) => Err(error),
     };
     let body = match asked {
-        Ok(fetched) => fetched.map(|fetched| fetched.body).unwrap_or_default(),
+        Ok(fetched) => fetched.body.unwrap_or_default(),
         Err(error) => {
             log::warn!("it is not known who pushed to {}: {error}", source.name);
             return Vec::new();
