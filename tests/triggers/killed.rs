@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tokio::io::AsyncWriteExt as _;
+use towline::store::DeliveryState;
 
 use super::daemon::{commit, git};
 use super::webhooks::{deliver_signed, sign};
@@ -44,6 +45,15 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Asks it to stop, and waits until it has; its exit code.
+    fn terminate(&mut self) -> Option<i32> {
+        let told = std::process::Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        self.0.wait().unwrap().code()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // SIGKILL: nothing of it gets to tidy up.
@@ -61,18 +71,9 @@ async fn a_delivery_is_one_run_however_often_the_daemon_dies() {
     let workflow = "on: push\njobs:\n  a:\n    runs-on: nowhere\n    steps:\n      - run: 'true'\n";
     let head = commit(&project, &[(".github/workflows/ci.yml", workflow)], "first");
     let address = format!("127.0.0.1:{}", sshd::free_port());
-    let config = format!(
-        "[server]\nlisten = ['{address}']\ntls = false\n[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = 'http://127.0.0.1:1/x.git'\npath = '{}'\nwebhook_secret = 'hush'\nevents = ['push']\n",
-        project.display()
-    );
-    std::fs::write(directory.path().join("towline.toml"), config).unwrap();
+    std::fs::write(directory.path().join("towline.toml"), one_source(&address, &project)).unwrap();
     let socket: std::net::SocketAddr = address.parse().unwrap();
-    let body = serde_json::to_vec(&json!({
-        "ref": "refs/heads/main", "before": "0".repeat(40), "after": head, "created": true, "deleted": false,
-        "repository": { "full_name": "ada/app", "default_branch": "main" }, "sender": { "login": "ada" },
-        "head_commit": { "id": head, "message": "first" },
-    }))
-    .unwrap();
+    let body = push_of(&head).to_string().into_bytes();
     let mut daemon = Process::start(directory.path(), &address);
     // From before the delivery is read to after it was answered.
     let moments = [0, 1, 2, 4, 8, 30];
@@ -112,6 +113,115 @@ async fn a_delivery_is_one_run_however_often_the_daemon_dies() {
     daemon = Process::start_after(daemon, directory.path(), &address);
     assert_eq!(tokio::task::block_in_place(list), moments.len());
     drop(daemon);
+}
+
+/// Rounds of a daemon that is asked to stop while it is sent to.
+const STOPS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_while_the_daemon_stops_is_one_run() {
+    let seed: u64 = std::env::var("TOWLINE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+        let process = u64::from(std::process::id());
+        process * 2_654_435_761
+    });
+    println!("seed {seed} (TOWLINE_SEED={seed} replays it)");
+    let mut random = seed;
+    let directory = tempfile::tempdir().unwrap();
+    let project = directory.path().join("project");
+    std::fs::create_dir_all(&project).unwrap();
+    git(&project, &["init", "-q"]);
+    let workflow = "on: push\njobs:\n  a:\n    runs-on: nowhere\n    steps:\n      - run: 'true'\n";
+    let head = commit(&project, &[(".github/workflows/ci.yml", workflow)], "first");
+    let address = format!("127.0.0.1:{}", sshd::free_port());
+    std::fs::write(directory.path().join("towline.toml"), one_source(&address, &project)).unwrap();
+    let socket: std::net::SocketAddr = address.parse().unwrap();
+    let body: std::sync::Arc<str> = push_of(&head).to_string().into();
+    let mut daemon = Process::start(directory.path(), &address);
+    let (mut all, mut answered, mut repeated) = (Vec::new(), 0, 0);
+    for round in 0..STOPS {
+        // xorshift: while the first is read, or while one of many is.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let moment = Duration::from_millis(random % 80);
+        let sending = body.clone();
+        let sender = tokio::spawn(async move {
+            let mut answered = Vec::new();
+            loop {
+                let id = format!("stop-{round}-{}", answered.len());
+                match try_deliver(socket, &id, &sending).await {
+                    Some(202) => answered.push(id),
+                    _ => return (answered, id),
+                }
+            }
+        });
+        tokio::time::sleep(moment).await;
+        let stopped = tokio::task::block_in_place(|| daemon.terminate());
+        assert_eq!(stopped, Some(0), "seed {seed}, round {round}");
+        let (taken, last) = sender.await.unwrap();
+        answered += taken.len();
+        all.extend(taken);
+        daemon = Process::start(directory.path(), &address);
+        // The sender knows of no answer, and repeats.
+        repeated += 1;
+        assert_eq!(try_deliver(socket, &last, &body).await, Some(202), "seed {seed}, {last}");
+        all.push(last);
+    }
+    let total = async || {
+        let answer = super::webhooks::get(socket, "/api/v3/repos/ada/app/actions/runs?per_page=1").await;
+        let answer: Json =
+            serde_json::from_str(answer.split("\r\n\r\n").last().unwrap_or_default()).unwrap_or_default();
+        answer["total_count"].as_u64().unwrap_or_default() as usize
+    };
+    let begun = std::time::Instant::now();
+    while total().await < all.len() {
+        assert!(begun.elapsed() < super::whole::PATIENCE, "seed {seed}: {} of {} runs", total().await, all.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("{answered} answered before a stop, {repeated} repeated after it");
+    drop(daemon);
+    let (store, _) = towline::store::Store::open(&directory.path().join("state")).unwrap();
+    let kept = store.deliveries(&towline::store::DeliveryFilter::default(), 0, usize::MAX).unwrap();
+    let mut runs = std::collections::BTreeSet::new();
+    for one in &kept {
+        let DeliveryState::Handled { runs: started, .. } = &one.state else { panic!("seed {seed}: {one:?}") };
+        assert!(started.len() == 1 && runs.insert(started[0]), "seed {seed}: {one:?}");
+    }
+    let ids: std::collections::BTreeSet<&str> = kept.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!((kept.len(), ids), (all.len(), all.iter().map(String::as_str).collect()), "seed {seed}");
+    let recorded = store.runs(&towline::store::RunFilter::default(), 0, usize::MAX).unwrap().runs.len();
+    assert_eq!(recorded, all.len(), "seed {seed}");
+}
+
+/// Sends a push once; the status of the answer, if there is one.
+async fn try_deliver(socket: std::net::SocketAddr, id: &str, body: &str) -> Option<u16> {
+    let head = format!(
+        "POST /hooks/github/ada/app HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\nX-GitHub-Event: push\r\nX-GitHub-Delivery: {id}\r\nX-Hub-Signature-256: sha256={}\r\n\r\n{body}",
+        body.len(),
+        sign("hush", body.as_bytes())
+    );
+    let mut stream = tokio::net::TcpStream::connect(socket).await.ok()?;
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    // What broke behind its first line is an answer all the same.
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+}
+
+fn one_source(address: &str, project: &std::path::Path) -> String {
+    format!(
+        "[server]\nlisten = ['{address}']\ntls = false\n[[source]]\nname = 'ada/app'\nkind = 'github'\nurl = 'http://127.0.0.1:1/x.git'\npath = '{}'\nwebhook_secret = 'hush'\nevents = ['push']\n",
+        project.display()
+    )
+}
+
+fn push_of(head: &str) -> Json {
+    json!({
+        "ref": "refs/heads/main", "before": "0".repeat(40), "after": head, "created": true, "deleted": false,
+        "repository": { "full_name": "ada/app", "default_branch": "main" }, "sender": { "login": "ada" },
+        "head_commit": { "id": head, "message": "first" },
+    })
 }
 
 const SENDERS: usize = 16;
