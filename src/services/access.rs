@@ -66,7 +66,6 @@ struct Claims {
     permissions: BTreeMap<String, String>,
     #[serde(rename = "use")]
     purpose: String,
-    exp: i64,
 }
 
 /// A job that runs: while this is held, its token is good.
@@ -125,7 +124,6 @@ impl Services {
             repository: job.repository.clone(),
             permissions: job.permissions.clone(),
             purpose: "job".to_owned(),
-            exp: job.until.as_second() + super::token::GRACE_SECONDS,
         };
         format!("{PREFIX}{}", self.inner.keys.sign(&claims))
     }

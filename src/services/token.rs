@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 use super::{Job, Scopes, ServicesError, hex, make_directory, write_file};
 
 /// How much longer than the time its job may take a token holds. While the job runs it holds anyway, whatever the clock says.
-pub(super) const GRACE_SECONDS: i64 = 600;
+const GRACE_SECONDS: i64 = 600;
 
 /// The keys of the services.
 pub(super) struct Keys {

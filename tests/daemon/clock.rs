@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use serde_json::Value as Json;
+use towline::clock::Clock;
 
 use super::{Lab, PATIENCE, numbered, pause};
 
@@ -70,8 +71,7 @@ fn a_clock_that_jumps_loses_repeats_and_ends_nothing() {
     let outside = tempfile::tempdir().unwrap();
     let Some(clock) = Set::new(outside.path()) else { return };
     // Twenty minutes past the hour: nothing is due by itself while this runs.
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let first = 1200 - i64::try_from(now % 3600).unwrap();
+    let first = 1200 - Clock::System.now().as_second() % 3600;
     clock.set(first);
     let ops = outside.path().join("ops");
     std::fs::create_dir(&ops).unwrap();
