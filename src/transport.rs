@@ -169,7 +169,7 @@ pub struct StepRequest {
     pub timeout: Option<Duration>,
     /// Where the output goes.
     pub spool: Spool,
-    /// The process talks to a container engine, and what counts runs in a container.
+    /// The process talks to what has containers, and what counts runs in one.
     pub contained: Option<Contained>,
 }
 
@@ -181,7 +181,8 @@ pub struct Contained {
     pub files: String,
     /// An `sh` script that sends the signal named by its first argument (`INT`, `TERM`, `KILL`) to what runs in the container,
     /// and for `0` exits with 0 if there is still something. The ladder of [`Grace`] calls it instead of signalling the engine's client; only after `KILL` the client goes too.
-    pub signal: String,
+    /// `None`: the process itself is signalled and passes it on.
+    pub signal: Option<String>,
 }
 
 /// A file that comes with a step.

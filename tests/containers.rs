@@ -1,5 +1,6 @@
 //! Containers with a real Docker Engine: what runs in them, beside them, and what is left of them.
 
+mod hooks;
 mod services;
 
 use std::path::Path;

@@ -5,6 +5,7 @@ mod bad_days;
 mod clock;
 mod containers;
 mod held;
+mod hooks;
 mod hosts;
 mod reload;
 mod stops;

@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod engine;
+pub mod hooks;
 pub mod sshd;
 
 use std::path::{Path, PathBuf};

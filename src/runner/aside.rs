@@ -157,7 +157,7 @@ impl Job {
             fixed: self.fixed.clone(),
             surroundings: Arc::clone(&self.surroundings),
             machine: self.machine.clone(),
-            containers: self.containers.clone(),
+            containers: self.containers.split_off(),
             reached: self.reached.beside(),
             env: self.env.clone(),
             paths: self.paths.clone(),

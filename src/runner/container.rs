@@ -5,6 +5,7 @@
 
 mod action;
 mod command;
+mod hook;
 mod image;
 pub(super) mod leftovers;
 mod lifecycle;
@@ -27,6 +28,7 @@ use super::step::{StepError, variables};
 
 pub(super) use action::{DockerAction, DockerStage, Stage};
 pub(super) use command::OwnCommand;
+pub(super) use hook::{Answer, FAILED as HOOK_FAILED};
 
 /// What a job asks for and what of it runs.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub(super) struct Containers {
     job_definition: Option<Definition>,
     /// `services:` with an image, evaluated, by name.
     service_definitions: Vec<(String, Definition)>,
+    /// The host's own program, in the place of an engine.
+    hook: Option<hook::Hook>,
     /// Known once something was asked of it.
     engine: Option<Engine>,
     network: Option<String>,
@@ -127,6 +131,20 @@ impl Containers {
         self.job_definition.is_some()
     }
 
+    /// Whether the host's own program runs the steps of the job.
+    pub(super) fn are_hooked(&self) -> bool {
+        self.hook.is_some() && self.has_job()
+    }
+
+    /// The same for a step that runs beside the job.
+    pub(super) fn split_off(&self) -> Self {
+        let mut own = self.clone();
+        if let Some(hook) = &mut own.hook {
+            hook.split_off();
+        }
+        own
+    }
+
     /// Whether something may still be there that was made for the job.
     pub(super) fn are_left(&self) -> bool {
         self.used.load(Ordering::Relaxed)
@@ -142,6 +160,9 @@ impl Containers {
 
     /// Takes note of images that a background step got.
     pub(super) fn join(&mut self, other: &Self) {
+        if let (Some(hook), Some(other)) = (&mut self.hook, &other.hook) {
+            hook.join(other);
+        }
         for image in &other.images {
             if !self.images.contains(image) {
                 self.images.push(image.clone());
@@ -155,6 +176,9 @@ impl Containers {
 
     /// `job.container` and `job.services`.
     pub(super) fn contexts(&self) -> (Json, Json) {
+        if let Some(hook) = &self.hook {
+            return hook.contexts();
+        }
         let mut container = Map::new();
         if let Some(network) = &self.network {
             container.insert("network".to_owned(), json!(network));
@@ -199,7 +223,7 @@ impl Job {
                 self.masks.add(password);
             }
         }
-        Ok(())
+        self.find_hook()
     }
 
     /// The containers' engine and the way to call it. What was found first stays so for the job.

@@ -18,6 +18,7 @@ use crate::workflow::model::Step;
 
 use super::artifacts::Artifacts;
 use super::aside::{MatcherChange, stop_of};
+use super::container::Answer;
 use super::contexts::{Frame, Variables};
 use super::job::Job;
 use super::script::StepRun;
@@ -44,6 +45,9 @@ pub(super) struct Ended {
     /// What it changed of the matchers.
     #[serde(default)]
     matchers: Vec<MatcherChange>,
+    /// What the host's container hook answered, when it ran the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hook: Option<Answer>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -195,9 +199,10 @@ impl Job {
         }
         let env: Variables = request.env.iter().cloned().collect();
         let settings = self.settings(step, frame.number, &env);
-        let mut request = if run.on_host { request } else { self.placed(request)? };
+        let mut request = if run.on_host { request } else { self.placed(frame, request).await? };
         request.spool = self.spool();
         request.files.push(self.artifacts_list(request.number));
+        let hooked = request.contained.as_ref().is_some_and(|contained| contained.signal.is_none());
         // What led here must be known again after a crash, before anything is started because of it.
         self.journal.durable().await?;
         let number = request.number;
@@ -228,6 +233,7 @@ impl Job {
         };
         self.finish_follower(&mut follower).await?;
         let artifacts = self.declared_artifacts(number, run.on_host).await?;
+        let hook = if hooked { Some(self.hook_answer(number, exit.exit).await?) } else { None };
         let ended = Ended {
             exit: exit.exit,
             name: run.name.to_owned(),
@@ -237,8 +243,10 @@ impl Job {
             masks: self.masks.values().skip(follower.masks_before).map(str::to_owned).collect(),
             artifacts,
             matchers: follower.matchers,
+            hook,
         };
         self.record(&key, &ended)?;
+        self.keep_hook_state(&ended);
         Ok(ended)
     }
 
@@ -250,6 +258,7 @@ impl Job {
         for change in &ended.matchers {
             self.change_matchers(change.clone());
         }
+        self.keep_hook_state(ended);
     }
 
     /// The next thing that happens to a step, while cancels, time limits and what runs beside it are attended to.

@@ -83,20 +83,10 @@ impl Job {
         path: &str,
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
-        let (argv, shown) = match path.rsplit_once('.').map(|(_, extension)| extension) {
-            Some("sh") if self.host.facts().bash.is_empty() => in_shell("sh", path)?,
-            Some("sh") => in_shell("bash", path)?,
-            Some("ps1") => in_shell("pwsh", path)?,
-            Some("js") => {
-                let node = self.node_of_host(ACCEPTED).await?;
-                let shown = format!("{node} {{0}}");
-                (vec![node, path.to_owned()], shown)
-            }
-            _ => {
-                let message =
-                    format!("{path} is not a valid path to a script. Make sure it ends in '.sh', '.ps1' or '.js'.");
-                return Err(StepError::Failed(message));
-            }
+        let Some((argv, shown)) = self.script_of_host(path).await? else {
+            let message =
+                format!("{path} is not a valid path to a script. Make sure it ends in '.sh', '.ps1' or '.js'.");
+            return Err(StepError::Failed(message));
         };
         let step = Step {
             id: String::new(),
@@ -128,6 +118,21 @@ impl Job {
         };
         let ended = self.follow(frame, &step, request, run).await?;
         self.conclude_process(frame, &step, &ended)
+    }
+
+    /// The words that run a script of the host's owner, by its extension, and how the log has them.
+    pub(super) async fn script_of_host(&mut self, path: &str) -> Result<Option<(Vec<String>, String)>, StepError> {
+        Ok(Some(match path.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("sh") if self.host.facts().bash.is_empty() => in_shell("sh", path)?,
+            Some("sh") => in_shell("bash", path)?,
+            Some("ps1") => in_shell("pwsh", path)?,
+            Some("js") => {
+                let node = self.node_of_host(ACCEPTED).await?;
+                let shown = format!("{node} {{0}}");
+                (vec![node, path.to_owned()], shown)
+            }
+            _ => return Ok(None),
+        }))
     }
 }
 

@@ -154,7 +154,13 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         Ok(job) => job.containers.are_left(),
         Err(_) => with_containers,
     } {
-        container::leftovers::remove(runner, &target, &order).await;
+        let hooked = match &mut outcome {
+            Ok(job) => job.clean_up_at_last(runner, &target).await,
+            Err(_) => false,
+        };
+        if !hooked {
+            container::leftovers::remove(runner, &target, &order).await;
+        }
     }
     if let Ok(job) = &mut outcome {
         job.report(Report::Finished { at: runner.clock.now(), result: result.clone() }).await;
@@ -440,7 +446,9 @@ impl Job {
         number: u32,
         action: Option<(&Map<String, Json>, &Variables)>,
     ) -> Vec<(String, String)> {
-        self.process_env_over((&self.machine_of_steps(), &self.paths), frame, step, env, number, action)
+        // A hook is told of the directories in words of their own.
+        let paths = if self.containers.are_hooked() { &[][..] } else { &self.paths };
+        self.process_env_over((&self.machine_of_steps(), paths), frame, step, env, number, action)
     }
 
     /// The same over another machine's environment, with other directories from `GITHUB_PATH`.

@@ -7,6 +7,7 @@ use crate::workflow::model::{RunDefaults, Step};
 use crate::workflow::token::Token;
 
 use super::JobError;
+use super::container::HOOK_FAILED;
 use super::contexts::{Frame, Variables};
 use super::follow::Ended;
 use super::job::Job;
@@ -106,11 +107,19 @@ impl Job {
                 )?;
                 Conclusion::Failure
             }
+            Exit::Code(0) if let Some(fault) = ended.hook.as_ref().and_then(|answer| answer.fault.as_ref()) => {
+                self.error(frame.number, fault)?;
+                self.error(frame.number, HOOK_FAILED)?;
+                Conclusion::Failure
+            }
             Exit::Code(0) if failed.is_none() => Conclusion::Success,
             Exit::Code(0) => Conclusion::Failure,
-            Exit::Code(_) if !says_code => Conclusion::Failure,
+            Exit::Code(_) if !says_code && ended.hook.is_none() => Conclusion::Failure,
             Exit::Code(code) | Exit::NotStarted(code) => {
                 self.error(frame.number, &format!("Process completed with exit code {code}."))?;
+                if ended.hook.is_some() {
+                    self.error(frame.number, HOOK_FAILED)?;
+                }
                 Conclusion::Failure
             }
         };

@@ -42,6 +42,11 @@ impl Workspace {
         }
     }
 
+    /// Tells the slot from others of its host.
+    pub(crate) fn slot_name(&self) -> &str {
+        self.slot.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Makes the directories and clears the temporary one. What the user may not delete (files that a container left
     /// as root) is moved aside, never followed and never fatal.
     ///

@@ -76,8 +76,8 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
             (false, Some(_)) => drop(writeln!(text, "chmod 644 {path}")),
         }
     }
-    if let Some(contained) = &request.contained {
-        let _ = writeln!(text, "w {} >\"${{p}}signal\"", quoted(&contained.signal));
+    if let Some(signal) = request.contained.as_ref().and_then(|contained| contained.signal.as_ref()) {
+        let _ = writeln!(text, "w {} >\"${{p}}signal\"", quoted(signal));
     }
     let missing = quoted(&format!("The working directory {} does not exist or cannot be entered.", request.cwd));
     let _ = writeln!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}", quoted(&request.cwd));

@@ -52,6 +52,13 @@ pub(in super::super) struct DockerStage {
     env: Variables,
 }
 
+impl DockerStage {
+    /// What it is made from, its entry point and the arguments.
+    pub(super) fn parts(&self) -> (&str, Option<&str>, &[String]) {
+        (&self.image, self.entrypoint.as_deref(), &self.arguments)
+    }
+}
+
 impl DockerAction {
     /// The container of a `docker://` step.
     pub(in super::super) fn of_image(image: &str) -> Self {
@@ -137,8 +144,8 @@ impl Job {
     pub(in super::super) async fn get_images(&mut self, frame: &mut Frame) -> Result<(), JobError> {
         let mut wanted = std::mem::take(&mut self.containers.wanted);
         wanted.sort_by_key(|image| image.name.starts_with("Build "));
-        // A host without an engine says so when a step really needs it.
-        if wanted.is_empty() || self.find_engine().is_err() {
+        // A host without an engine says so when a step really needs it. A hook gets the image with the step.
+        if wanted.is_empty() || self.containers.hook.is_some() || self.find_engine().is_err() {
             return Ok(());
         }
         for (index, image) in wanted.into_iter().enumerate() {
@@ -177,8 +184,10 @@ impl Job {
         (action, stage): (&DockerAction, Stage),
         run: &StepRun<'_>,
     ) -> Result<DockerStage, StepError> {
-        self.find_engine()?;
-        self.containers.uses();
+        if self.containers.hook.is_none() {
+            self.find_engine()?;
+            self.containers.uses();
+        }
         let image = self.docker_image(frame, use_.found, &action.image, run.key, false).await?;
         let outer = std::mem::replace(&mut frame.inputs, use_.inputs.clone());
         let args = match &action.args {
@@ -222,7 +231,7 @@ impl Job {
         let lower = image.to_ascii_lowercase();
         if lower.starts_with("docker://") {
             let image = &image["docker://".len()..];
-            if !self.containers.images.iter().any(|known| known == image) {
+            if self.containers.hook.is_none() && !self.containers.images.iter().any(|known| known == image) {
                 self.say_line(&format!("##[group]Pull down action image '{image}'"))?;
                 self.pull(frame, key, image, None).await?;
                 self.say_line("##[endgroup]")?;
@@ -236,6 +245,9 @@ impl Job {
             )));
         }
         let dockerfile = join(&found.directory, image);
+        if self.containers.hook.is_some() {
+            return Ok(dockerfile);
+        }
         let digest = |text: &str| {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
             digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
@@ -264,9 +276,12 @@ impl Job {
         stage: &DockerStage,
         step_run: &StepRun<'_>,
     ) -> Result<StepRequest, StepError> {
-        let engine = self.find_engine()?;
+        let engine = if self.containers.hook.is_some() { None } else { Some(self.find_engine()?) };
         // Commands of its own come before the step: steps are numbered as they begin.
-        let services = self.relay_for_action(frame, step_run.key).await?;
+        let services = match engine {
+            Some(_) => self.relay_for_action(frame, step_run.key).await?,
+            None => None,
+        };
         let number = self.next_number();
         let temp = self.workspace.temp.clone();
         let files = self.command_files();
@@ -305,6 +320,10 @@ impl Job {
                 *value = value.replacen(&base, told, 1);
             }
         }
+        self.containers.action_mounts = Some(mapping.outwards());
+        let Some(engine) = engine else {
+            return self.container_step(frame, number, stage, &variables, &mounts, step_run).await;
+        };
         let name = format!("{}_{}_{:06x}", self.container_stem(), plain_name(&stage.image), 0x0010_0000 + number);
         let mut line = Line::new(["run", "--name", &name]);
         line.words(self.container_labels());
@@ -335,7 +354,6 @@ impl Job {
              0) [ -n \"$({program} ps --quiet --filter name={name})\" ]; exit ;;\nesac\nexec {program} kill --signal \"$1\" {name}\n",
             self.client_exports()
         );
-        self.containers.action_mounts = Some(mapping.outwards());
         let argv = [engine.program].into_iter().chain(arguments).collect();
         Ok(StepRequest {
             number,
@@ -345,7 +363,7 @@ impl Job {
             files: Vec::new(),
             timeout: step_run.timeout,
             spool: Spool::Main,
-            contained: Some(Contained { files, signal }),
+            contained: Some(Contained { files, signal: Some(signal) }),
         })
     }
 

@@ -51,7 +51,7 @@ impl Job {
     }
 
     /// The job's own token opens GitHub's registry, where GitHub gave it (D4).
-    fn own_credentials(&self, image: &str) -> Option<(String, String)> {
+    pub(super) fn own_credentials(&self, image: &str) -> Option<(String, String)> {
         let text = |key: &str| self.order.github.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
         let token = self.token();
         let is_githubs =

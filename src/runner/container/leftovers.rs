@@ -9,7 +9,7 @@ use super::super::Runner;
 use super::super::workspace::quote;
 
 /// How long a host may take to remove what a job left when the job itself could not.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A script that removes all containers, networks and images of one job of the root directory whose child the script runs
 /// in. It may be run any number of times. Another root on the machine may have a job of the same name.

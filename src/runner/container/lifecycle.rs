@@ -33,7 +33,11 @@ impl Job {
         }
         frame.number = self.insert_set_up_step("Initialize containers").await;
         self.step_started(frame.number, "Initialize containers", StepKind::SetUp, "containers").await?;
-        let outcome = match self.initialize_containers(frame).await {
+        let initialized = match self.containers.hook {
+            Some(_) => self.prepare_job(frame).await,
+            None => self.initialize_containers(frame).await,
+        };
+        let outcome = match initialized {
             Ok(()) => Conclusion::Success,
             Err(StepError::Job(error)) => return Err(error),
             Err(StepError::Failed(message)) => {
@@ -98,7 +102,7 @@ impl Job {
     }
 
     /// What the job's container mounts must be there, or the engine would make it as root.
-    async fn prepare_directories(&mut self) -> Result<(), JobError> {
+    pub(super) async fn prepare_directories(&mut self) -> Result<(), JobError> {
         let temp = &self.workspace.temp;
         let home = quote(&format!("{temp}/_github_home"));
         let mounts: Vec<String> = self.job_mounts().iter().map(|(host, _, _)| quote(host)).collect();
@@ -330,12 +334,21 @@ impl Job {
         if !self.containers.are_left() {
             return Ok(());
         }
+        let hooked = self.containers.hook.is_some();
         if !self.containers.is_empty() {
             frame.number = self.append_step("Stop containers", StepKind::Post).await;
             self.step_started(frame.number, "Stop containers", StepKind::Post, "stop").await?;
-            let outcome = match self.remove_containers(frame).await {
+            let removed = if hooked { self.clean_up_job(frame).await } else { self.remove_containers(frame).await };
+            let outcome = match removed {
                 Ok(()) => Conclusion::Success,
                 Err(StepError::Job(error)) => return Err(error),
+                Err(StepError::Failed(message)) if hooked => {
+                    if !message.is_empty() {
+                        self.error(frame.number, &message)?;
+                    }
+                    self.status.record(Conclusion::Failure);
+                    Conclusion::Failure
+                }
                 Err(StepError::Failed(message)) => {
                     self.warning(frame.number, &message)?;
                     Conclusion::Success
@@ -344,7 +357,7 @@ impl Job {
             self.step_finished(frame.number, outcome, outcome, None, "stop").await?;
         }
         // What was not named above: half-made containers, those of actions that were killed, images of one job.
-        if self.journal.recall::<()>("containers/removed")?.is_none() {
+        if !hooked && self.journal.recall::<()>("containers/removed")?.is_none() {
             match self.close_relay().await {
                 Err(StepError::Job(error)) => return Err(error),
                 Ok(()) | Err(StepError::Failed(_)) => {}

@@ -3,7 +3,7 @@
 use crate::actions::Platform;
 use crate::transport::{Contained, StepRequest};
 
-use super::super::contexts::Variables;
+use super::super::contexts::{Frame, Variables};
 use super::super::job::Job;
 use super::super::step::StepError;
 use super::super::workspace::quote;
@@ -85,6 +85,10 @@ impl Job {
         if major.is_some() {
             return Ok(inside.node_path);
         }
+        if self.containers.are_hooked() {
+            // Nobody looked inside.
+            return Ok("node".to_owned());
+        }
         Err(StepError::Failed(format!(
             "this action wants node {wanted}, and there is none in the job's container: use an image that has it, or give the host one \
              from here with `towline runtime add node{wanted} PATH|URL` (for {platform})"
@@ -111,9 +115,16 @@ impl Job {
     }
 
     /// The request as it is where the job's steps run: with `container:` the process is started in the container.
-    pub(in super::super) fn placed(&self, request: StepRequest) -> Result<StepRequest, StepError> {
+    pub(in super::super) async fn placed(
+        &mut self,
+        frame: &Frame,
+        request: StepRequest,
+    ) -> Result<StepRequest, StepError> {
         if !self.containers.has_job() || request.contained.is_some() {
             return Ok(request);
+        }
+        if self.containers.are_hooked() && self.containers.job.is_some() {
+            return self.script_step(frame, request).await;
         }
         let (Some(job), Some(engine)) = (&self.containers.job, &self.containers.engine) else {
             return Err(StepError::Failed("the job's container is not running".to_owned()));
@@ -139,7 +150,7 @@ impl Job {
             argv,
             env: self.client_env(&env),
             cwd: "/".to_owned(),
-            contained: Some(Contained { files: self.command_files(), signal }),
+            contained: Some(Contained { files: self.command_files(), signal: Some(signal) }),
             ..request
         })
     }
