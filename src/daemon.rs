@@ -33,7 +33,7 @@ use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Tracer, Update
 use crate::git::{self, Credentials};
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
-use crate::runner::{Executor, Local, Runner, ServicesAddress, Sources};
+use crate::runner::{self, Executor, Local, Runner, ServicesAddress, Sources};
 use crate::server::auth;
 use crate::server::{self, App, CertificateSource, Endpoint, Server};
 use crate::services::{self, Services};
@@ -231,6 +231,8 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         pins,
     });
     fleet.set(&config).await;
+    // There may be much, and nobody waits for it.
+    drop(tokio::task::spawn_blocking(runner::sweep_checkouts));
     tracker.spawn(housekeeping::run(store.clone(), engine.clone(), inventory.clone(), clock.clone(), stop.clone()));
 
     let follow = {

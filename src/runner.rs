@@ -48,6 +48,7 @@ use crate::run::report::{JobResult, Report};
 use crate::transport::{Hosts, Target, TransportError};
 
 pub use crate::run::{Cancel, Told};
+pub(crate) use checkout::sweep as sweep_checkouts;
 pub use executor::{Executor, Journalled, Surroundings};
 pub use journal::{Entry, JournalStore};
 pub use log::LogFile;

@@ -6,6 +6,7 @@
 
 mod inputs;
 mod parcel;
+mod scratch;
 mod script;
 
 use base64::Engine as _;
@@ -28,8 +29,11 @@ use super::step::{StepEnd, StepError};
 use super::told::heard;
 use super::workspace::{quote, run};
 use super::{Cancel, JobError, RepositorySource};
+pub(crate) use scratch::sweep;
+
 use inputs::Inputs;
-use parcel::{Parcel, Scratch};
+use parcel::Parcel;
+use scratch::Scratch;
 use script::{Parts, Scene, Target};
 
 /// What was decided before anything happens on the host.

@@ -1,18 +1,16 @@
 //! What is sent to the host for a checkout: packs, refs, where history is cut, contents of git-lfs.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::git::{Error, Repository, Submodule};
-use crate::transport::JobSpec;
 
 use super::super::JobError;
 use super::super::job::Job;
 use super::super::step::StepError;
 use super::super::workspace::run;
 use super::inputs::Inputs;
+use super::scratch::Scratch;
 use super::script::{SentModule, Target};
 use super::{Answers, Plan};
 
@@ -219,41 +217,4 @@ fn write(writer: std::os::unix::net::UnixStream, entries: &[Entry]) -> std::io::
         archive.append_data(&mut header, Path::new(&entry.name), &mut file)?;
     }
     std::io::Write::flush(&mut archive.into_inner()?)
-}
-
-/// A directory on this machine that goes when it is dropped.
-pub(super) struct Scratch {
-    pub(super) path: PathBuf,
-    count: AtomicU64,
-}
-
-impl Scratch {
-    /// Makes one that nobody else may look into.
-    ///
-    /// # Errors
-    /// The disk is full, or there is no place for temporary files.
-    pub(super) fn new(job: &str) -> std::io::Result<Self> {
-        let name = format!("towline-checkout-{job}-{}", JobSpec::new_nonce());
-        let made = |place: &Path| {
-            let path = place.join(&name);
-            std::fs::DirBuilder::new().mode(0o700).create(&path).map(|()| path)
-        };
-        // `/tmp` often is memory, and a pack may be larger than that.
-        let path = match std::env::var_os("TMPDIR") {
-            None => made(Path::new("/var/tmp")).or_else(|_| made(&std::env::temp_dir()))?,
-            Some(place) => made(Path::new(&place))?,
-        };
-        Ok(Self { path, count: AtomicU64::new(0) })
-    }
-
-    /// The name of a directory that is not there yet.
-    pub(super) fn fresh(&self) -> std::io::Result<PathBuf> {
-        Ok(self.path.join(format!("part-{}", self.count.fetch_add(1, Ordering::Relaxed))))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.path));
-    }
 }
