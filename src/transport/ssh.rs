@@ -33,6 +33,8 @@ use trouble::{Overheard, Progress, Stage};
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long a channel that we close is drained for.
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long a process may take to end by itself when nobody listens to it any more.
+const LEAVING: Duration = Duration::from_secs(5);
 /// Where forwarded ports listen: for the host's own processes only.
 const LOOPBACK: &str = "127.0.0.1";
 /// How long the opening of a channel may take.
@@ -277,10 +279,14 @@ async fn drain(
         }
     }
     drop(pieces);
-    // An error here means that the link is gone, and the channel with it.
-    let _ = writer.close().await;
-    let rest = async { while reader.wait().await.is_some() {} };
-    let _ = tokio::time::timeout(CLOSING, rest).await;
+    let mut rest = async || while reader.wait().await.is_some() {};
+    // The end of its input ends what runs there, and then the server closes the channel. Were it closed from here, nobody would
+    // tell when the server is done with it (russh forgets a channel when it closes it), and its place would be free late.
+    if tokio::time::timeout(LEAVING, rest()).await.is_err() {
+        // An error here means that the link is gone, and the channel with it.
+        let _ = writer.close().await;
+        let _ = tokio::time::timeout(CLOSING, rest()).await;
+    }
     drop(used);
 }
 
