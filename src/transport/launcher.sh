@@ -752,9 +752,14 @@ lane() {
 # doze SECONDS: ends with this process when it is told to go.
 sleeper=
 doze() {
-	sleep "$1" 2>/dev/null || sleep 1 &
+	# Each by itself: of a list, the number would be that of a shell, whose sleep stays when it goes.
+	sleep "$1" 2>/dev/null &
 	sleeper=$!
-	wait "$sleeper"
+	wait "$sleeper" || {
+		sleep 1 &
+		sleeper=$!
+		wait "$sleeper"
+	}
 	sleeper=
 }
 
