@@ -319,7 +319,7 @@ impl Daemon {
     /// The next job that wants to run, and its log.
     pub(crate) async fn take(&mut self) -> (Assignment, LogId, u64) {
         let next = tokio::time::timeout(std::time::Duration::from_secs(120), self.assignments.recv());
-        let assignment = next.await.expect("a job within half a minute").expect("the engine lives");
+        let assignment = next.await.expect("a job in time").expect("the engine lives");
         let order = &assignment.order;
         let log = LogId { run: order.run, attempt: order.attempt, job: assignment.job };
         (assignment, log, 0)

@@ -62,8 +62,16 @@ impl Drop for Process {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_is_one_run_however_often_the_daemon_dies() {
+/// Where a daemon is that takes pushes to a repository, whose runs wait for ever.
+struct Place {
+    directory: tempfile::TempDir,
+    address: String,
+    socket: std::net::SocketAddr,
+    /// The commit that is pushed.
+    head: String,
+}
+
+fn place() -> Place {
     let directory = tempfile::tempdir().unwrap();
     let project = directory.path().join("project");
     std::fs::create_dir_all(&project).unwrap();
@@ -72,7 +80,13 @@ async fn a_delivery_is_one_run_however_often_the_daemon_dies() {
     let head = commit(&project, &[(".github/workflows/ci.yml", workflow)], "first");
     let address = format!("127.0.0.1:{}", sshd::free_port());
     std::fs::write(directory.path().join("towline.toml"), one_source(&address, &project)).unwrap();
-    let socket: std::net::SocketAddr = address.parse().unwrap();
+    let socket = address.parse().unwrap();
+    Place { directory, address, socket, head }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_is_one_run_however_often_the_daemon_dies() {
+    let Place { directory, address, socket, head } = place();
     let body = push_of(&head).to_string().into_bytes();
     let mut daemon = Process::start(directory.path(), &address);
     // From before the delivery is read to after it was answered.
@@ -126,15 +140,7 @@ async fn what_was_answered_while_the_daemon_stops_is_one_run() {
     });
     println!("seed {seed} (TOWLINE_SEED={seed} replays it)");
     let mut random = seed;
-    let directory = tempfile::tempdir().unwrap();
-    let project = directory.path().join("project");
-    std::fs::create_dir_all(&project).unwrap();
-    git(&project, &["init", "-q"]);
-    let workflow = "on: push\njobs:\n  a:\n    runs-on: nowhere\n    steps:\n      - run: 'true'\n";
-    let head = commit(&project, &[(".github/workflows/ci.yml", workflow)], "first");
-    let address = format!("127.0.0.1:{}", sshd::free_port());
-    std::fs::write(directory.path().join("towline.toml"), one_source(&address, &project)).unwrap();
-    let socket: std::net::SocketAddr = address.parse().unwrap();
+    let Place { directory, address, socket, head } = place();
     let body: std::sync::Arc<str> = push_of(&head).to_string().into();
     let mut daemon = Process::start(directory.path(), &address);
     let (mut all, mut answered, mut repeated) = (Vec::new(), 0, 0);
