@@ -1,7 +1,7 @@
 //! The job's log as the runner writes it: stamped, masked lines appended to one file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::toolkit::stamp;
 
 /// How long to wait before writing again after the disk was full.
 const RETRY: Duration = Duration::from_secs(1);
+/// The time before a line, and the space after it.
+const STAMP: usize = stamp::LENGTH + 1;
 
 /// An append-only log file with the number of bytes that readers may see.
 pub struct LogFile {
@@ -74,11 +76,9 @@ impl LogFile {
     /// The file cannot be read or cut.
     pub fn rewind(&mut self, length: u64, lines: u64) -> io::Result<()> {
         if self.file.metadata()?.len() < length {
-            let text = std::fs::read(&self.path)?;
-            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let text = text.get(..whole).unwrap_or_default();
-            self.file.set_len(whole as u64)?;
-            self.file.write_all(&lost(text, length - whole as u64, lines))?;
+            let there = Whole::of(BufReader::new(File::open(&self.path)?))?;
+            self.file.set_len(there.bytes)?;
+            there.fill_up(&mut BufWriter::new(&self.file), length, lines)?;
         }
         self.file.set_len(length)?;
         self.length.send_replace(length);
@@ -211,24 +211,59 @@ impl LogFile {
     }
 }
 
-/// Lines in the place of those that are missing after this text, of as many bytes and with the time of the last one that is there.
-fn lost(text: &[u8], bytes: u64, lines: u64) -> Vec<u8> {
-    let known = text.iter().filter(|byte| **byte == b'\n').count() as u64;
-    let last = text.split(|byte| *byte == b'\n').rev().nth(1).and_then(|line| line.get(..=stamp::LENGTH));
-    let stamp = last.unwrap_or(&[b' '; stamp::LENGTH + 1]);
-    let empty = stamp.len() as u64 + 1;
-    // A line takes as much as an empty one at least; one of another kind is none of ours.
-    let others = lines.saturating_sub(known).clamp(1, (bytes / empty).max(1)) - 1;
-    let room = usize::try_from(bytes.saturating_sub(others * empty + empty)).unwrap_or(0);
-    let mut filled = stamp.to_vec();
-    let notice = format!("##[warning]{bytes} bytes of this log were lost when the machine stopped.");
-    filled.extend(notice.bytes().chain(std::iter::repeat(b' ')).take(room));
-    filled.push(b'\n');
-    for _ in 0..others {
-        filled.extend_from_slice(stamp);
-        filled.push(b'\n');
+/// What a log that is shorter than its record has in whole lines. It may be larger than memory.
+#[derive(Debug, Default)]
+struct Whole {
+    bytes: u64,
+    lines: u64,
+    /// The time of the last line, as it stands there.
+    stamp: Vec<u8>,
+}
+
+impl Whole {
+    fn of(mut text: impl BufRead) -> io::Result<Self> {
+        let mut there = Self { stamp: vec![b' '; STAMP], ..Self::default() };
+        let (mut length, mut stamp) = (0, Vec::with_capacity(STAMP));
+        loop {
+            let piece = text.fill_buf()?;
+            if piece.is_empty() {
+                return Ok(there);
+            }
+            let end = piece.iter().position(|byte| *byte == b'\n');
+            let piece = piece.get(..end.map_or(piece.len(), |end| end + 1)).unwrap_or(piece);
+            stamp.extend(piece.iter().take(STAMP - stamp.len()));
+            length += piece.len() as u64;
+            let count = piece.len();
+            text.consume(count);
+            if end.is_some() {
+                there.bytes += length;
+                there.lines += 1;
+                if stamp.len() == STAMP && !stamp.contains(&b'\n') {
+                    there.stamp.clone_from(&stamp);
+                }
+                length = 0;
+                stamp.clear();
+            }
+        }
     }
-    filled
+
+    /// Writes lines in the place of those that are missing, up to a length in bytes and lines, with the time of the last one.
+    fn fill_up(&self, to: &mut impl Write, bytes: u64, lines: u64) -> io::Result<()> {
+        let missing = bytes - self.bytes;
+        let empty = STAMP as u64 + 1;
+        // A line takes as much as an empty one at least; one of another kind is none of ours.
+        let others = lines.saturating_sub(self.lines).clamp(1, (missing / empty).max(1)) - 1;
+        let room = missing.saturating_sub(others * empty + empty);
+        to.write_all(&self.stamp)?;
+        let notice = format!("##[warning]{missing} bytes of this log were lost when the machine stopped.");
+        io::copy(&mut notice.as_bytes().chain(io::repeat(b' ')).take(room), to)?;
+        to.write_all(b"\n")?;
+        for _ in 0..others {
+            to.write_all(&self.stamp)?;
+            to.write_all(b"\n")?;
+        }
+        to.flush()
+    }
 }
 
 #[cfg(test)]
@@ -242,7 +277,7 @@ mod tests {
         let path = directory.path().join("log");
         let line = |text: &str| format!("2026-11-29T07:32:47.3654802Z {text}\n");
         let written: String = (1..=40).map(|number| line(&number.to_string())).collect();
-        for cut in [0, 1, 29, 31, 32, 100, written.len() - 31, written.len() - 1, written.len()] {
+        for cut in [0, 1, 29, 31, 32, 33, 100, written.len() - 31, written.len() - 1, written.len()] {
             std::fs::write(&path, &written[..cut]).unwrap();
             let mut log = LogFile::open(&path, watch::channel(0).0).unwrap();
             log.rewind(written.len() as u64, 40).unwrap();
