@@ -207,6 +207,7 @@ async fn bench(runs: u64) {
         endpoints: vec![Endpoint::Http("127.0.0.1:0".parse().unwrap())],
         passed: towline::server::Passed::default(),
         identity: None,
+        authority: None,
         limits: Limits::STANDARD,
     };
     let bound = Server::bind(clock.now(), config).unwrap();

@@ -435,9 +435,19 @@ fn bind(config: &Config, paths: &Paths, clock: &Clock, passed: server::Passed) -
         Tls::Own | Tls::Files { .. } => Endpoint::Https(*address),
     };
     endpoints.extend(config.server.listen.iter().map(tcp));
-    let config =
-        server::Config { endpoints, passed, identity: identity(config, paths), limits: server::Limits::STANDARD };
+    let config = server::Config {
+        endpoints,
+        passed,
+        identity: identity(config, paths),
+        authority: Some(authority_for_jobs(paths)),
+        limits: server::Limits::STANDARD,
+    };
     Ok(Server::bind(clock.now(), config)?)
+}
+
+/// Who this server is to jobs that speak TLS to it although they are told not to.
+fn authority_for_jobs(paths: &Paths) -> PathBuf {
+    paths.state.join("tls").join("jobs")
 }
 
 fn variables_of(vault: Vault) -> crate::triggers::VariablesOf {
@@ -493,17 +503,8 @@ async fn open_services(
 fn bind_inner(paths: &Paths, clock: &Clock) -> anyhow::Result<(SocketAddr, server::Bound)> {
     let remembered = paths.state.join("services.port");
     let known = std::fs::read_to_string(&remembered).ok().and_then(|text| text.trim().parse::<u16>().ok());
-    let bind = |port: u16| {
-        let endpoints = vec![Endpoint::Http(SocketAddr::from(([127, 0, 0, 1], port)))];
-        let config = server::Config {
-            endpoints,
-            passed: server::Passed::default(),
-            identity: None,
-            limits: server::Limits::STANDARD,
-        };
-        Server::bind(clock.now(), config)
-    };
-    let bound = match known.map(bind) {
+    let bind = |port: u16| Server::bind_for_jobs(clock.now(), port, authority_for_jobs(paths));
+    let (here, bound) = match known.map(bind) {
         Some(Ok(bound)) => bound,
         Some(Err(error)) => {
             log::warn!("the services for actions listen on another port than before: {error}");
@@ -511,11 +512,6 @@ fn bind_inner(paths: &Paths, clock: &Clock) -> anyhow::Result<(SocketAddr, serve
         }
         None => bind(0)?,
     };
-    let here = bound.addresses().iter().find_map(|address| match address {
-        server::Address::Http(address) => Some(*address),
-        _ => None,
-    });
-    let here = here.ok_or_else(|| anyhow::anyhow!("there is no loopback to listen on"))?;
     std::fs::write(&remembered, here.port().to_string())
         .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", remembered.display()))?;
     Ok((here, bound))

@@ -87,4 +87,42 @@ impl RepositoryName {
     pub fn name(&self) -> &str {
         self.0.split_once('/').map_or(self.0.as_str(), |(_, name)| name)
     }
+
+    /// What stands for GitHub's number of a repository: made from the name.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        stable_id(&["repository", self.as_str()])
+    }
+}
+
+/// What stands for GitHub's number of a person: there are no accounts here, so it is made from the name.
+#[must_use]
+pub fn user_number(login: &str) -> u64 {
+    stable_id(&["user", login])
+}
+
+/// A positive number that names `parts` for clients which want numbers (workflows, repositories, users). It fits the
+/// 53 bits that JSON numbers keep in JavaScript.
+#[must_use]
+pub fn stable_id(parts: &[&str]) -> u64 {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let digest = context.finish();
+    let first = digest.as_ref().first_chunk::<8>().expect("SHA-256 has 32 bytes");
+    (u64::from_be_bytes(*first) >> 16).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_for_names_are_stable_and_fit_javascript() {
+        assert_eq!(stable_id(&["a", "b"]), stable_id(&["a", "b"]));
+        assert_ne!(stable_id(&["a", "b"]), stable_id(&["ab", ""]));
+        assert!(stable_id(&["x"]) < 1 << 53);
+    }
 }

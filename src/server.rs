@@ -30,7 +30,7 @@ pub mod tls;
 pub mod view;
 mod wire;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -90,6 +90,9 @@ pub struct Config {
     pub passed: Passed,
     /// Needed when an endpoint speaks HTTPS; passed TCP sockets do when there is one.
     pub identity: Option<Identity>,
+    /// Where the authority lies whose certificate ports without TLS show to clients on loopback that begin with a handshake all
+    /// the same: many actions put `https://` before the host of `GITHUB_SERVER_URL`. It is made when the first of them comes.
+    pub authority: Option<PathBuf>,
     pub limits: Limits,
 }
 
@@ -118,7 +121,30 @@ impl Server {
             None if tls => return Err(Error::Tls { source: rustls::Error::NoCertificatesPresented }),
             _ => None,
         };
-        Ok(Bound { sockets, certificates, limits: config.limits })
+        let offered = config.authority.map(|folder| Arc::new(tls::Offered::new(now, folder)));
+        Ok(Bound { sockets, certificates, offered, limits: config.limits })
+    }
+}
+
+impl Server {
+    /// Binds a port of loopback for jobs alone; 0 is any. For `authority` see [`Config::authority`].
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn bind_for_jobs(now: Timestamp, port: u16, authority: PathBuf) -> Result<(SocketAddr, Bound), Error> {
+        let config = Config {
+            endpoints: vec![Endpoint::Http(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))],
+            passed: Passed::default(),
+            identity: None,
+            authority: Some(authority),
+            limits: Limits::STANDARD,
+        };
+        let bound = Self::bind(now, config)?;
+        let here = bound.sockets.iter().find_map(|(address, _)| match address {
+            Address::Http(address) => Some(*address),
+            _ => None,
+        });
+        Ok((here.expect("the only socket is one of TCP"), bound))
     }
 }
 
@@ -133,6 +159,7 @@ fn ip_of(address: &Address) -> Option<IpAddr> {
 pub struct Bound {
     sockets: Vec<(Address, listen::Socket)>,
     certificates: Option<Arc<Certificates>>,
+    offered: Option<Arc<tls::Offered>>,
     limits: Limits,
 }
 
@@ -168,6 +195,7 @@ impl Bound {
             let accept = listen::Loop {
                 router: router.clone(),
                 certificates: self.certificates.clone(),
+                offered: self.offered.clone(),
                 limits: self.limits.clone(),
                 permits: Arc::clone(&permits),
                 stop: stop.clone(),

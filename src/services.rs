@@ -47,6 +47,10 @@ use blobs::Blobs;
 use records::Records;
 use token::Keys;
 
+/// The name by which jobs call this server: stock actions refuse every host but GitHub's own and these (P6), and clients of
+/// git find it on loopback by themselves.
+pub const ALIAS: &str = "towline.localhost";
+
 /// What the services are given.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -5,6 +5,7 @@ mod checkout;
 mod forward;
 mod octokit;
 mod pins;
+mod published;
 mod stages;
 mod stock;
 

@@ -19,7 +19,7 @@ use super::{ENVIRONMENT, INVALID, SUCCESS, logger, screen};
 /// Arguments of `towline serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The configuration file; `conf.d/*.toml` beside it is read too
+    /// The configuration file, or the directory of towline.toml; `conf.d/*.toml` beside it is read too
     #[arg(long, value_name = "FILE", env = "TOWLINE_CONFIG")]
     config: Option<PathBuf>,
     /// Where state is kept
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 fn paths(arguments: &Arguments) -> Paths {
     let mut paths = Paths::from_environment();
     if let Some(config) = &arguments.config {
-        paths.config.clone_from(config);
+        paths = paths.configured_by(config.clone());
     }
     if let Some(state) = &arguments.state {
         paths.state.clone_from(state);

@@ -19,11 +19,10 @@ impl Paths {
     /// root, else XDG's.
     #[must_use]
     pub fn from_environment() -> Self {
-        Self::from(
-            &|name| std::env::var_os(name).filter(|value| !value.is_empty()),
-            rustix::process::geteuid().is_root(),
-        )
-        .absolute()
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let paths = Self::from(&variable, rustix::process::geteuid().is_root());
+        let config = paths.config.clone();
+        paths.configured_by(config).absolute()
     }
 
     /// The same places, whatever directory a process goes to: what is started on this machine works in others than ours.
@@ -31,6 +30,13 @@ impl Paths {
     pub fn absolute(self) -> Self {
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         Self { config: absolute(self.config), state: absolute(self.state), runtime: absolute(self.runtime) }
+    }
+
+    /// The same places with another configuration: a file, or a directory with a `towline.toml`.
+    #[must_use]
+    pub fn configured_by(self, config: PathBuf) -> Self {
+        let config = if config.is_dir() { config.join("towline.toml") } else { config };
+        Self { config, ..self }
     }
 
     fn from(variable: &dyn Fn(&str) -> Option<OsString>, root: bool) -> Self {
@@ -113,6 +119,16 @@ mod tests {
             &|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)),
             root,
         )
+    }
+
+    #[test]
+    fn a_directory_of_configuration_is_one_with_the_usual_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let by = |config: &std::path::Path| paths(&[], true).configured_by(config.to_owned()).config;
+        let file = directory.path().join("towline.toml");
+        assert_eq!(by(directory.path()), file);
+        assert_eq!(by(&file), file);
+        assert_eq!(by("/nowhere/towline.toml".as_ref()), PathBuf::from("/nowhere/towline.toml"));
     }
 
     #[test]

@@ -96,8 +96,17 @@ fn gitlab(now: Timestamp, event: &str, payload: Json) -> Result<Event, NotAnEven
     };
     let mut shaped = translated.payload;
     if let Json::Object(shaped) = &mut shaped {
-        shaped.insert("repository".to_owned(), repository_json(&repository, &default_branch, &server, &clone));
-        shaped.insert("sender".to_owned(), sender_json(&actor));
+        let number = |pointer: &str| payload.pointer(pointer).filter(|id| id.is_u64()).cloned();
+        let mut described = repository_json(&repository, &default_branch, &server, &clone);
+        if let Some(id) = number("/project/id") {
+            described["id"] = id;
+        }
+        let mut sender = sender_json(&actor);
+        if let Some(id) = number("/user/id").or_else(|| number("/user_id")) {
+            sender["id"] = id;
+        }
+        shaped.insert("repository".to_owned(), described);
+        shaped.insert("sender".to_owned(), sender);
         shaped.insert("gitlab".to_owned(), payload);
     }
     Ok(Event {

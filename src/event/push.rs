@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
 use super::{ChangedFiles, Event};
-use crate::id::RepositoryName;
+use crate::id::{RepositoryName, user_number};
 
 /// The id git gives for "no commit".
 pub const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
@@ -115,14 +115,15 @@ pub fn is_no_commit(sha: &str) -> bool {
     sha.bytes().all(|byte| byte == b'0')
 }
 
-/// `repository` of a payload, with the keys that workflows read.
-pub(super) fn repository_json(repository: &RepositoryName, default_branch: &str, server: &str, clone: &str) -> Json {
+/// `repository` of a payload, with the keys that workflows read. Numbers are those that the API says for the same names.
+pub(crate) fn repository_json(repository: &RepositoryName, default_branch: &str, server: &str, clone: &str) -> Json {
     let address = format!("{server}/{repository}");
     let owner = repository.owner();
     json!({
+        "id": repository.number(),
         "name": repository.name(),
         "full_name": if repository.as_str().contains('/') { repository.to_string() } else { format!("{owner}/{repository}") },
-        "owner": { "name": owner, "login": owner, "type": "User" },
+        "owner": { "id": user_number(owner), "name": owner, "login": owner, "type": "User" },
         "private": true,
         "visibility": "private",
         "html_url": address,
@@ -134,8 +135,9 @@ pub(super) fn repository_json(repository: &RepositoryName, default_branch: &str,
     })
 }
 
-pub(super) fn sender_json(login: &str) -> Json {
-    json!({ "login": login, "type": "User" })
+/// A person in a payload.
+pub(crate) fn sender_json(login: &str) -> Json {
+    json!({ "id": user_number(login), "login": login, "type": "User" })
 }
 
 fn commit_json(commit: &Commit, address: &str) -> Json {

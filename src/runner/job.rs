@@ -497,6 +497,9 @@ impl Job {
         if !self.reached.variables.base.is_empty() {
             let missing = services::past_proxies(&mut env);
             env.extend(missing.unwrap_or_default());
+            if action.is_some() {
+                services::trusted_by_git(&self.reached.variables, &mut env);
+            }
         }
         env
     }

@@ -8,13 +8,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
 
 use crate::run::order::Order;
-use crate::services::{self, JobVariables, Scopes, Services};
+use crate::services::{self, ALIAS, JobVariables, Scopes, Services};
 use crate::transport::{Forward, Hosts, Target, TransportError, Way};
 use crate::workflow::model::{Permission, Permissions};
 
-/// The name by which jobs call this server: stock actions refuse every host but GitHub's own and these (P6), and clients of
-/// git find it on loopback by themselves.
-pub(super) const ALIAS: &str = "towline.localhost";
 /// How often a forward is tried before the job goes on without.
 const TRIES: u32 = 3;
 
@@ -177,7 +174,9 @@ pub(super) fn server_url(variables: &JobVariables, own: &str, action: &str) -> O
         return None;
     }
     let checks_out = action.eq_ignore_ascii_case("actions/checkout");
-    if !variables.local && (checks_out || is_known(own)) {
+    // Others than GitHub's own mean the forge by it: they push there, and print links to it.
+    let is_stock = action.get(..8).is_some_and(|owner| owner.eq_ignore_ascii_case("actions/"));
+    if !variables.local && (checks_out || !is_stock || is_known(own)) {
         return None;
     }
     match variables.base.rsplit_once(':') {
@@ -197,6 +196,21 @@ pub(super) fn git_url(variables: &JobVariables) -> Option<String> {
         // The same name as in GITHUB_SERVER_URL: actions compare the two.
         Some(port) => Some(format!("http://{ALIAS}:{port}")),
         None => Some(variables.base.clone()),
+    }
+}
+
+/// Has git take our certificate where an action wrote `https://` before the host of `GITHUB_SERVER_URL`, as many do. What answers
+/// there is loopback of the host, and the connection of SSH behind it: the same that goes unencrypted to `http://`.
+pub(super) fn trusted_by_git(variables: &JobVariables, env: &mut Vec<(String, String)>) {
+    let port = variables.base.strip_prefix("http://127.0.0.1:").filter(|_| variables.local);
+    let Some(port) = port else { return };
+    if !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT") {
+        let settings = [
+            ("GIT_CONFIG_COUNT", "1".to_owned()),
+            ("GIT_CONFIG_KEY_0", format!("http.https://{ALIAS}:{port}/.sslVerify")),
+            ("GIT_CONFIG_VALUE_0", "false".to_owned()),
+        ];
+        env.extend(settings.map(|(name, value)| (name.to_owned(), value)));
     }
 }
 
@@ -298,6 +312,8 @@ mod tests {
             (false, port, "https://x.ghe.com", "actions/cache", None),
             (false, port, "https://forge.lan:3000/", "actions/cache", alias),
             (false, port, "https://forge.lan:3000/", "actions/checkout", None),
+            (false, port, "https://forge.lan:3000/", "ada/deploy", None),
+            (true, port, "https://ci.lan", "ada/deploy", alias),
             (true, "", "https://ci.lan", "actions/cache", None),
         ] {
             let told = server_url(&variables(local, base), own, action);

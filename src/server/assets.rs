@@ -17,7 +17,7 @@ static STYLE_NAME: LazyLock<String> = LazyLock::new(|| name(STYLE, "css"));
 static SCRIPT_NAME: LazyLock<String> = LazyLock::new(|| name(SCRIPT, "js"));
 
 fn name(text: &str, ending: &str) -> String {
-    format!("{:013x}.{ending}", super::view::stable_id(&[text]))
+    format!("{:013x}.{ending}", crate::id::stable_id(&[text]))
 }
 
 /// Where the stylesheet is.

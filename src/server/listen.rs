@@ -23,7 +23,10 @@ use tokio_util::task::TaskTracker;
 use super::Error;
 use super::app::Asked;
 use super::peer::{Origin, Peer};
-use super::tls::Certificates;
+use super::tls::{Certificates, Offered};
+
+/// The first byte of a client that begins with TLS.
+const HANDSHAKE: u8 = 0x16;
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +226,7 @@ fn adopt_one(socket: PassedSocket, tls: bool) -> std::io::Result<(Address, Socke
 pub(super) struct Loop {
     pub(super) router: Router,
     pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) offered: Option<Arc<Offered>>,
     pub(super) limits: Limits,
     pub(super) permits: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
@@ -272,16 +276,26 @@ impl Loop {
             Accepted::Tcp { stream, address, tls } => {
                 let _ = stream.set_nodelay(true);
                 let origin = Origin::Network(address);
-                let Some(certificates) = self.certificates.as_ref().filter(|_| tls) else {
-                    return self.serve(stream, Peer { origin, tls: false, certificate: None }).await;
-                };
+                let plain = Peer { origin: origin.clone(), tls: false, certificate: None };
+                let offered = self.offered.as_ref().filter(|_| !tls && address.ip().is_loopback());
+                if !tls && offered.is_none() {
+                    return self.serve(stream, plain).await;
+                }
                 let handshake = tokio::time::timeout(self.limits.handshake, async {
                     let mut first = [0];
-                    // A browser that speaks plain HTTP to this port gets no handshake: it is told where to go.
-                    if stream.peek(&mut first).await? == 1 && first[0] != 0x16 {
+                    if stream.peek(&mut first).await? != 1 || first[0] != HANDSHAKE {
                         return Ok(Err(stream));
                     }
-                    TlsAcceptor::from(certificates.server_config()).accept(stream).await.map(Ok)
+                    let certificates = match offered {
+                        Some(offered) => offered.certificates().await,
+                        None => self.certificates.clone(),
+                    };
+                    match certificates {
+                        Some(certificates) => {
+                            TlsAcceptor::from(certificates.server_config()).accept(stream).await.map(Ok)
+                        }
+                        None => Ok(Err(stream)),
+                    }
                 });
                 let handshake = tokio::select! {
                     handshake = handshake => handshake,
@@ -293,7 +307,9 @@ impl Loop {
                         let certificate = shown.and_then(super::tls::common_name);
                         self.clone().serve(stream, Peer { origin, tls: true, certificate }).await;
                     }
-                    Ok(Ok(Err(stream))) => self.clone().redirect(stream).await,
+                    // A browser that speaks plain HTTP to a port with TLS gets no handshake: it is told where to go.
+                    Ok(Ok(Err(stream))) if tls => self.clone().redirect(stream).await,
+                    Ok(Ok(Err(stream))) => self.clone().serve(stream, plain).await,
                     Ok(Err(error)) => log::debug!(peer:% = address, error:% = error; "TLS handshake failed"),
                     Err(_) => log::debug!(peer:% = address; "TLS handshake took too long"),
                 }

@@ -15,8 +15,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::OnceCell;
 
 use super::Error;
+use crate::services::ALIAS;
 
 /// Where the server's certificate comes from.
 #[derive(Clone, Debug)]
@@ -97,6 +99,40 @@ impl Certificates {
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Certificates that are made when the first client asks for them.
+#[derive(Debug)]
+pub(super) struct Offered {
+    now: Timestamp,
+    folder: PathBuf,
+    made: OnceCell<Option<Arc<Certificates>>>,
+}
+
+impl Offered {
+    pub(super) fn new(now: Timestamp, folder: PathBuf) -> Self {
+        Self { now, folder, made: OnceCell::new() }
+    }
+
+    /// `None` when they cannot be made, which is logged once.
+    pub(super) async fn certificates(&self) -> Option<Arc<Certificates>> {
+        let made = self.made.get_or_init(|| async {
+            let certificate = CertificateSource::Own { folder: self.folder.clone(), names: vec![ALIAS.to_owned()] };
+            let (now, identity) = (self.now, Identity { certificate, clients: None });
+            match tokio::task::spawn_blocking(move || Certificates::load(now, identity, Vec::new())).await {
+                Ok(Ok(certificates)) => Some(Arc::new(certificates)),
+                Ok(Err(error)) => {
+                    log::warn!(
+                        "jobs that speak TLS to this machine's services are refused: {:#}",
+                        anyhow::Error::from(error)
+                    );
+                    None
+                }
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        });
+        made.await.clone()
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::record::Review;
-use crate::id::{HostName, JobId, RepositoryName, RunId};
+use crate::id::{HostName, JobId, RepositoryName, RunId, stable_id};
 use crate::run::Conclusion;
 use crate::run::report::{Annotation, StepState};
 
@@ -159,20 +159,6 @@ impl WorkflowName {
     pub fn file(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
-}
-
-/// A positive number that names `parts` for clients which want numbers (workflows, repositories, users). It fits the
-/// 53 bits that JSON numbers keep in JavaScript.
-#[must_use]
-pub fn stable_id(parts: &[&str]) -> u64 {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    let digest = context.finish();
-    let first = digest.as_ref().first_chunk::<8>().expect("SHA-256 has 32 bytes");
-    (u64::from_be_bytes(*first) >> 16).max(1)
 }
 
 /// One attempt of a run.
@@ -579,13 +565,6 @@ mod tests {
         let words: std::collections::HashSet<_> = State::ALL.iter().map(|state| state.word()).collect();
         let classes: std::collections::HashSet<_> = State::ALL.iter().map(|state| state.class()).collect();
         assert_eq!((words.len(), classes.len()), (State::ALL.len(), State::ALL.len()));
-    }
-
-    #[test]
-    fn ids_for_names_are_stable_and_fit_javascript() {
-        assert_eq!(stable_id(&["a", "b"]), stable_id(&["a", "b"]));
-        assert_ne!(stable_id(&["a", "b"]), stable_id(&["ab", ""]));
-        assert!(stable_id(&["x"]) < 1 << 53);
     }
 
     #[test]

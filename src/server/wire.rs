@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::{Map, Value as Json, json};
 
-use crate::id::{RepositoryName, RunId};
+use crate::id::{RepositoryName, RunId, stable_id, user_number};
 use crate::run::Conclusion;
 use crate::run::report::{Annotation, AnnotationLevel, StepState};
 
 use super::format;
 use super::pages::{job_path, run_path, workflow_path};
-use super::view::{HostState, HostView, JobView, RunView, WorkflowView, stable_id};
+use super::view::{HostState, HostView, JobView, RunView, WorkflowView};
 
 /// Where clients reach this server: `https://chronos.lan:7443`, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +35,11 @@ fn node_id(kind: &str, id: impl std::fmt::Display) -> String {
     format!("{kind}_{id}")
 }
 
-/// A person, or what acts like one. There are no accounts here: the id is made from the name.
+/// A person, or what acts like one.
 #[must_use]
 pub(super) fn user(base: &Base, login: &str) -> Json {
     let url = format!("{}/users/{}", base.api(), super::form::encode(login));
-    let id = stable_id(&["user", login]);
+    let id = user_number(login);
     json!({
         "login": login,
         "id": id,
@@ -109,7 +109,7 @@ const REPOSITORY_URLS: [(&str, &str); 39] = [
 #[must_use]
 pub(super) fn repository(base: &Base, name: &RepositoryName) -> Json {
     let url = base.repository(name);
-    let id = stable_id(&["repository", name.as_str()]);
+    let id = name.number();
     let mut object = Map::new();
     object.insert("id".into(), id.into());
     object.insert("node_id".into(), node_id("R", id).into());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
 use crate::event::dispatch::{DispatchInputs, Place, check_inputs};
-use crate::event::push::{Commit, NO_COMMIT, Person, Push, push};
+use crate::event::push::{Commit, NO_COMMIT, Person, Push, push, repository_json, sender_json};
 use crate::event::{ChangedFiles, Event, activity, dispatch, github};
 use crate::id::RepositoryName;
 use crate::workflow::model::{EventTrigger, Workflow};
@@ -167,7 +167,7 @@ fn as_push(tree: &WorkingTree, git_ref: String) -> Push {
 fn stand_in(name: &str, trigger: Option<&EventTrigger>, tree: &WorkingTree, git_ref: &str) -> Json {
     let mut payload = json!({
         "repository": repository(tree),
-        "sender": { "login": tree.actor, "type": "User" },
+        "sender": sender_json(&tree.actor),
     });
     let set = payload.as_object_mut().expect("it was made as an object");
     let usual = activity::kind(name).and_then(|kind| kind.default_types.unwrap_or(kind.types).first().copied());
@@ -182,7 +182,7 @@ fn stand_in(name: &str, trigger: Option<&EventTrigger>, tree: &WorkingTree, git_
         set.insert("action".to_owned(), json!(action));
     }
     let short = git_ref.trim_start_matches("refs/heads/");
-    let user = json!({ "login": tree.actor, "type": "User" });
+    let user = sender_json(&tree.actor);
     let title = tree.message.lines().next().unwrap_or_default();
     let mut add = |key: &str, value: Json| set.insert(key.to_owned(), value);
     match name {
@@ -260,14 +260,8 @@ fn stand_in(name: &str, trigger: Option<&EventTrigger>, tree: &WorkingTree, git_
 }
 
 fn repository(tree: &WorkingTree) -> Json {
-    json!({
-        "full_name": tree.repository.as_str(),
-        "name": tree.repository.name(),
-        "owner": { "login": tree.repository.owner(), "name": tree.repository.owner() },
-        "default_branch": tree.default_branch,
-        "html_url": format!("{}/{}", tree.server_url, tree.repository),
-        "private": true,
-    })
+    let clone = format!("{}/{}.git", tree.server_url, tree.repository);
+    repository_json(&tree.repository, &tree.default_branch, &tree.server_url, &clone)
 }
 
 /// Takes the payload as given; what it does not say stays as it was made up.

@@ -101,6 +101,7 @@ async fn certificates_of_clients_have_roles_and_certificates_change_without_a_re
     let config = Config {
         endpoints: vec![Endpoint::Https("127.0.0.1:0".parse().unwrap())],
         passed: Passed::default(),
+        authority: None,
         identity: Some(identity.clone()),
         limits: Limits::STANDARD,
     };

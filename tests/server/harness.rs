@@ -181,6 +181,7 @@ impl Daemon {
                 clients: None,
             }),
             passed: towline::server::Passed::default(),
+            authority: None,
             limits: Limits::STANDARD,
         };
         let bound = Server::bind(clock.now(), config).unwrap();

@@ -34,6 +34,7 @@ fn config(folder: &Path) -> Config {
             Endpoint::Unix { path: folder.join("run/towline.sock"), mode: 0o660 },
         ],
         identity: Some(own(folder)),
+        authority: Some(folder.join("jobs")),
         passed: towline::server::Passed::default(),
         limits: Limits { header: Duration::from_millis(300), ..Limits::STANDARD },
     }
@@ -79,6 +80,7 @@ async fn every_kind_of_listener_answers_and_stops() {
     let certificates = bound.certificates().unwrap();
     let stop = CancellationToken::new();
     let served = tokio::spawn(bound.serve(router(), stop.clone()));
+    let jobs = folder.path().join("jobs");
 
     tokio::task::spawn_blocking(move || {
         let who = ask(&mut TcpStream::connect(plain).unwrap(), "/who");
@@ -93,6 +95,14 @@ async fn every_kind_of_listener_answers_and_stops() {
         assert!(tls(secure, &authority, "elsewhere.test").is_err(), "a name that is not in the certificate");
         assert!(!certificates.reload(now, None).unwrap(), "nothing is new");
         tls(secure, &authority, "localhost").unwrap();
+
+        // TLS on the plain port has an authority of its own, which is made for the first who asks.
+        assert!(!jobs.exists(), "nobody asked");
+        assert!(tls(plain, &authority, "towline.localhost").is_err(), "the server's own authority is another");
+        let of_jobs = std::fs::read_to_string(jobs.join("ca.pem")).unwrap();
+        let who = tls(plain, &of_jobs, "towline.localhost").unwrap();
+        assert!(who.ends_with("127.0.0.1 tls=true"), "{who}");
+        assert!(ask(&mut TcpStream::connect(plain).unwrap(), "/who").ends_with("tls=false"));
 
         // Plain HTTP on the TLS port is told where to go.
         let told = ask(&mut TcpStream::connect(secure).unwrap(), "/who?x=1");
@@ -174,6 +184,7 @@ async fn a_socket_file_is_taken_over_only_from_the_dead() {
     let config = |path: &Path| Config {
         endpoints: vec![Endpoint::Unix { path: path.to_owned(), mode: 0o600 }],
         identity: None,
+        authority: None,
         passed: towline::server::Passed::default(),
         limits: Limits::STANDARD,
     };

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Jumps};
@@ -19,6 +20,7 @@ use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::run::{Cancel, Conclusion, JobPhase, RunState, Told};
 use crate::runner::{Executor, Journalled, Local, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
+use crate::server::Server;
 use crate::services::{self, Services};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
@@ -126,7 +128,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     session.followed.close();
     session.followed.wait().await;
     session.lock().finish();
-    served.abort();
+    drop(served);
     end?;
     let now = clock.now();
     let Some(run) = &session.run else {
@@ -154,14 +156,11 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
 }
 
 /// Serves artifacts, caches and identity tokens on a port of loopback while the run lasts.
-async fn serve_actions(
-    clock: &Clock,
-    prepared: &Prepared,
-) -> Result<(ServicesAddress, tokio::task::JoinHandle<()>), Refusal> {
+async fn serve_actions(clock: &Clock, prepared: &Prepared) -> Result<(ServicesAddress, DropGuard), Refusal> {
     const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     let failed = |error: String| Refusal::Environment(format!("cannot serve artifacts and caches: {error}"));
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| failed(error.to_string()))?;
-    let here = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+    let authority = prepared.scratch.path.join("tls");
+    let (here, bound) = Server::bind_for_jobs(clock.now(), 0, authority).map_err(|error| failed(error.to_string()))?;
     let settings = services::Settings {
         directory: prepared.scratch.path.join("services"),
         issuer: format!("http://{here}"),
@@ -189,13 +188,10 @@ async fn serve_actions(
     };
     let router =
         services.router().merge(services.descriptions(repositories.clone())).merge(services.repositories(repositories));
-    let served = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            log::error!("artifacts and caches are not served any more: {error}");
-        }
-    });
+    let stop = CancellationToken::new();
+    tokio::spawn(bound.serve(router, stop.clone()));
     let local = if prepared.at_forge { Local::WithoutToken } else { Local::All };
-    Ok((ServicesAddress { services, here, elsewhere: None, local }, served))
+    Ok((ServicesAddress { services, here, elsewhere: None, local }, stop.drop_guard()))
 }
 
 fn short_ref(git_ref: &str) -> &str {

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::expr::condition;
+use crate::services::ALIAS;
 
 use super::super::contexts::Frame;
 use super::super::job::Job;
-use super::super::services::ALIAS;
 use super::super::step::StepError;
 use super::super::workspace::{quote, run};
 use super::Inside;

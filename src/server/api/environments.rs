@@ -8,11 +8,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::engine::record::EnvironmentRules;
-use crate::id::RepositoryName;
+use crate::id::{RepositoryName, stable_id};
 use crate::server::access::OwnerName;
 use crate::server::app::{App, Asked, Caller, Fault, query};
 use crate::server::auth::Role;
-use crate::server::view::{RunView, Status, stable_id};
+use crate::server::view::{RunView, Status};
 use crate::server::{access, deeds, form, format, wire};
 
 use super::lists::{self, Page};

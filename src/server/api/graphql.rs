@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 use crate::id::RepositoryName;
 use crate::server::app::{App, Caller, Fault};
 use crate::server::auth::Role;
-use crate::server::view::stable_id;
 
 /// Selections may be inside one another this deep.
 const DEPTH: usize = 20;
@@ -73,8 +72,8 @@ async fn repository(app: &App, caller: &Caller, name: &RepositoryName) -> Value 
         _ => "READ",
     };
     json!({
-        "id": format!("R_{}", stable_id(&["repository", name.as_str()])),
-        "databaseId": stable_id(&["repository", name.as_str()]),
+        "id": format!("R_{}", name.number()),
+        "databaseId": name.number(),
         "sshUrl": format!("{}/{name}.git", caller.base.0),
         "name": name.name(),
         "nameWithOwner": name.as_str(),

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use crate::server::app::{App, Asked, Caller, Fault, query};
 use crate::server::sealed::BoxKey;
-use crate::server::view::stable_id;
 use crate::server::{access, deeds, format};
 use crate::vault::{Entry, Kind, Level};
 
@@ -144,7 +143,7 @@ async fn box_key(app: &App) -> Result<&BoxKey, Fault> {
 }
 
 fn key_id(key: &BoxKey) -> String {
-    stable_id(&["box", &BASE64.encode(key.public())]).to_string()
+    crate::id::stable_id(&["box", &BASE64.encode(key.public())]).to_string()
 }
 
 pub(super) async fn public_key(State(app): State<App>, place: Place) -> Result<Json<Value>, Fault> {
