@@ -19,6 +19,7 @@ mod repeat;
 pub mod schedules;
 mod service;
 pub mod start;
+mod turns;
 pub mod watch;
 pub mod webhook;
 

@@ -10,7 +10,9 @@ use towline::engine::{Change, RunRecord};
 use towline::id::{JobId, RepositoryName, RunId};
 use towline::run::{Conclusion, RunStatus};
 use towline::store::logs::LogId;
-use towline::store::{DeliveryRecord, DeliveryState, MOST_NARROWED, RunFilter, StatusFilter, Store, StoreError};
+use towline::store::{
+    DeliveryFilter, DeliveryRecord, DeliveryState, MOST_NARROWED, RunFilter, StatusFilter, Store, StoreError,
+};
 
 /// Set in the child that writes until it is killed.
 const WRITER: &str = "TOWLINE_TEST_STORE_WRITER";
@@ -228,20 +230,51 @@ async fn a_delivery_is_accepted_once_and_open_until_handled() {
         event: "push".to_owned(),
         received_at: Timestamp::UNIX_EPOCH,
         headers: std::collections::BTreeMap::new(),
-        body: serde_json::json!({"large": "x".repeat(50_000)}),
+        body: serde_json::Value::Null,
         state: DeliveryState::Accepted,
         replay_of: None,
         trouble: None,
     };
-    assert_eq!(store.accept(delivery("a")).await.unwrap(), (1, None));
-    assert_eq!(store.accept(delivery("b")).await.unwrap(), (2, None));
-    let (number, before) = store.accept(delivery("a")).await.unwrap();
+    let body = serde_json::json!({"large": "x".repeat(50_000)});
+    assert_eq!(store.accept(delivery("a"), &body).await.unwrap(), (1, None));
+    assert_eq!(store.accept(delivery("b"), &1).await.unwrap(), (2, None));
+    let (number, before) = store.accept(delivery("a"), &2).await.unwrap();
     assert_eq!((number, before.map(|before| before.number)), (1, Some(1)));
     let handled = DeliveryState::Handled { runs: vec![RunId(9)], note: String::new() };
     store.conclude_delivery(1, handled.clone()).await.unwrap();
     let open: Vec<u64> = store.open_deliveries().unwrap();
     assert_eq!(open, [2]);
-    assert_eq!(store.delivery(1).unwrap().unwrap().state, handled);
+    let stored = store.delivery(1).unwrap().unwrap();
+    assert_eq!((stored.state, &stored.body), (handled, &body));
+    assert_eq!(store.delivery_body(1).unwrap(), Some(body));
+    assert!(store.deliveries(&DeliveryFilter::default(), 0, 2).unwrap().iter().all(|one| one.body.is_null()));
+    let later = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(1);
+    assert_eq!(store.prune_deliveries(later).await.unwrap(), 1);
+    assert_eq!(store.delivery_body::<serde_json::Value>(1).unwrap(), None);
+    assert_eq!(store.delivery_body(2).unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_delivery_of_an_older_version_has_its_body_in_its_record() {
+    use base64::Engine as _;
+    let store = Store::temporary().unwrap();
+    let record = serde_json::json!({
+        "number": 7, "id": "old", "source": "github/o/r", "event": "push", "received_at": "2026-01-01T00:00:00Z",
+        "headers": {}, "body": {"a": [1]}, "state": "accepted", "replay_of": null,
+    });
+    let value = [&[0, 0, 0, 1, 1, b'j'][..], record.to_string().as_bytes()].concat();
+    let bytes = base64::engine::general_purpose::STANDARD.encode(value);
+    let line = serde_json::json!({"tree": "inbox", "key": format!("{:016x}{:08x}", 7, 0), "bytes": bytes});
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.ndjson");
+    std::fs::write(&path, format!("{{\"towline_export\":1,\"at\":\"2026-01-01T00:00:00Z\"}}\n{line}\n")).unwrap();
+    assert_eq!(store.import(&path).unwrap(), 1);
+    for state in [DeliveryState::Accepted, DeliveryState::Failed { reason: "why".to_owned() }] {
+        store.conclude_delivery(7, state.clone()).await.unwrap();
+        let stored = store.delivery(7).unwrap().unwrap();
+        assert_eq!((stored.state, &stored.body), (state, &record["body"]));
+        assert_eq!(store.delivery_body::<serde_json::Value>(7).unwrap().as_ref(), Some(&record["body"]));
+    }
 }
 
 #[test]

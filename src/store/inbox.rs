@@ -1,8 +1,12 @@
 //! Deliveries as they came in: durable before the sender is answered, listed, and replayed.
+//!
+//! What a delivery holds stays as it came; what is known of it changes. So the two are apart: the record under the number,
+//! the body under the number and [`BODY`].
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -25,7 +29,8 @@ pub struct DeliveryRecord {
     pub received_at: Timestamp,
     /// Headers worth showing; secrets and signatures are left out by the receiver.
     pub headers: BTreeMap<String, String>,
-    /// What is needed to handle it again.
+    /// What is needed to handle it again; only [`Store::delivery`] fills it in.
+    #[serde(default, skip_serializing_if = "Json::is_null")]
     pub body: Json,
     pub state: DeliveryState,
     /// The number of the delivery that this one repeats by hand.
@@ -58,18 +63,24 @@ pub struct DeliveryFilter {
 
 const INBOX_COUNTER: &[u8] = b"inbox";
 const OPEN: &str = "open";
+/// After the number, in the keys of bodies. Deliveries that are older than this have theirs in the record.
+const BODY: u8 = 0xff;
 
 impl Store {
-    /// Accepts a delivery. When the source sent the same id before, nothing is written and the first one is returned
-    /// as the second value. One task at a time may accept for one source.
+    /// Accepts a delivery that holds `body`. When the source sent the same id before, nothing is written and the first one
+    /// is returned as the second value, without its body. One task at a time may accept for one id of a source.
     ///
     /// # Errors
     /// The disk is full or cannot be written; the delivery was not accepted.
-    pub async fn accept(&self, mut delivery: DeliveryRecord) -> Result<(u64, Option<DeliveryRecord>), StoreError> {
+    pub async fn accept(
+        &self,
+        mut delivery: DeliveryRecord,
+        body: &impl Serialize,
+    ) -> Result<(u64, Option<DeliveryRecord>), StoreError> {
         let index = Key::new().name(&delivery.source).name(&delivery.id).bytes();
         if let Some(number) = self.trees().get(Name::InboxIndex, &index)? {
             let number = number_at(&number, 0);
-            if let Some(before) = self.delivery(number)? {
+            if let Some(before) = self.delivery_record(number)? {
                 return Ok((number, Some(before)));
             }
         }
@@ -80,6 +91,9 @@ impl Store {
             Write::put(Name::Meta, INBOX_COUNTER.to_vec(), number.to_be_bytes().to_vec()),
         ];
         put_delivery(&mut writes, &delivery);
+        put_pieces(&mut writes, Name::Inbox, &body_key(number), &encode(body));
+        // Nothing of it is held while the disk works.
+        drop(delivery);
         self.inner.writer.commit(writes).await?;
         Ok((number, None))
     }
@@ -90,7 +104,7 @@ impl Store {
     /// The database cannot be read or written, or there is no such delivery.
     pub async fn conclude_delivery(&self, number: u64, state: DeliveryState) -> Result<(), StoreError> {
         let mut delivery = self
-            .delivery(number)?
+            .delivery_record(number)?
             .ok_or_else(|| StoreError::Decode { what: "delivery", reason: format!("there is no delivery {number}") })?;
         delivery.state = state;
         delivery.trouble = None;
@@ -104,7 +118,7 @@ impl Store {
     /// # Errors
     /// The database cannot be read or written.
     pub async fn delay_delivery(&self, number: u64, trouble: &str) -> Result<(), StoreError> {
-        let Some(mut delivery) = self.delivery(number)? else { return Ok(()) };
+        let Some(mut delivery) = self.delivery_record(number)? else { return Ok(()) };
         if delivery.state != DeliveryState::Accepted || delivery.trouble.as_deref() == Some(trouble) {
             return Ok(());
         }
@@ -114,16 +128,46 @@ impl Store {
         self.inner.writer.commit(writes).await
     }
 
-    /// One delivery.
+    /// One delivery as a whole.
     ///
     /// # Errors
     /// The record cannot be read or understood.
     pub fn delivery(&self, number: u64) -> Result<Option<DeliveryRecord>, StoreError> {
+        let Some(mut delivery) = self.delivery_record(number)? else { return Ok(None) };
+        if delivery.body.is_null() {
+            delivery.body = self.body(number)?.unwrap_or_default();
+        }
+        Ok(Some(delivery))
+    }
+
+    /// What is known of one delivery, without its body.
+    ///
+    /// # Errors
+    /// The record cannot be read or understood.
+    pub fn delivery_record(&self, number: u64) -> Result<Option<DeliveryRecord>, StoreError> {
         let value = get_pieces(self.trees(), Name::Inbox, &Key::new().u64(number).bytes())?;
         value.map(|value| decode("delivery", &value)).transpose()
     }
 
-    /// Deliveries, newest first, after `skip` others. May read all of them: not for a worker thread.
+    /// What one delivery holds.
+    ///
+    /// # Errors
+    /// The record cannot be read or understood.
+    pub fn delivery_body<T: DeserializeOwned>(&self, number: u64) -> Result<Option<T>, StoreError> {
+        if let Some(body) = self.body(number)? {
+            return Ok(Some(body));
+        }
+        let Some(delivery) = self.delivery_record(number)? else { return Ok(None) };
+        let body = serde_json::from_value(delivery.body);
+        body.map(Some).map_err(|error| StoreError::Decode { what: "delivery", reason: error.to_string() })
+    }
+
+    fn body<T: DeserializeOwned>(&self, number: u64) -> Result<Option<T>, StoreError> {
+        let value = get_pieces(self.trees(), Name::Inbox, &body_key(number))?;
+        value.map(|value| decode("delivery's body", &value)).transpose()
+    }
+
+    /// Deliveries without their bodies, newest first, after `skip` others. May read all of them: not for a worker thread.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -141,7 +185,7 @@ impl Store {
             if key.len() != 12 || short_at(&key, 8) != 0 {
                 continue;
             }
-            let Some(delivery) = self.delivery(number_at(&key, 0))? else { continue };
+            let Some(delivery) = self.delivery_record(number_at(&key, 0))? else { continue };
             let wanted = filter.source.as_ref().is_none_or(|source| *source == delivery.source)
                 && filter.event.as_ref().is_none_or(|event| *event == delivery.event)
                 && (!filter.open || delivery.state == DeliveryState::Accepted);
@@ -182,7 +226,7 @@ impl Store {
                 continue;
             }
             let number = number_at(&key, 0);
-            let Some(delivery) = self.delivery(number)? else { continue };
+            let Some(delivery) = self.delivery_record(number)? else { continue };
             if delivery.received_at >= before {
                 break;
             }
@@ -206,6 +250,12 @@ impl super::Inner {
         self.last_delivery.fetch_max(stored, Ordering::AcqRel);
         Ok(self.last_delivery.fetch_add(1, Ordering::AcqRel) + 1)
     }
+}
+
+fn body_key(number: u64) -> Vec<u8> {
+    let mut key = Key::new().u64(number).bytes();
+    key.push(BODY);
+    key
 }
 
 fn put_delivery(writes: &mut Vec<Write>, delivery: &DeliveryRecord) {

@@ -4,19 +4,21 @@
 //! crash, or by hand. The engine knows each delivery's key per workflow and starts nothing twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hook::HookPush;
 use super::inventory::{self, Inventory};
+use super::turns::{Lane, Turn, Turns, Worker};
 use super::{Elsewhere, Reading, Starter, Stopping, Wish, Wished, hook};
 use crate::clock::Clock;
 use crate::config::{Source, SourceKind};
@@ -28,10 +30,6 @@ use crate::store::{DeliveryRecord, DeliveryState, Store, StoreError};
 use crate::workflow;
 use crate::workflow::model::Workflow;
 
-/// Deliveries handled at once: each may run a few git processes.
-const AT_ONCE: usize = 16;
-/// The same of one source: a forge that does not answer holds up nobody else.
-const AT_ONCE_OF_ONE: usize = 4;
 /// Deliveries that may wait to be handled before senders are told to come back later.
 const MOST_WAITING: usize = 20_000;
 /// How often spools of repositories are looked at: only a hook that found no daemon leaves anything there.
@@ -47,12 +45,6 @@ const LISTENERS_KEPT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Held by whoever accepts the deliveries of one id now.
 type Accepting = tokio::sync::Mutex<()>;
-
-/// Held by who handles a delivery now.
-struct Turn {
-    _of_source: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
-}
 
 /// The `vars` context of a repository.
 pub type VariablesOf = Arc<dyn Fn(&RepositoryName) -> Map<String, Json> + Send + Sync>;
@@ -77,9 +69,7 @@ pub(super) struct Inner {
     pub(super) starter: Starter,
     variables: VariablesOf,
     tasks: TaskTracker,
-    turns: Arc<Semaphore>,
-    /// The same per source.
-    lanes: Mutex<HashMap<String, Arc<Semaphore>>>,
+    turns: Turns<Waiting>,
     /// Ids being accepted now, so that two of the same at once are one.
     arriving: Mutex<HashMap<(String, String), Arc<Accepting>>>,
     /// Workflows of default branches that listen to what other runs do.
@@ -179,7 +169,14 @@ pub struct Taken {
     /// Somebody had a delivery handled once more.
     by_hand: bool,
     /// The first delivery of the same id, when this is a repetition.
-    pub before: Option<DeliveryRecord>,
+    pub before: Option<Box<DeliveryRecord>>,
+}
+
+/// A delivery that waits for its turn.
+struct Waiting {
+    taken: Taken,
+    /// How often it was tried.
+    tried: u32,
 }
 
 impl Triggers {
@@ -199,8 +196,7 @@ impl Triggers {
             starter,
             variables,
             tasks,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            lanes: Mutex::default(),
+            turns: Turns::default(),
             arriving: Mutex::default(),
             listeners: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -273,12 +269,12 @@ impl Triggers {
             event: event.to_owned(),
             received_at,
             headers,
-            body: serde_json::to_value(content).map_err(|error| Error::Malformed(error.to_string()))?,
+            body: Json::Null,
             state: DeliveryState::Accepted,
             replay_of,
             trouble: None,
         };
-        let accepted = self.inner.store.accept(record).await;
+        let accepted = self.inner.store.accept(record, content).await;
         drop(held);
         {
             let mut arriving = self.inner.arriving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -292,64 +288,69 @@ impl Triggers {
             self.inner.waiting.fetch_add(1, Ordering::Relaxed);
         }
         let (source, id) = key;
-        Ok(Taken { number, id, source, received_at, by_hand: replay_of.is_some(), before })
+        let (by_hand, before) = (replay_of.is_some(), before.map(Box::new));
+        Ok(Taken { number, id, source, received_at, by_hand, before })
     }
 
     /// Has a delivery handled in the background. One that has to wait for its turn waits on the disk: what thousands of
     /// them hold must not be in memory.
     pub fn handle_soon(&self, taken: Taken, content: Content) {
-        let turn = self.turn_now(&taken.source);
-        let content = turn.is_some().then_some(content);
-        self.inner.tasks.spawn(self.clone().until_handled(taken, turn, content, 0));
+        let lane = self.inner.turns.lane(&taken.source);
+        let waiting = Waiting { taken, tried: 0 };
+        match self.inner.turns.now(&lane) {
+            Some((turn, worker)) => {
+                self.inner.tasks.spawn(self.clone().work(worker, Some((turn, waiting, content))));
+            }
+            None => self.line_up(&lane, waiting),
+        }
     }
 
-    /// Handles a delivery as often as it takes.
-    async fn until_handled(self, taken: Taken, mut turn: Option<Turn>, mut content: Option<Content>, mut tried: u32) {
+    /// Has a delivery wait for its turn. What it holds is read again then.
+    fn line_up(&self, lane: &Arc<Lane<Waiting>>, waiting: Waiting) {
+        if let Some(worker) = lane.join(waiting) {
+            self.inner.tasks.spawn(self.clone().work(worker, None));
+        }
+    }
+
+    /// Handles the deliveries of one source that wait, one after the other, until there are none.
+    async fn work(self, mut worker: Worker<Waiting>, mut first: Option<(Turn, Waiting, Content)>) {
         loop {
-            if tried > 0 && self.before_stop(tokio::time::sleep(pause_after(tried))).await.is_none() {
-                return;
-            }
-            let turn = match turn.take() {
-                Some(turn) => turn,
-                None => match self.turn(&taken.source).await {
-                    Ok(turn) => turn,
-                    Err(_) => return,
-                },
+            let (turn, waiting, content) = match first.take() {
+                Some((turn, waiting, content)) => (turn, waiting, Ok(content)),
+                None => {
+                    let Ok(turn) = self.turn(worker.lane()).await else { return };
+                    let Some(waiting) = worker.next() else { return };
+                    let content = self.stored(waiting.taken.number);
+                    (turn, waiting, content)
+                }
             };
-            let content = content.take().map_or_else(|| self.stored(taken.number), Ok);
-            tried += 1;
-            let ended = self.conclude(&taken, content, Patience::Long).await;
+            let Waiting { taken, tried } = waiting;
+            let ended = self.conclude(&taken, content, Patience::Long);
+            // Those behind it must not wait for ever.
+            let ended = AssertUnwindSafe(ended).catch_unwind().await;
             drop(turn);
-            if !matches!(ended, Err(error) if self.is_tried_again(&taken, &error)) {
-                return;
+            match ended {
+                Ok(Err(error)) if self.is_tried_again(&taken, &error) => {
+                    self.inner.tasks.spawn(self.clone().later(Waiting { taken, tried: tried + 1 }));
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    log::error!(delivery = taken.number; "delivery {} stays open: handling it failed", taken.number);
+                }
             }
+        }
+    }
+
+    /// Lets a delivery wait for its turn once more, after a pause.
+    async fn later(self, waiting: Waiting) {
+        if self.before_stop(tokio::time::sleep(pause_after(waiting.tried))).await.is_some() {
+            self.line_up(&self.inner.turns.lane(&waiting.taken.source), waiting);
         }
     }
 
     /// A turn, unless the daemon stops first.
-    async fn turn(&self, source: &str) -> Result<Turn, Error> {
-        let (lane, all) = (self.lane(source), Arc::clone(&self.inner.turns));
-        let both = async {
-            let of_source = lane.acquire_owned().await.ok()?;
-            Some(Turn { _of_source: of_source, _of_all: all.acquire_owned().await.ok()? })
-        };
-        self.before_stop(both).await.flatten().ok_or(Error::Stopping(Stopping))
-    }
-
-    fn turn_now(&self, source: &str) -> Option<Turn> {
-        let of_source = self.lane(source).try_acquire_owned().ok()?;
-        let of_all = Arc::clone(&self.inner.turns).try_acquire_owned().ok()?;
-        Some(Turn { _of_source: of_source, _of_all: of_all })
-    }
-
-    fn lane(&self, source: &str) -> Arc<Semaphore> {
-        let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(source) {
-            return Arc::clone(lane);
-        }
-        let lane = Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
-        lanes.insert(source.to_owned(), Arc::clone(&lane));
-        lane
+    async fn turn(&self, lane: &Lane<Waiting>) -> Result<Turn, Error> {
+        self.before_stop(self.inner.turns.next(lane)).await.flatten().ok_or(Error::Stopping(Stopping))
     }
 
     async fn before_stop<T>(&self, work: impl Future<Output = T>) -> Option<T> {
@@ -357,9 +358,8 @@ impl Triggers {
     }
 
     fn stored(&self, number: u64) -> Result<Content, Error> {
-        let record = self.inner.store.delivery(number)?;
-        let record = record.ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
-        content(&record)
+        let content = self.inner.store.delivery_body(number)?;
+        content.ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))
     }
 
     /// Handles a delivery that was taken, for somebody who hears what became of it, and records that.
@@ -367,7 +367,7 @@ impl Triggers {
     /// # Errors
     /// As recorded.
     async fn handle(&self, taken: &Taken, content: Content) -> Result<Outcome, Error> {
-        let _turn = self.turn(&taken.source).await?;
+        let _turn = self.turn(&self.inner.turns.lane(&taken.source)).await?;
         self.conclude(taken, Ok(content), Patience::Short).await
     }
 
@@ -376,11 +376,11 @@ impl Triggers {
     /// # Errors
     /// As recorded; or it is tried again, see [`Error::is_transient`].
     async fn handle_patiently(&self, taken: Taken, content: Content) -> Result<Outcome, Error> {
-        let turn = self.turn(&taken.source).await?;
+        let turn = self.turn(&self.inner.turns.lane(&taken.source)).await?;
         let ended = self.conclude(&taken, Ok(content), Patience::Long).await;
         drop(turn);
         if matches!(&ended, Err(error) if self.is_tried_again(&taken, error)) {
-            self.inner.tasks.spawn(self.clone().until_handled(taken, None, None, 1));
+            self.inner.tasks.spawn(self.clone().later(Waiting { taken, tried: 1 }));
         }
         ended
     }
@@ -522,9 +522,9 @@ impl Triggers {
         let (source, name) = (format!("{from}/{}", event.repository), event.name.clone());
         let content = Content::Event { event: Box::new(event) };
         let taken = self.take(&source, id, &name, BTreeMap::new(), &content, None).await?;
-        Ok(match taken.before {
-            Some(DeliveryRecord { state: DeliveryState::Handled { runs, note }, .. }) => {
-                Err(Outcome { runs, note, lines: Vec::new() })
+        Ok(match taken.before.as_ref().map(|before| &before.state) {
+            Some(DeliveryState::Handled { runs, note }) => {
+                Err(Outcome { runs: runs.clone(), note: note.clone(), lines: Vec::new() })
             }
             _ => Ok((taken, content)),
         })
@@ -538,9 +538,9 @@ impl Triggers {
         let record = self
             .inner
             .store
-            .delivery(number)?
+            .delivery_record(number)?
             .ok_or_else(|| Error::Malformed(format!("there is no delivery {number}")))?;
-        let content = content(&record)?;
+        let content = self.stored(number)?;
         let id = format!("{}#{}", record.id, self.inner.clock.now().as_nanosecond());
         let taken =
             self.take(&record.source, id, &record.event, record.headers.clone(), &content, Some(number)).await?;
@@ -554,8 +554,8 @@ impl Triggers {
     pub fn resume(&self) -> Result<usize, Error> {
         let mut count = 0;
         for number in self.inner.store.open_deliveries()? {
-            // One after the other, and their contents again when it is their turn: there may be more than memory holds.
-            let Some(record) = self.inner.store.delivery(number)? else { continue };
+            // Their contents when it is their turn: there may be more than memory holds.
+            let Some(record) = self.inner.store.delivery_record(number)? else { continue };
             self.inner.waiting.fetch_add(1, Ordering::Relaxed);
             let taken = Taken {
                 number,
@@ -565,7 +565,7 @@ impl Triggers {
                 by_hand: record.replay_of.is_some(),
                 before: None,
             };
-            self.inner.tasks.spawn(self.clone().until_handled(taken, None, None, 0));
+            self.line_up(&self.inner.turns.lane(&taken.source), Waiting { taken, tried: 0 });
             count += 1;
         }
         Ok(count)
@@ -716,10 +716,6 @@ enum Patience {
 
 fn pause_after(tried: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << tried.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
-}
-
-fn content(record: &DeliveryRecord) -> Result<Content, Error> {
-    serde_json::from_value(record.body.clone()).map_err(|error| Error::Malformed(error.to_string()))
 }
 
 /// An id that nobody else has.

@@ -149,7 +149,7 @@ pub(super) async fn take(
     let place = format!("{}/{}", forge.word(), source.name);
     match triggers.take(&place, id.clone(), &event, headers, &content, None).await {
         Ok(taken) => {
-            let answer = accepted(&source.name, taken.number, &id, taken.before.as_ref());
+            let answer = accepted(&source.name, taken.number, &id, taken.before.as_deref());
             if taken.before.is_none() {
                 triggers.handle_soon(taken, content);
             }

@@ -98,12 +98,12 @@ async fn what_a_client_may_not_see_is_nowhere() {
         event: "push".into(),
         received_at: towline::clock::Clock::System.now(),
         headers: std::collections::BTreeMap::new(),
-        body: Value::from("HIDDEN-BODY"),
+        body: Value::Null,
         state: DeliveryState::Handled { runs: vec![run], note: "HIDDEN-NOTE".into() },
         replay_of: None,
         trouble: None,
     };
-    daemon.store.accept(delivery).await.unwrap();
+    daemon.store.accept(delivery, &"HIDDEN-BODY").await.unwrap();
     let elsewhere = daemon.token("elsewhere", Role::Admin, &["o/other"]).await;
     let viewer = daemon.token("viewer", Role::Viewer, &[]).await;
     let share = daemon.post(&format!("/api/v3/towline/runs/{second}/share"), &admin, "").await.json();
