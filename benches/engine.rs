@@ -1,17 +1,23 @@
 //! What the engine, its queue and its store cost, next to what sled alone costs in the same run.
 //!
 //! A plain program, because a durable commit is measured with many senders at once and over seconds.
+//! `cargo bench --bench engine -- [queue] [accept] [transition] [start]`; all of them when none is named.
 
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it")]
+
+#[path = "engine/peer.rs"]
+mod peer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Map, json};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use towline::clock::Clock;
 use towline::drive;
@@ -34,24 +40,58 @@ fn main() {
     }
     // `cargo test --benches` only wants to know that it runs.
     let quick = !std::env::args().any(|argument| argument == "--bench");
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     let time = Duration::from_secs(if quick { 0 } else { 3 });
-    for waiting in [100, 10_000, 100_000] {
-        println!("queue: start, release and enqueue one job, {waiting} waiting: {:?}", scheduling(waiting, quick));
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let raw = raw_sled(&directory.path().join("raw"), time);
-    println!("sled alone: {raw:.0} durable writes of 3 records a second with {SENDERS} writers in one group");
-    let accepted = runtime.block_on(accepts(&directory.path().join("state"), time));
-    println!("engine: {accepted:.0} durable accepts a second with {SENDERS} senders");
-    println!("engine: {:.0} % of sled alone", accepted / raw * 100.0);
-    let runs = if quick { 1_000 } else { 1_000_000 };
-    let history = directory.path().join("history");
-    runtime.block_on(fill(&history, runs));
-    println!("start with {runs} finished runs of one job:");
-    let program = std::env::current_exe().expect("the bench has a path");
-    let opened = std::process::Command::new(program).env(OPENED, &history).status().expect("the bench starts itself");
-    assert!(opened.success(), "the state opens");
+    let place = |name: &str| directory.path().join(name);
+    if runs("queue") {
+        for waiting in [100, 10_000, 100_000] {
+            println!("queue: start, release and enqueue one job, {waiting} waiting: {:?}", scheduling(waiting, quick));
+        }
+    }
+    if runs("accept") {
+        let raw = raw_sled(&place("plain"), time);
+        println!(
+            "sled: {raw:.0} durable writes of 3 records of 300 bytes a second, {SENDERS} in a group, nobody waits"
+        );
+        runtime.block_on(async {
+            let records = records_of(&place("one-accept"), Way::Accept).await;
+            let (count, bytes) = peer::size(&records);
+            println!("accept of an event: {count} records, {bytes} bytes");
+            let raw = peer::rate(&place("raw-accepts"), &records, &[2], SENDERS, time).await;
+            println!("  sled alone: {raw:.0} a second with {SENDERS} senders that wait");
+            let ours = accepts(&place("accepts"), time).await;
+            println!("  engine: {ours:.0} a second, {:.0} % of sled alone", ours / raw * 100.0);
+        });
+    }
+    if runs("transition") {
+        runtime.block_on(async {
+            let records = records_of(&place("one-transition"), Way::Transition).await;
+            let (count, bytes) = peer::size(&records);
+            println!(
+                "transition of the queue, from a job that ends to the next assigned: {count} records, {bytes} bytes"
+            );
+            let raw = peer::rate(&place("raw-transitions"), &records, &[1, 2], SENDERS, time).await;
+            println!("  sled alone: {raw:.0} a second with {SENDERS} senders that wait");
+            let ours = transitions(&place("transitions"), if quick { 100 } else { 30_000 }).await;
+            println!("  engine: {ours:.0} a second with {SENDERS} slots, {:.0} % of sled alone", ours / raw * 100.0);
+        });
+    }
+    if runs("start") {
+        let runs = if quick { 1_000 } else { 1_000_000 };
+        let history = place("history");
+        runtime.block_on(fill(&history, runs));
+        println!("start with {runs} finished runs of one job:");
+        let program = std::env::current_exe().expect("the bench has a path");
+        // The first start after many writes reads all of them; the second begins where the first came to.
+        for _ in 0..2 {
+            let opened =
+                std::process::Command::new(&program).env(OPENED, &history).status().expect("the bench starts itself");
+            assert!(opened.success(), "the state opens");
+        }
+    }
 }
 
 fn request(job: u64) -> Request {
@@ -154,20 +194,19 @@ fn spec() -> RunSpec {
     }
 }
 
-/// A history of finished runs: one that really went through, again and again under other numbers.
-async fn fill(path: &Path, runs: u64) {
-    let (store, _) = Store::open(path).expect("the store opens");
-    let mut engine = Engine::new(Settings::github());
-    let mut last: BTreeMap<u8, Change> = BTreeMap::new();
-    let host = HostFacts {
+fn host(slots: u32) -> HostFacts {
+    HostFacts {
         name: "alpha".into(),
-        slots: 1,
+        slots,
         os: "Linux".to_owned(),
         arch: "X64".to_owned(),
         labels: Vec::new(),
         label_limits: BTreeMap::new(),
         repositories: Vec::new(),
-    };
+    }
+}
+
+fn finished() -> Report {
     let result = JobResult {
         conclusion: Conclusion::Success,
         outputs: Map::new(),
@@ -175,14 +214,18 @@ async fn fill(path: &Path, runs: u64) {
         reason: None,
         host_lost: false,
     };
+    Report::Finished { at: Timestamp::UNIX_EPOCH, result }
+}
+
+/// A history of finished runs: one that really went through, again and again under other numbers.
+async fn fill(path: &Path, runs: u64) {
+    let (store, _) = Store::open(path).expect("the store opens");
+    let mut engine = Engine::new(Settings::github());
+    let mut last: BTreeMap<u8, Change> = BTreeMap::new();
     let inputs = [
-        Input::HostUp(host),
+        Input::HostUp(host(1)),
         Input::StartRun { key: None, held: false, spec: Box::new(spec()) },
-        Input::Report {
-            job: JobId(1),
-            host: "alpha".into(),
-            report: Report::Finished { at: Timestamp::UNIX_EPOCH, result },
-        },
+        Input::Report { job: JobId(1), host: "alpha".into(), report: finished() },
     ];
     for input in inputs {
         for effect in engine.step(Timestamp::UNIX_EPOCH, input) {
@@ -204,7 +247,7 @@ async fn fill(path: &Path, runs: u64) {
         for change in last.values() {
             let mut change = change.clone();
             match &mut change {
-                Change::Spec(spec) => spec.run = RunId(number),
+                Change::Spec(spec) => Arc::make_mut(spec).run = RunId(number),
                 Change::Graph { run, .. } => *run = RunId(number),
                 Change::Job(record) => {
                     record.run = RunId(number);
@@ -248,16 +291,103 @@ fn open(directory: &Path) {
     println!("  {} MB of database", size >> 20);
 }
 
+/// An engine with its loop, as a daemon has it.
+struct Running {
+    handle: drive::Handle,
+    assignments: mpsc::Receiver<drive::Assignment>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(path: &Path) -> Self {
+        let (store, _) = Store::open(path).expect("the store opens");
+        let stop = CancellationToken::new();
+        let parts = drive::prepare(store, Clock::System, Settings::github(), stop.clone()).expect("the engine starts");
+        let task = parts.task;
+        let task = tokio::spawn(async move { task.await.expect("the loop ends well") });
+        Self { handle: parts.handle, assignments: parts.assignments, stop, task }
+    }
+
+    async fn accept(&self, key: &str) {
+        self.handle.start_run(Some(key.to_owned()), false, spec()).await.expect("the run is accepted");
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("the loop ends");
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Accept,
+    Transition,
+}
+
+/// What the engine writes for one event: the records of run 2, or what changes when job 1 ends and job 2 takes its place.
+async fn records_of(path: &Path, way: Way) -> Vec<peer::Record> {
+    let mut running = Running::start(path);
+    running.accept("0-0").await;
+    if way == Way::Transition {
+        running.accept("0-1").await;
+        running.handle.send(Input::HostUp(host(1))).await.expect("the host is up");
+        running.assignments.recv().await.expect("an assignment");
+    }
+    running.stop().await;
+    let before = peer::dump(path);
+    let mut running = Running::start(path);
+    if way == Way::Accept {
+        running.accept("0-1").await;
+    } else {
+        running.handle.send(Input::HostUp(host(1))).await.expect("the host is up");
+        running.assignments.recv().await.expect("the first again");
+        let report = Input::Report { job: JobId(1), host: "alpha".into(), report: finished() };
+        running.handle.send(report).await.expect("it is durable");
+        running.assignments.recv().await.expect("the second");
+    }
+    running.stop().await;
+    peer::written(&before, &peer::dump(path))
+}
+
+/// Jobs that end and make place for the next, with as many slots as there are senders otherwise.
+async fn transitions(path: &Path, runs: u32) -> f64 {
+    let mut running = Running::start(path);
+    let mut tasks: Vec<_> = Vec::new();
+    for sender in 0..SENDERS {
+        let handle = running.handle.clone();
+        tasks.push(tokio::spawn(async move {
+            for number in 0..runs / SENDERS {
+                let key = format!("{sender}-{number}");
+                handle.start_run(Some(key), false, spec()).await.expect("the run is accepted");
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("a sender ends");
+    }
+    running.handle.send(Input::HostUp(host(SENDERS))).await.expect("the host is up");
+    let begin = Instant::now();
+    let total = runs / SENDERS * SENDERS;
+    for _ in 0..total {
+        let job = running.assignments.recv().await.expect("an assignment").job;
+        let handle = running.handle.clone();
+        let report = Input::Report { job, host: "alpha".into(), report: finished() };
+        // The last ones are not waited for.
+        tokio::spawn(async move { drop(handle.send(report).await) });
+    }
+    let rate = f64::from(total) / begin.elapsed().as_secs_f64();
+    running.stop().await;
+    rate
+}
+
 /// Runs that are planned, queued, durable and answered.
 async fn accepts(path: &Path, time: Duration) -> f64 {
-    let (store, _) = Store::open(path).expect("the store opens");
-    let stop = CancellationToken::new();
-    let parts = drive::prepare(store, Clock::System, Settings::github(), stop.clone()).expect("the engine starts");
-    let task = tokio::spawn(parts.task);
+    let running = Running::start(path);
     let begin = Instant::now();
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| {
-            let handle = parts.handle.clone();
+            let handle = running.handle.clone();
             tokio::spawn(async move {
                 let mut accepted = 0_u32;
                 loop {
@@ -276,7 +406,6 @@ async fn accepts(path: &Path, time: Duration) -> f64 {
         accepted += sender.await.expect("a sender ends");
     }
     let rate = f64::from(accepted) / begin.elapsed().as_secs_f64();
-    stop.cancel();
-    task.await.expect("the loop ends").expect("the loop ends well");
+    running.stop().await;
     rate
 }

@@ -212,7 +212,7 @@ impl Run {
 
     /// What the run was made of.
     #[must_use]
-    pub fn spec(&self) -> &RunSpec {
+    pub fn spec(&self) -> &Arc<RunSpec> {
         &self.spec
     }
 

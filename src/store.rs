@@ -30,6 +30,7 @@ pub use rooms::{AuditRecord, Role, TokenRecord};
 pub use runs::{MOST_NARROWED, RunFilter, RunPage, StatusFilter};
 
 use trees::Trees;
+pub(crate) use writer::Pending;
 use writer::Writer;
 
 /// The state directory of one daemon, open. Cheap to clone.

@@ -1,7 +1,9 @@
 //! The loop itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,10 +17,14 @@ use crate::engine::{Answer, Change, Effect, Engine, Input, Summary, Update};
 use crate::id::{HostName, JobId, RunId};
 use crate::run::order::Order;
 use crate::run::{Cancel, JobPhase, Told};
-use crate::store::Store;
+use crate::store::{Pending, Store, StoreError};
 
 /// Inputs taken in one turn at most.
 const BATCH: usize = 256;
+/// Turns whose changes are being written at most; what comes meanwhile gathers for the next.
+const FLYING: usize = 32;
+/// Every how many of them say how the engine was.
+const SUMMED: usize = 16;
 /// How long to wait before writing again after the disk was full.
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest sleep before the clock is looked at again: it may have jumped.
@@ -32,13 +38,17 @@ pub(super) struct Drive {
     requests: mpsc::Receiver<Request>,
     assignments: mpsc::Sender<Assignment>,
     /// Assignments the executor has not taken yet: the loop never waits for it.
-    outbox: std::collections::VecDeque<Assignment>,
+    outbox: VecDeque<Assignment>,
     updates: broadcast::Sender<Update>,
     summary: watch::Sender<Summary>,
     trouble: watch::Sender<Option<String>>,
     stop: CancellationToken,
     told: HashMap<JobId, watch::Sender<Told>>,
     timer: Option<Timestamp>,
+    /// Turns that were decided and are being written, in their order.
+    flying: VecDeque<Flying>,
+    /// How many were begun since the last summary.
+    unsummed: usize,
 }
 
 /// What one turn has to do once its changes are durable.
@@ -47,6 +57,26 @@ struct Plan {
     changes: Vec<Change>,
     effects: Vec<Effect>,
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+}
+
+/// A turn that was decided.
+struct Flying {
+    plan: Plan,
+    /// Ends when its changes are durable; `None` when there are none.
+    written: Option<Pending>,
+    /// How the engine was after it. Not of every turn, since it takes a while where there are many hosts.
+    summary: Option<Summary>,
+}
+
+impl Future for Flying {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.written {
+            Some(written) => Pin::new(written).poll(context),
+            None => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl Drive {
@@ -69,44 +99,51 @@ impl Drive {
             clock,
             requests,
             assignments,
-            outbox: std::collections::VecDeque::new(),
+            outbox: VecDeque::new(),
             updates,
             summary,
             trouble,
             stop,
             told: HashMap::new(),
             timer: None,
+            flying: VecDeque::new(),
+            unsummed: 0,
         }
     }
 
     pub(super) async fn run(mut self, restored: Vec<Effect>) -> Result<(), DriveError> {
         let mut plan = Plan::default();
-        plan.add(restored, None);
-        self.act(plan).await?;
+        self.add(&mut plan, restored, None);
+        self.launch(plan).await?;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let sleep = self.until_timer();
             let assignments = self.assignments.clone();
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return self.land_all().await,
+                outcome = landing(&mut self.flying) => {
+                    self.land(outcome).await?;
+                    continue;
+                }
                 permit = assignments.reserve(), if !self.outbox.is_empty() => {
-                    let Ok(permit) = permit else { return Ok(()) };
+                    let Ok(permit) = permit else { return self.land_all().await };
                     if let Some(assignment) = self.outbox.pop_front() {
                         permit.send(assignment);
                     }
                     continue;
                 }
-                count = self.requests.recv_many(&mut batch, BATCH) => {
+                count = self.requests.recv_many(&mut batch, BATCH), if self.flying.len() < FLYING => {
                     if count == 0 {
-                        return Ok(());
+                        return self.land_all().await;
                     }
                 }
-                () = tokio::time::sleep(sleep), if self.timer.is_some() => {}
+                () = tokio::time::sleep(sleep), if self.timer.is_some() && self.flying.len() < FLYING => {}
             }
             let mut plan = Plan::default();
             if let Some(by) = self.jumps.look() {
-                plan.add(self.engine.step(self.clock.now(), Input::ClockSet { by }), None);
+                let effects = self.engine.step(self.clock.now(), Input::ClockSet { by });
+                self.add(&mut plan, effects, None);
             }
             for request in batch.drain(..) {
                 self.take(&mut plan, request)?;
@@ -115,9 +152,9 @@ impl Drive {
             if self.timer.is_some_and(|at| at <= now) {
                 self.timer = None;
                 let effects = self.engine.step(now, Input::Tick);
-                plan.add(effects, None);
+                self.add(&mut plan, effects, None);
             }
-            self.act(plan).await?;
+            self.launch(plan).await?;
         }
     }
 
@@ -131,11 +168,15 @@ impl Drive {
     fn take(&mut self, plan: &mut Plan, request: Request) -> Result<(), DriveError> {
         let now = self.clock.now();
         match request {
-            Request::Input { input, answer } => plan.add(self.engine.step(now, *input), answer),
+            Request::Input { input, answer } => {
+                let effects = self.engine.step(now, *input);
+                self.add(plan, effects, answer);
+            }
             Request::Read(look) => look(&self.engine),
             Request::Rerun { run, wish, answer } => {
-                // A run that ended in this very turn is not written yet: it is active until then.
-                let refusal = if plan.touches(run) || self.engine.record(run).is_some() {
+                // A run that ended just now is not written yet: it is active until then.
+                let unwritten = plan.touches(run) || self.flying.iter().any(|flying| flying.plan.touches(run));
+                let refusal = if unwritten || self.engine.record(run).is_some() {
                     Some(Answer::Refused(format!("run {run} is not over")))
                 } else {
                     None
@@ -146,7 +187,8 @@ impl Drive {
                     (None, None) => plan.answers.push((answer, Answer::Unknown(format!("there is no run {run}")))),
                     (None, Some(stored)) => {
                         let input = Input::Rerun { run: Box::new(stored), wish };
-                        plan.add(self.engine.step(now, input), Some(answer));
+                        let effects = self.engine.step(now, input);
+                        self.add(plan, effects, Some(answer));
                     }
                 }
             }
@@ -154,29 +196,78 @@ impl Drive {
         Ok(())
     }
 
-    /// Makes the changes durable, then acts, then answers.
-    async fn act(&mut self, plan: Plan) -> Result<(), DriveError> {
+    fn add(&mut self, plan: &mut Plan, effects: Vec<Effect>, sender: Option<oneshot::Sender<Answer>>) {
+        let mut answer = Answer::Done;
+        for effect in effects {
+            match effect {
+                Effect::Persist(mut changes) => plan.changes.append(&mut changes),
+                Effect::Answer(given) => answer = given,
+                Effect::SetTimer(at) => self.timer = Some(at),
+                other => plan.effects.push(other),
+            }
+        }
+        plan.answers.extend(sender.map(|sender| (sender, answer)));
+    }
+
+    /// Begins to make the changes of a turn durable. The next turn is decided meanwhile; acting and answering waits.
+    async fn launch(&mut self, plan: Plan) -> Result<(), DriveError> {
+        if Store::must_wait(&plan.changes, self.flying.iter().flat_map(|flying| &flying.plan.changes)) {
+            self.land_all().await?;
+        }
+        let written = if plan.changes.is_empty() { None } else { Some(self.store.begin_commit(&plan.changes)?) };
+        self.unsummed += 1;
+        let summary = (self.unsummed >= SUMMED).then(|| self.engine.summary());
+        if summary.is_some() {
+            self.unsummed = 0;
+        }
+        self.flying.push_back(Flying { plan, written, summary });
+        Ok(())
+    }
+
+    /// Waits until all that was decided is durable and done.
+    async fn land_all(&mut self) -> Result<(), DriveError> {
+        while let Some(first) = self.flying.front_mut() {
+            let outcome = first.await;
+            self.land(outcome).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the outcome of the first turn: acts and answers.
+    async fn land(&mut self, outcome: Result<(), StoreError>) -> Result<(), DriveError> {
+        match outcome {
+            Ok(()) => {
+                if let Some(first) = self.flying.pop_front() {
+                    self.store.committed(&first.plan.changes);
+                    self.act(first);
+                }
+                Ok(())
+            }
+            Err(error) if error.is_transient() => self.persist(error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Acts, then answers: the changes of the turn are durable.
+    fn act(&mut self, Flying { plan, summary, .. }: Flying) {
         let Plan { changes, effects, answers } = plan;
         let deleted: Vec<RunId> = changes
             .iter()
             .filter_map(|change| if let Change::DeleteRun { run } = change { Some(*run) } else { None })
             .collect();
-        let ended: Vec<JobId> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Job(record) if record.state.phase == JobPhase::Completed => Some(record.state.id),
-                Change::Stopped { job } => Some(*job),
-                _ => None,
-            })
-            .collect();
-        if !changes.is_empty() {
-            self.persist(&changes).await?;
-        }
         for effect in effects {
             self.perform(effect);
         }
-        for job in ended {
-            self.told.remove(&job);
+        for change in &changes {
+            match change {
+                Change::Job(record) if record.state.phase == JobPhase::Completed => {
+                    self.told.remove(&record.state.id);
+                }
+                Change::Stopped { job } => {
+                    self.told.remove(job);
+                }
+                _ => {}
+            }
         }
         for run in deleted {
             if let Err(error) = self.store.logs().remove_run(run) {
@@ -187,48 +278,62 @@ impl Drive {
             // Who asked may have gone.
             let _ = sender.send(answer);
         }
-        let summary = self.engine.summary();
+        // With nothing under way, what the engine is now is durable.
+        let last = self.flying.is_empty();
+        if last {
+            self.unsummed = 0;
+        }
+        let summary = if last { Some(self.engine.summary()) } else { summary };
         self.summary.send_if_modified(|shown| {
-            let changed = *shown != summary;
-            if changed {
+            let summary = summary.filter(|summary| shown != summary);
+            let changed = summary.is_some();
+            if let Some(summary) = summary {
                 *shown = summary;
             }
             changed
         });
-        Ok(())
     }
 
     /// Writes until it is written: the engine has decided, and nothing may happen before that is durable. Steps that
     /// run go on meanwhile; nothing new is accepted.
-    async fn persist(&self, changes: &[Change]) -> Result<(), DriveError> {
+    async fn persist(&mut self, mut error: StoreError) -> Result<(), DriveError> {
+        // Those after the one that failed were not written either; all become one commit.
+        for flying in self.flying.iter_mut().skip(1) {
+            drop(flying.await);
+        }
+        let flown: Vec<Flying> = self.flying.drain(..).collect();
+        let changes: Vec<Change> = flown.iter().flat_map(|flying| flying.plan.changes.iter().cloned()).collect();
         loop {
-            match self.store.commit(changes).await {
-                Ok(()) => {
-                    self.trouble.send_if_modified(|trouble| trouble.take().is_some());
-                    return Ok(());
+            let text = error.to_string();
+            self.trouble.send_if_modified(|trouble| {
+                let changed = trouble.as_deref() != Some(text.as_str());
+                if changed {
+                    *trouble = Some(text);
                 }
-                Err(error) if error.is_transient() => {
-                    let text = error.to_string();
-                    self.trouble.send_if_modified(|trouble| {
-                        let changed = trouble.as_deref() != Some(text.as_str());
-                        if changed {
-                            *trouble = Some(text);
-                        }
-                        changed
-                    });
-                    tokio::select! {
-                        () = self.stop.cancelled() => return Err(error.into()),
-                        () = tokio::time::sleep(RETRY) => {}
-                    }
-                }
-                Err(error) => return Err(error.into()),
+                changed
+            });
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(error.into()),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            match self.store.commit(&changes).await {
+                Ok(()) => break,
+                Err(next) if next.is_transient() => error = next,
+                Err(next) => return Err(next.into()),
             }
         }
+        self.store.begin_anew();
+        self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+        for flying in flown {
+            self.act(flying);
+        }
+        Ok(())
     }
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist(_) | Effect::Answer(_) => {}
+            // They were taken out when it was decided.
+            Effect::Persist(_) | Effect::Answer(_) | Effect::SetTimer(_) => {}
             Effect::Dispatch { job, host, order } => self.assign(job, host, order, StartKind::Start),
             Effect::Attach { job, host, order } => self.assign(job, host, order, StartKind::Attach),
             Effect::CancelJob { job, force, .. } => {
@@ -236,7 +341,6 @@ impl Drive {
                 self.tell(job, |told| told.cancel = told.cancel.max(wanted));
             }
             Effect::ReleaseJob { job } => self.tell(job, |told| told.release = true),
-            Effect::SetTimer(at) => self.timer = Some(at),
             // Nobody may be listening.
             Effect::Update(update) => drop(self.updates.send(update)),
         }
@@ -258,19 +362,15 @@ impl Drive {
     }
 }
 
-impl Plan {
-    fn add(&mut self, effects: Vec<Effect>, sender: Option<oneshot::Sender<Answer>>) {
-        let mut answer = Answer::Done;
-        for effect in effects {
-            match effect {
-                Effect::Persist(mut changes) => self.changes.append(&mut changes),
-                Effect::Answer(given) => answer = given,
-                other => self.effects.push(other),
-            }
-        }
-        self.answers.extend(sender.map(|sender| (sender, answer)));
+/// The outcome of the first turn, when it is there; never when there is none.
+async fn landing(flying: &mut VecDeque<Flying>) -> Result<(), StoreError> {
+    match flying.front_mut() {
+        Some(first) => first.await,
+        None => std::future::pending().await,
     }
+}
 
+impl Plan {
     fn touches(&self, run: RunId) -> bool {
         self.changes.iter().any(|change| matches!(change, Change::Run(record) if record.id == run))
     }

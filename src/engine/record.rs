@@ -5,6 +5,7 @@
 //! writes one small record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -141,7 +142,7 @@ pub enum Change {
     ForgetDelivery {
         key: String,
     },
-    Spec(Box<RunSpec>),
+    Spec(Arc<RunSpec>),
     /// The graph of an attempt, without its jobs.
     Graph {
         run: RunId,

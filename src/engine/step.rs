@@ -1,6 +1,7 @@
 //! One step: an input, what it does to the state, and the effects in their order.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -342,7 +343,7 @@ impl Engine {
         let mut record = first_record(turn.now, &spec, key);
         record.held = held;
         if held {
-            turn.changes.push(Change::Spec(spec.clone()));
+            turn.changes.push(Change::Spec(Arc::new((*spec).clone())));
             turn.dirty_runs.insert(id);
             let active = ActiveRun { run: None, held: Some(spec), record, jobs: BTreeSet::new() };
             self.runs.insert(id, active);
@@ -363,7 +364,7 @@ impl Engine {
 
     /// Takes in a run that was just made: a first or a later attempt.
     fn adopt(&mut self, turn: &mut Turn, id: RunId, run: Run, record: RunRecord, effects: Vec<RunEffect>) {
-        turn.changes.push(Change::Spec(Box::new(run.spec().clone())));
+        turn.changes.push(Change::Spec(Arc::clone(run.spec())));
         turn.dirty_jobs.extend(run.state().jobs.keys().map(|job| (id, *job)));
         turn.dirty_graphs.insert(id);
         self.at(turn.now, i64::from(self.settings.run_minutes) * 60, Timer::RunLimit(id));

@@ -23,8 +23,11 @@ impl Run {
         let template = self.template(plan, place);
         let JobBody::Steps { container, services, steps, .. } = &template.body else { return None };
         let workflow = plan.file(scope.workflow.as_deref());
-        let contexts = self.leg_values(plan, state, template)?;
-        let evaluated = fields::job_fields(template, &contexts).ok()?;
+        // The other fields were evaluated when the job was made.
+        let environment = match &template.environment {
+            Some(_) => fields::job_fields(template, &self.leg_values(plan, state, template)?).ok()?.environment,
+            None => None,
+        };
         let (repository, sha) = self.home(scope.workflow.as_deref());
         let mut github = plan.github.clone();
         github.insert("job".to_owned(), json!(template.id));
@@ -65,7 +68,7 @@ impl Run {
             cancel_timeout_minutes: state.cancel_timeout_minutes,
             continue_on_error: state.continue_on_error,
             permissions: self.permissions(plan, state.scope, template),
-            environment: evaluated.environment.map(|environment| JobEnvironment {
+            environment: environment.map(|environment| JobEnvironment {
                 name: environment.name,
                 url: environment.url,
                 deployment: environment.deployment,

@@ -75,7 +75,8 @@ impl Play {
         let stored = serde_json::to_string(self.run.state()).expect("a state is JSON");
         let state: RunState = serde_json::from_str(&stored).expect("and is read again");
         assert_eq!(&state, self.run.state());
-        self.run = Run::restore(self.run.spec().clone(), state, &Files::default()).expect("the texts are the same");
+        self.run =
+            Run::restore(RunSpec::clone(self.run.spec()), state, &Files::default()).expect("the texts are the same");
     }
 
     /// What always holds.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Key, decode, delete_prefix, encode, get_pieces, number_at, put_pieces, scan_pieces};
 use super::trees::{Name, Trees, Write};
+use super::writer::Pending;
 use super::{Store, StoreError};
 use crate::engine::record::{EnvironmentRules, HostRecord, StoredRun};
 use crate::engine::{Change, JobRecord, Records, RunRecord};
@@ -50,15 +51,43 @@ impl Store {
     /// # Errors
     /// The disk is full or cannot be written; nothing was changed, or all of it will be: try the same again.
     pub async fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut writes = Vec::with_capacity(changes.len() * 2);
-        let mut stopping = HashSet::new();
-        for change in changes {
-            if let Change::Stopping(record) = change {
-                stopping.insert(record.order.job);
-            }
-            encode_change(self.trees(), &mut writes, change, &stopping)?;
+        self.inner.writer.commit(self.encoded(changes)?).await?;
+        self.committed(changes);
+        Ok(())
+    }
+
+    /// Begins to make changes durable that follow those begun before, without waiting for them: they are written in this
+    /// order, and when some are not, none of those after them are, until [`Store::begin_anew`]. When it has ended well,
+    /// [`Store::committed`] is to be called.
+    ///
+    /// What a change does to records that changes under way put there is not seen: see [`Store::must_wait`].
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) fn begin_commit(&self, changes: &[Change]) -> Result<Pending, StoreError> {
+        Ok(self.inner.writer.commit_next(self.encoded(changes)?))
+    }
+
+    /// Whether changes can only be begun when those under way are written, because what they delete is looked up.
+    pub(crate) fn must_wait<'a>(changes: &[Change], mut under_way: impl Iterator<Item = &'a Change>) -> bool {
+        let deletes = changes.iter().any(|change| matches!(change, Change::DeleteRun { .. } | Change::Stopped { .. }));
+        let ends = || {
+            changes.iter().any(|change| matches!(change, Change::Job(job) if job.state.phase == JobPhase::Completed))
+        };
+        if deletes {
+            under_way.next().is_some()
+        } else {
+            under_way.any(|one| matches!(one, Change::Stopping(_))) && ends()
         }
-        self.inner.writer.commit(writes).await?;
+    }
+
+    /// After changes that were begun failed: lets others begin. None may be under way.
+    pub(crate) fn begin_anew(&self) {
+        self.inner.writer.begin_anew();
+    }
+
+    /// What lists remember is brought up to date with changes that were written.
+    pub(crate) fn committed(&self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::Run(record) => self.inner.lists.touch(record.id),
@@ -69,7 +98,18 @@ impl Store {
                 _ => {}
             }
         }
-        Ok(())
+    }
+
+    fn encoded(&self, changes: &[Change]) -> Result<Vec<Write>, StoreError> {
+        let mut writes = Vec::with_capacity(changes.len() * 2);
+        let mut stopping = HashSet::new();
+        for change in changes {
+            if let Change::Stopping(record) = change {
+                stopping.insert(record.order.job);
+            }
+            encode_change(self.trees(), &mut writes, change, &stopping)?;
+        }
+        Ok(writes)
     }
 
     /// Whether something new can be accepted: readiness and admission ask this.
@@ -130,7 +170,7 @@ fn encode_change(
         }
         Change::ForgetDelivery { key } => writes.push(Write::delete(Name::Starts, key.clone().into_bytes())),
         Change::Spec(spec) => {
-            put_pieces(writes, Name::Specs, &attempt_key(spec.run, spec.attempt), &encode(spec));
+            put_pieces(writes, Name::Specs, &attempt_key(spec.run, spec.attempt), &encode(&**spec));
         }
         Change::Graph { run, attempt, state } => {
             put_pieces(writes, Name::Graphs, &attempt_key(*run, *attempt), &encode(state));
@@ -141,15 +181,14 @@ fn encode_change(
             if record.status == RunStatus::Completed {
                 writes.push(Write::delete(Name::Active, id.clone()));
             } else {
-                writes.push(Write::put(Name::Active, id.clone(), Vec::new()));
+                put_once(trees, writes, Name::Active, id.clone(), Vec::new())?;
             }
-            writes.push(Write::put(Name::ByRepository, listed, Vec::new()));
+            put_once(trees, writes, Name::ByRepository, listed, Vec::new())?;
             writes.push(Write::put(Name::Runs, id, encode(record)));
         }
         Change::Job(record) => {
             let job = record.state.id;
-            let index = attempt_key(record.run, record.attempt);
-            writes.push(Write::put(Name::JobIndex, Key::new().u64(job.0).bytes(), index));
+            writes.push(Write::index_job(job, Some((record.run, record.attempt))));
             put_pieces(writes, Name::Jobs, &job_key(record.run, record.attempt, job), &encode(record));
             // Whoever stops it after a restart has to know how far it had come.
             let stops = || {
@@ -190,6 +229,20 @@ fn encode_change(
     Ok(())
 }
 
+/// Puts what hardly ever changes, unless it is there: to look is cheaper than to write.
+fn put_once(
+    trees: &Trees,
+    writes: &mut Vec<Write>,
+    tree: Name,
+    key: Vec<u8>,
+    value: Vec<u8>,
+) -> Result<(), StoreError> {
+    if trees.get(tree, &key)?.as_deref() != Some(value.as_slice()) {
+        writes.push(Write::put(tree, key, value));
+    }
+    Ok(())
+}
+
 fn delete_run(trees: &Trees, writes: &mut Vec<Write>, run: RunId) -> Result<(), StoreError> {
     let id = Key::new().u64(run.0).bytes();
     if let Some(record) = trees.get(Name::Runs, &id)? {
@@ -197,9 +250,13 @@ fn delete_run(trees: &Trees, writes: &mut Vec<Write>, run: RunId) -> Result<(), 
         writes.push(Write::delete(Name::ByRepository, repository_key(&record.repository).u64(run.0).bytes()));
     }
     scan_pieces(trees, Name::Jobs, &id, |key, _| {
-        let job = Key::new().u64(number_at(key, 12)).bytes();
-        delete_prefix(trees, writes, Name::Journal, &job)?;
-        writes.push(Write::delete(Name::JobIndex, job));
+        let job = JobId(number_at(key, 12));
+        let single = Key::new().u64(job.0).bytes();
+        delete_prefix(trees, writes, Name::Journal, &single)?;
+        writes.push(Write::index_job(job, None));
+        if trees.get(Name::JobIndex, &single)?.is_some() {
+            writes.push(Write::delete(Name::JobIndex, single));
+        }
         Ok(true)
     })?;
     for tree in [Name::Specs, Name::Graphs, Name::Jobs] {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::codec::{Key, decode, get_pieces, number_at, short_at};
+use super::codec::{Key, decode, get_pieces, number_at};
 use super::lists::Narrowed;
 use super::records::{attempt_key, environments, job_key, jobs, repository_key};
 use super::trees::{Name, Trees};
@@ -255,8 +255,8 @@ impl Store {
     /// The record cannot be read or understood.
     pub fn job(&self, job: JobId) -> Result<Option<JobRecord>, StoreError> {
         let trees = self.trees();
-        let Some(at) = trees.get(Name::JobIndex, &Key::new().u64(job.0).bytes())? else { return Ok(None) };
-        let key = job_key(RunId(number_at(&at, 0)), short_at(&at, 8), job);
+        let Some((run, attempt)) = trees.job_at(job)? else { return Ok(None) };
+        let key = job_key(run, attempt, job);
         get_pieces(trees, Name::Jobs, &key)?.map(|value| decode("job", &value)).transpose()
     }
 

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -33,9 +35,11 @@ struct State {
     durable: bool,
     /// Free bytes that the disk has to keep.
     reserve: AtomicU64,
+    /// A commit of the series failed.
+    broken: AtomicBool,
 }
 
-/// Its length is bounded by the number of callers: each waits for its own commit.
+/// Its length is bounded by the number of callers: each waits for its own commit, or has few under way.
 #[derive(Debug, Default)]
 struct Queue {
     jobs: Vec<Commit>,
@@ -46,6 +50,8 @@ struct Queue {
 struct Commit {
     writes: Vec<Write>,
     done: Done,
+    /// One of a series: see [`Writer::commit_next`].
+    in_series: bool,
 }
 
 type Outcome = Result<(), Arc<StoreError>>;
@@ -54,6 +60,30 @@ type Outcome = Result<(), Arc<StoreError>>;
 enum Done {
     Waker(oneshot::Sender<Outcome>),
     Thread(std::sync::mpsc::SyncSender<Outcome>),
+}
+
+impl Done {
+    fn tell(self, outcome: Outcome) {
+        // A caller that stopped waiting does not need to know.
+        match self {
+            Self::Waker(sender) => drop(sender.send(outcome)),
+            Self::Thread(sender) => drop(sender.send(outcome)),
+        }
+    }
+}
+
+/// A commit under way; ends when it is durable.
+#[derive(Debug)]
+pub(crate) struct Pending(oneshot::Receiver<Outcome>);
+
+impl Future for Pending {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|told| told.map_err(|_| StoreError::Closed)?.map_err(|error| again(&error)))
+    }
 }
 
 impl Writer {
@@ -65,6 +95,7 @@ impl Writer {
             directory: directory.to_owned(),
             durable,
             reserve: AtomicU64::new(RESERVE),
+            broken: AtomicBool::new(false),
         });
         let state = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || state.run()).ok();
@@ -76,23 +107,38 @@ impl Writer {
     }
 
     /// Queues the writes at once; the future ends when they are durable.
-    pub(super) fn commit(&self, writes: Vec<Write>) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-        let (sender, receiver) = oneshot::channel();
-        self.push(writes, Done::Waker(sender));
-        async move { receiver.await.map_err(|_| StoreError::Closed)?.map_err(|error| again(&error)) }
+    pub(super) fn commit(&self, writes: Vec<Write>) -> Pending {
+        self.push(writes, false)
     }
 
-    /// The same, blocking the calling thread.
+    /// The same for one of a series that does not wait for the one before it: once one failed, those after it fail too,
+    /// until the series begins anew. So what is on the disk is never a later one without an earlier one.
+    pub(super) fn commit_next(&self, writes: Vec<Write>) -> Pending {
+        self.push(writes, true)
+    }
+
+    /// Lets a series go on after a failure. None of it may be under way.
+    pub(super) fn begin_anew(&self) {
+        self.shared.broken.store(false, Ordering::Release);
+    }
+
+    /// A commit that blocks the calling thread.
     pub(super) fn commit_blocking(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.push(writes, Done::Thread(sender));
+        self.queue(Commit { writes, done: Done::Thread(sender), in_series: false });
         receiver.recv().map_err(|_| StoreError::Closed)?.map_err(|error| again(&error))
     }
 
-    fn push(&self, writes: Vec<Write>, done: Done) {
+    fn push(&self, writes: Vec<Write>, in_series: bool) -> Pending {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Commit { writes, done: Done::Waker(sender), in_series });
+        Pending(receiver)
+    }
+
+    fn queue(&self, commit: Commit) {
         let mut queue = self.shared.lock();
         if self.thread.is_some() && !queue.closed {
-            queue.jobs.push(Commit { writes, done });
+            queue.jobs.push(commit);
             self.shared.wake.notify_one();
         }
     }
@@ -139,21 +185,28 @@ impl State {
         while let Some(commits) = self.next() {
             let mut writes = Vec::new();
             let mut done = Vec::with_capacity(commits.len());
+            let mut in_series = false;
             for commit in commits {
+                if commit.in_series && self.broken.load(Ordering::Acquire) {
+                    let reason = "an earlier change was not written".to_owned();
+                    commit.done.tell(Err(Arc::new(StoreError::Write(reason))));
+                    continue;
+                }
+                in_series |= commit.in_series;
                 writes.extend(commit.writes);
                 done.push(commit.done);
+            }
+            if done.is_empty() {
+                continue;
             }
             let outcome = self.write(writes, &mut synced).map_err(Arc::new);
             if let Err(error) = &outcome {
                 log::error!("{error}");
                 synced = None;
+                self.broken.fetch_or(in_series, Ordering::AcqRel);
             }
             for done in done {
-                // A caller that stopped waiting does not need to know.
-                match done {
-                    Done::Waker(sender) => drop(sender.send(outcome.clone())),
-                    Done::Thread(sender) => drop(sender.send(outcome.clone())),
-                }
+                done.tell(outcome.clone());
             }
         }
     }
@@ -216,4 +269,29 @@ impl State {
 
 fn failed(error: &std::io::Error) -> StoreError {
     StoreError::Write(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trees::Name;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_follows_a_failure_in_a_series_is_not_written_before_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
+        let writer = Writer::start(directory.path(), Trees::new(database).unwrap(), true);
+        let put = |number: u8| vec![Write::put(Name::Keys, vec![number], vec![number])];
+        // There is no file that could be synced.
+        let (first, second) = (writer.commit_next(put(1)), writer.commit_next(put(2)));
+        assert!(first.await.is_err() && second.await.is_err());
+        std::fs::create_dir(directory.path().join("db")).unwrap();
+        File::create(directory.path().join("db/db")).unwrap();
+        writer.commit(put(3)).await.expect("others go on");
+        assert!(writer.commit_next(put(4)).await.is_err());
+        assert_eq!(writer.trees().get(Name::Keys, &[4]).unwrap(), None);
+        writer.begin_anew();
+        writer.commit_next(put(5)).await.expect("it begins anew");
+        assert_eq!(writer.trees().get(Name::Keys, &[5]).unwrap().as_deref(), Some(&[5][..]));
+    }
 }

@@ -52,7 +52,7 @@ impl Disk {
                     assert!(before.is_none(), "one delivery started two runs");
                 }
                 Change::ForgetDelivery { key } => drop(self.starts.remove(&key)),
-                Change::Spec(spec) => drop(self.specs.insert((spec.run, spec.attempt), *spec)),
+                Change::Spec(spec) => drop(self.specs.insert((spec.run, spec.attempt), (*spec).clone())),
                 Change::Graph { run, attempt, state } => drop(self.graphs.insert((run, attempt), *state)),
                 Change::Run(record) => {
                     touched = true;

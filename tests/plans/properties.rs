@@ -221,7 +221,7 @@ fn drive(mut run: Run, mut effects: Vec<RunEffect>, moves: &[u8], last: &mut u64
         let state = serde_json::to_string(run.state()).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let state = serde_json::from_str(&state).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(run.state(), &state);
-        run = Run::restore(run.spec().clone(), state, &Files::default()).map_err(TestCaseError::fail)?;
+        run = Run::restore(RunSpec::clone(run.spec()), state, &Files::default()).map_err(TestCaseError::fail)?;
     }
     Ok(run)
 }
