@@ -18,6 +18,8 @@ use super::{Services, transfer};
 const LONGEST_KEY: usize = 512;
 const MOST_KEYS: usize = 10;
 
+/// With this GitHub's client knows that it may not, rather than that somebody else was first.
+const DENIED: &str = "cache write denied:";
 const TAKEN: &str = "cache entry with the same key, version, and scope already exists";
 
 /// Answers a Twirp call; `None` for a method that there is not.
@@ -38,8 +40,9 @@ pub(super) fn call(
                     let url = transfer::upload_url(services, caller, &upload.id);
                     Ok(Some(json!({ "ok": true, "signed_upload_url": url, "message": "" })))
                 }
-                Ok(None) => Ok(Some(refused(TAKEN.to_owned()))),
-                Err(Refused::ReadOnly) => Ok(Some(refused("this job may not save caches".to_owned()))),
+                // Not only refused: BuildKit goes on where it hears that somebody else was first.
+                Ok(None) => Err(Fault::exists(TAKEN)),
+                Err(Refused::ReadOnly) => Ok(Some(refused(format!("{DENIED} this job may not save caches")))),
                 Err(Refused::Fault(fault)) => Err(fault),
             }
         }

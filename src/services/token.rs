@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::{Job, Scopes, ServicesError, hex, make_directory, write_file};
 
@@ -36,6 +36,10 @@ struct IdentityKey {
 pub(super) struct Caller {
     /// What GitHub's toolkit reads: `Actions.Results:RUN:JOB`.
     scp: String,
+    /// What docker's toolkit and BuildKit's cache read, both of which refuse a token without it: the scopes of caches, as JSON in
+    /// a text.
+    #[serde(default)]
+    ac: String,
     pub(super) run: u64,
     pub(super) job: u64,
     pub(super) repository: String,
@@ -47,12 +51,23 @@ pub(super) struct Caller {
     purpose: String,
     exp: i64,
     iat: i64,
+    /// BuildKit wants it, and has not come to it yet on a host whose clock is behind.
+    #[serde(default)]
+    nbf: i64,
 }
 
 impl Caller {
     pub(super) fn scopes(&self) -> Scopes {
         Scopes { write: self.write.clone(), read: self.read.clone() }
     }
+}
+
+/// `[{"Scope":"refs/heads/main","Permission":3}]`: 1 reads, 3 writes too.
+fn access_controls(scopes: &Scopes) -> String {
+    let own = scopes.write.iter().map(|scope| (scope, 3));
+    let others = scopes.read.iter().filter(|scope| scopes.write.as_ref() != Some(*scope)).map(|scope| (scope, 1));
+    let list = own.chain(others).map(|(scope, permission)| json!({ "Scope": scope, "Permission": permission }));
+    Json::Array(list.collect()).to_string()
 }
 
 /// Who asks for an identity token, and what it says.
@@ -105,6 +120,7 @@ impl Keys {
     pub(super) fn runtime_token(&self, job: &Job, now: Timestamp) -> String {
         self.sign(&Caller {
             scp: format!("Actions.Results:{}:{}", job.run, job.job),
+            ac: access_controls(&job.scopes),
             run: job.run,
             job: job.job,
             repository: job.repository.clone(),
@@ -114,6 +130,7 @@ impl Keys {
             purpose: "runtime".to_owned(),
             exp: job.until.as_second() + GRACE_SECONDS,
             iat: now.as_second(),
+            nbf: now.as_second() - GRACE_SECONDS,
         })
     }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, StatusCode};
 use serde_json::{Value as Json, json};
+use towline::services::Job;
 
 use super::client::{Answer, call, send};
 use super::{Served, serve};
@@ -188,7 +191,7 @@ async fn caches_are_found_by_scope_and_prefix_and_go_by_age() {
         assert_eq!(save(&served, token, key, key.as_bytes()).await["ok"], json!(true), "{key}");
         served.pass(Duration::from_secs(1));
     }
-    assert_eq!(save(&served, &main, "k-1", b"again").await["ok"], json!(false));
+    assert_eq!(save(&served, &main, "k-1", b"again").await["code"], json!("already_exists"));
     assert_eq!(restore(&served, &branch, "k-1", &[]).await, "k-1");
     assert_eq!(restore(&served, &branch, "k-", &[]).await, "k-3");
     assert_eq!(restore(&served, &branch, "none", &["zzz", "k-"]).await, "k-3");
@@ -203,6 +206,26 @@ async fn caches_are_found_by_scope_and_prefix_and_go_by_age() {
     served.pass(Duration::from_secs(8 * 24 * 3600));
     served.services.sweep().unwrap();
     assert!(served.services.caches("acme/app").is_empty());
+}
+
+/// BuildKit's cache (`type=gha`) and docker's toolkit go by what the token says of itself; the first refuses one that lacks any of it.
+#[tokio::test]
+async fn tokens_say_which_caches_they_are_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let served = serve(directory.path(), |_| ()).await;
+    let claims = |job: &Job| -> Json {
+        let token = &served.services.variables(job).actions["ACTIONS_RUNTIME_TOKEN"];
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        serde_json::from_slice(&claims).unwrap()
+    };
+    let (main, pull) = ("refs/heads/main", "refs/pull/7/merge");
+    let both = json!([{"Scope": pull, "Permission": 3}, {"Scope": main, "Permission": 1}]);
+    for (reference, controls) in [(main, json!([{"Scope": main, "Permission": 3}])), (pull, both)] {
+        let said = claims(&served.job(1, 2, reference));
+        assert_eq!(serde_json::from_str::<Json>(said["ac"].as_str().unwrap()).unwrap(), controls);
+        let now = served.time.lock().unwrap().as_second();
+        assert!(said["nbf"].as_i64().unwrap() < now && now < said["exp"].as_i64().unwrap(), "{said}");
+    }
 }
 
 #[tokio::test]
