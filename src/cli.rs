@@ -139,6 +139,12 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "hook") {
         return ExitCode::from(hook::run(hook::Alone::parse_from(std::env::args_os().skip(1)).arguments));
     }
+    // An editor waits for this one at each key; whatever it does not take is for the words of all to explain.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "check")
+        && let Ok(alone) = check::Alone::try_parse_from(std::env::args_os().skip(1))
+    {
+        return ExitCode::from(check::run(&alone.arguments));
+    }
     let arguments = Arguments::parse();
     ExitCode::from(match arguments.command {
         Command::Check(arguments) => check::run(&arguments),

@@ -19,6 +19,7 @@ mod lint;
 pub mod model;
 mod names;
 mod place;
+mod plain;
 mod shape;
 mod step;
 #[cfg(test)]

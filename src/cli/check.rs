@@ -13,6 +13,9 @@ use crate::workflow::{self, events};
 /// More than GitHub reads (1 MiB): enough to see that a file is too large.
 const MOST_BYTES: u64 = (1 << 20) + 1;
 
+/// Nearly all workflow files are smaller.
+const USUAL_BYTES: usize = 16 << 10;
+
 /// Arguments of `towline check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -31,6 +34,14 @@ pub(super) struct Arguments {
     /// Explains a diagnostic code instead of checking anything.
     #[arg(long, value_name = "CODE", conflicts_with_all = ["paths", "event"])]
     explain: Option<String>,
+}
+
+/// The same as a program of its own, without help.
+#[derive(Debug, clap::Parser)]
+#[command(name = "towline check", disable_help_flag = true)]
+pub(super) struct Alone {
+    #[command(flatten)]
+    pub(super) arguments: Arguments,
 }
 
 /// How diagnostics are printed.
@@ -79,15 +90,17 @@ fn explanation(code: &str) -> u8 {
 /// What was found, by file.
 #[derive(Default)]
 struct Report {
-    /// Files in the order they were given, with their texts.
+    /// Files in the order they were given; with their texts, where there is something to show in them.
     files: Vec<(String, String, Vec<Diagnostic>)>,
     /// What could not be read.
     faults: Vec<String>,
     unreadable: bool,
+    /// What files are read into.
+    buffer: Vec<u8>,
 }
 
 /// Fewer files are checked faster than a thread starts.
-const FILES_PER_THREAD: usize = 16;
+const FILES_PER_THREAD: usize = 32;
 
 impl Report {
     fn of(paths: &[PathBuf], event: Option<&str>) -> Self {
@@ -145,7 +158,7 @@ impl Report {
 
     fn file(&mut self, path: &Path, event: Option<&str>) {
         let name = path.to_string_lossy().into_owned();
-        let bytes = match read(path) {
+        let bytes = match read(path, &mut self.buffer) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.faults.push(format!("cannot read {name}: {error}"));
@@ -179,6 +192,7 @@ impl Report {
         };
         let (own, called): (Vec<Diagnostic>, Vec<Diagnostic>) =
             workflow::check(&name, &source, &files).into_iter().partition(|diagnostic| diagnostic.path == name);
+        let source = if own.is_empty() { String::new() } else { source };
         self.files.push((name, source, own));
         let others = others.into_inner();
         for diagnostic in called {
@@ -244,9 +258,14 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+/// Reads a file; the buffer serves many.
+fn read(path: &Path, buffer: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    // One read takes the whole of most files, and a second one sees the end.
+    buffer.resize(USUAL_BYTES, 0);
+    let first = file.read(buffer)?;
+    let mut bytes = buffer[..first].to_vec();
+    file.take(MOST_BYTES - first as u64).read_to_end(&mut bytes)?;
     if bytes.len() as u64 == MOST_BYTES {
         // The cut may have split a character, which would hide that the file is too large.
         while std::str::from_utf8(&bytes).is_err_and(|error| error.error_len().is_none()) {
@@ -265,7 +284,7 @@ fn called_file(caller: &Path, wanted: &str) -> Option<String> {
     }
     let caller = std::path::absolute(caller).ok()?;
     let found = caller.ancestors().skip(1).map(|root| root.join(wanted)).find(|path| path.is_file())?;
-    String::from_utf8(read(&found).ok()?).ok()
+    String::from_utf8(read(&found, &mut Vec::new()).ok()?).ok()
 }
 
 /// Whether a directory has workflows where GitHub and Towline look for them.
