@@ -41,6 +41,8 @@ pub struct Material<'a> {
     pub vars: &'a Map<String, Json>,
     /// Only this job of the triggered workflow, and those it needs.
     pub only: Option<&'a str>,
+    /// Files of other repositories that are not in `called` stay unread: the plan is to be looked at, not to be run.
+    pub partial: bool,
     /// Files that were read before.
     pub files: &'a Files,
 }
@@ -124,7 +126,7 @@ impl Plan {
         if let Some(only) = material.only {
             keep_only(Arc::make_mut(&mut workflow), only)?;
         }
-        let called = calls::load(&workflow, material.called, material.files)?;
+        let called = calls::load(&workflow, material)?;
         let facts = RunFacts { workflow: workflow.display_name(), ..material.facts.clone() };
         let github = github_context(material.event, &facts);
         let github_value = Value::from_map(&github);
@@ -156,7 +158,7 @@ impl Plan {
     /// The triggered workflow (`None`) or a called one.
     ///
     /// # Panics
-    /// Never for keys that came from this plan.
+    /// Never for keys that came from this plan, unless it is partial.
     #[must_use]
     pub fn file(&self, key: Option<&str>) -> &Workflow {
         match key {

@@ -276,6 +276,7 @@ fn plan(spec: &RunSpec, files: &Files) -> Result<Plan, Refused> {
         inputs: &spec.inputs,
         vars: &spec.vars,
         only: spec.only.as_deref(),
+        partial: false,
         files,
     })
 }

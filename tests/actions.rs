@@ -1,6 +1,7 @@
 //! Actions as users meet them: through the program, on this machine and over SSH.
 
 mod background;
+mod called;
 mod checkout;
 mod forward;
 mod octokit;

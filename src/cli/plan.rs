@@ -95,6 +95,7 @@ fn print(planned: &Planned, jobs: &[PlannedJob]) -> io::Result<()> {
                 (Some(error), ..) => format!("error: {error}"),
                 (None, Some(false), _) => format!("skipped: {}", job.condition),
                 (None, None, _) => format!("if {}", job.condition),
+                (None, Some(true), false) if job.unread => "not read: it lies in another repository".to_owned(),
                 (None, Some(true), true) => "legs depend on results".to_owned(),
                 (None, Some(true), false) => String::new(),
             };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::matrix::boolean;
-use super::{Files, Refused, parse};
+use super::{Material, Refused, parse};
 use crate::expr::{NoFunctions, Object, Scope, Value};
 use crate::id::RepositoryName;
 use crate::workflow::model::{
@@ -118,19 +118,14 @@ fn targets<'a>(workflow: &'a Workflow, key: Option<&'a str>) -> impl Iterator<It
 }
 
 /// Reads every file that is called and checks that it may be (R1–R7).
-pub(super) fn load(
-    workflow: &Workflow,
-    called: &BTreeMap<String, CalledWorkflow>,
-    files: &Files,
-) -> Result<BTreeMap<String, Arc<Workflow>>, Refused> {
-    let mut loading = Loading { called, files, loaded: BTreeMap::new(), checked: BTreeMap::new() };
+pub(super) fn load(workflow: &Workflow, material: &Material<'_>) -> Result<BTreeMap<String, Arc<Workflow>>, Refused> {
+    let mut loading = Loading { material, loaded: BTreeMap::new(), checked: BTreeMap::new() };
     loading.file(None, workflow, None, 0)?;
     Ok(loading.loaded)
 }
 
 struct Loading<'a> {
-    called: &'a BTreeMap<String, CalledWorkflow>,
-    files: &'a Files,
+    material: &'a Material<'a>,
     loaded: BTreeMap<String, Arc<Workflow>>,
     /// Key and permissions that were checked already, with the depth below it: many calls of one file cost one check.
     checked: BTreeMap<(String, String), usize>,
@@ -152,6 +147,9 @@ impl Loading<'_> {
             let target_key = target.key();
             if depth + 1 > MAX_DEPTH {
                 return Err(too_deep());
+            }
+            if self.material.partial && target.elsewhere.is_some() && !self.material.called.contains_key(&target_key) {
+                continue;
             }
             let granted = job.permissions.as_ref().or(workflow.permissions.as_ref()).or(allowed);
             let memo = (target_key.clone(), format!("{granted:?}"));
@@ -183,14 +181,14 @@ impl Loading<'_> {
     }
 
     fn read(&mut self, target: &CallTarget, key: &str, uses: &str) -> Result<Arc<Workflow>, Refused> {
-        let file = self
-            .called
-            .get(key)
-            .ok_or_else(|| Refused::because(format!("Error calling workflow '{uses}'. The workflow was not found.")))?;
+        let file =
+            self.material.called.get(key).ok_or_else(|| {
+                Refused::because(format!("Error calling workflow '{uses}'. The workflow was not found."))
+            })?;
         if self.loaded.len() >= MAX_FILES {
             return Err(Refused::because(format!("a run may call at most {MAX_FILES} different workflows")));
         }
-        let workflow = self.files.read(&target.path, &file.text).map_err(|refused| Refused {
+        let workflow = self.material.files.read(&target.path, &file.text).map_err(|refused| Refused {
             message: format!("Error calling workflow '{uses}'. {}", refused.message),
             ..refused
         })?;

@@ -38,6 +38,9 @@ pub struct PlannedJob {
     /// The workflow that it calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uses: Option<String>,
+    /// Whether that workflow was left unread: it lies in another repository, and its jobs are not listed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// What cannot be evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -102,6 +105,7 @@ fn list(
                 },
             };
             let shown = format!("{callers}{name}");
+            let target = uses.as_ref().and_then(|uses| plan.target(key, uses).ok()).map(|target| target.key());
             jobs.push(PlannedJob {
                 id: format!("{path}{}", job.id),
                 name: shown.clone(),
@@ -112,6 +116,7 @@ fn list(
                 condition: job.condition.source().to_owned(),
                 runs: forecasts.get(&job.id).and_then(|forecast| forecast.verdict.runs()),
                 uses,
+                unread: target.is_some_and(|target| !plan.called.contains_key(&target)),
                 error: error.clone().or(name_error).or(labels_error),
             });
             called(plan, key, job, &contexts, &format!("{path}{}/", job.id), &format!("{shown} / "), jobs);

@@ -172,3 +172,38 @@ fn why_shows_tests_and_values() {
     assert!(text.contains("    github.ref_name = \"main\""), "{text}");
     assert_eq!(why(&["--job", "tset"]).status.code(), Some(2));
 }
+
+#[test]
+fn s18_a_workflow_of_another_repository_is_planned_as_its_call() {
+    let repository = repository();
+    let text = "on: push\njobs:\n  lint: {uses: o/shared/.github/workflows/lint.yml@v1, with: {strict: true}}\n  \
+                test: {needs: lint, runs-on: linux, steps: [{run: make}]}\n  \
+                stop: {if: false, uses: o/shared/.github/workflows/stop.yml@v1}\n";
+    std::fs::write(repository.path().join(".github/workflows/calls.yml"), text).expect("a file");
+    let output = towline(repository.path(), &["plan", "calls", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let jobs: Vec<Json> = json_of(&output)["jobs"]
+        .as_array()
+        .expect("jobs")
+        .iter()
+        .map(|job| json!([job["id"], job["needs"], job["runs"], job["uses"], job["unread"]]))
+        .collect();
+    assert_eq!(
+        Json::from(jobs),
+        json!([
+            ["lint", [], true, "o/shared/.github/workflows/lint.yml@v1", true],
+            ["test", ["lint"], true, null, null],
+            ["stop", [], false, "o/shared/.github/workflows/stop.yml@v1", true],
+        ])
+    );
+    let shown = String::from_utf8(towline(repository.path(), &["plan", "calls"]).stdout).expect("text");
+    assert!(shown.contains("not read: it lies in another repository"), "{shown}");
+    assert_eq!(json_of(&towline(repository.path(), &["why", "calls", "--json"]))["jobs"][1]["verdict"], "runs");
+    // One of the own repository that is not there is refused, as it is on GitHub.
+    std::fs::write(
+        repository.path().join(".github/workflows/calls.yml"),
+        text.replace("o/shared/", "./").replace("@v1", ""),
+    )
+    .expect("a file");
+    assert_eq!(towline(repository.path(), &["plan", "calls"]).status.code(), Some(2));
+}

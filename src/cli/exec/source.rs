@@ -1,6 +1,6 @@
 //! What is run: the workflow file, a snapshot of the repository, the event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use crate::git::{self, Repository, Snapshot};
 use crate::id::{RepositoryName, RunId};
 use crate::plan::calls::{self, CalledWorkflow};
 use crate::run::RunSpec;
+use crate::triggers::Elsewhere;
 use crate::triggers::local::{self, Wish, WorkingTree};
 use crate::workflow;
 
@@ -44,7 +45,7 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
     let path = path_in_repository(&file, &snapshot.top);
     let (workflow, mut diagnostics) = workflow::parse(&path, &text);
     let called = match &workflow {
-        Some(_) => called(&path, &text, &snapshot).await?,
+        Some(_) => called(&path, &text, &snapshot, &elsewhere(arguments, &scratch)).await?,
         None => BTreeMap::new(),
     };
     let files =
@@ -124,16 +125,50 @@ fn path_in_repository(file: &Path, top: &Path) -> String {
     absolute.strip_prefix(&top).unwrap_or(file).to_string_lossy().into_owned()
 }
 
-/// Texts of the reusable workflows of the repository, as they stand in the working tree.
-async fn called(path: &str, text: &str, snapshot: &Snapshot) -> Result<BTreeMap<String, CalledWorkflow>, Refusal> {
+/// Workflows of other repositories come from where actions come from.
+fn elsewhere(arguments: &Arguments, scratch: &Scratch) -> Elsewhere {
+    let mut elsewhere = Elsewhere::nothing(&RepositoryName(String::new()));
+    if let Some(mirror) = &arguments.actions {
+        elsewhere.mirror = Some(mirror.clone());
+        return elsewhere;
+    }
+    let paths = crate::config::Paths::from_environment();
+    let files = crate::config::read(&paths.config).unwrap_or_default();
+    let actions = crate::config::parse(&files).0.unwrap_or_default().actions;
+    // What was fetched before serves here too.
+    let kept = paths.mirrors();
+    elsewhere.cache = if std::fs::create_dir_all(&kept).is_ok() { kept } else { scratch.path.join("mirrors") };
+    (elsewhere.mirror, elsewhere.url) = (actions.mirror, actions.url);
+    elsewhere
+}
+
+/// Texts of the reusable workflows: those of the repository as they stand in the working tree, those of others as they
+/// are there. What cannot be found is left out; the run says so when it starts.
+async fn called(
+    path: &str,
+    text: &str,
+    snapshot: &Snapshot,
+    elsewhere: &Elsewhere,
+) -> Result<BTreeMap<String, CalledWorkflow>, Refusal> {
     let failed = |error: git::Error| Refusal::Environment(format!("cannot read the called workflows: {error}"));
     let mut called = BTreeMap::new();
+    let mut absent = BTreeSet::new();
     let mut objects = snapshot.repository.objects().map_err(failed)?;
     loop {
         let missing = calls::missing(path, text, &called);
         let mut found = false;
-        for target in missing {
-            let None = target.elsewhere else { continue };
+        for target in missing.into_iter().filter(|target| !absent.contains(&target.key())).collect::<Vec<_>>() {
+            if let Some((repository, reference)) = &target.elsewhere {
+                let read = elsewhere.read(repository, reference, &target.path).await.unwrap_or_else(|error| {
+                    output::warn(&format!("cannot read the called workflow {}: {error}", target.key()));
+                    None
+                });
+                match read {
+                    Some(file) => found |= called.insert(target.key(), file).is_none(),
+                    None => found |= absent.insert(target.key()),
+                }
+                continue;
+            }
             if let Some(bytes) = objects.file(&snapshot.commit, &target.path).await.map_err(failed)? {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let sha = snapshot.head.clone().unwrap_or_else(|| snapshot.commit.clone());

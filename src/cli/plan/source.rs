@@ -72,6 +72,7 @@ pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal>
         inputs: &inputs,
         vars: &pairs(&arguments.vars, "--var")?,
         only: None,
+        partial: true,
         files: &Files::default(),
     });
     match plan {

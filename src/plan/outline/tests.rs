@@ -41,6 +41,7 @@ fn plan(text: &str, called: &[(&str, &str)]) -> Result<Plan, Refused> {
         inputs: &Map::new(),
         vars: &Map::new(),
         only: None,
+        partial: false,
         files: &Files::default(),
     })
 }

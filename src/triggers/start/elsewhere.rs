@@ -45,7 +45,10 @@ impl Elsewhere {
     }
 
     /// Reads a file of a repository at a branch, tag or commit; `None` when there is no such repository, ref or file.
-    pub(super) async fn read(
+    ///
+    /// # Errors
+    /// git fails, or the address does not answer.
+    pub async fn read(
         &self,
         repository: &str,
         reference: &str,
