@@ -392,6 +392,24 @@ impl Lab {
         })
     }
 
+    /// Waits for a run that is held, and lets it go.
+    async fn approve(&self) {
+        let store = self.whole.daemon().store().clone();
+        let mut updates = self.whole.daemon().engine().updates();
+        let run = loop {
+            let runs = store.runs(&towline::store::RunFilter::default(), 0, 100).unwrap().runs;
+            if let Some(run) = runs.into_iter().find(|run| run.held) {
+                break run;
+            }
+            drop(updates.recv().await);
+        };
+        assert!(store.jobs(run.id, 1).unwrap().is_empty(), "{run:?}");
+        let approve = format!("/api/v3/repos/ada/app/actions/runs/{}/approve", run.id);
+        let address = self.whole.url().trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        let (status, _, said) = super::webhooks::post(address, &approve, &[], b"").await;
+        assert_eq!(status, 201, "{said}");
+    }
+
     pub(super) fn pressed(&self, action: &str, number: usize, identifier: &str) -> Json {
         let check = self.hub.hub.lock().unwrap().checks[number].clone();
         json!({
@@ -473,27 +491,9 @@ async fn t7_a_fork_waits_for_somebody_and_then_only_reads() {
     let lab = Lab::start("").await;
     let git = |arguments: &[&str]| super::daemon::git(lab.project.path(), arguments);
     git(&["update-ref", "refs/pull/7/merge", &lab.head]);
-    let payload = |number: u64, head: &str, from: &str| {
-        let pull = pull(number, "open", head, from);
-        json!({
-            "action": "opened", "number": number, "pull_request": pull, "repository": pull["base"]["repo"],
-            "sender": { "login": "bob" },
-        })
-    };
-    assert_eq!(lab.deliver("pull_request", "fork", &payload(7, &lab.head, "bob/app")).await, 202);
+    assert_eq!(lab.deliver("pull_request", "fork", &opened(7, &lab.head, "bob/app")).await, 202);
     let store = lab.whole.daemon().store().clone();
-    let mut updates = lab.whole.daemon().engine().updates();
-    let run = loop {
-        if let Some(run) = store.runs(&towline::store::RunFilter::default(), 0, 1).unwrap().runs.pop() {
-            break run;
-        }
-        drop(updates.recv().await);
-    };
-    assert!(run.held && store.jobs(run.id, 1).unwrap().is_empty(), "{run:?}");
-    let approve = format!("/api/v3/repos/ada/app/actions/runs/{}/approve", run.id);
-    let address = lab.whole.url().trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
-    let (status, _, said) = super::webhooks::post(address, &approve, &[], b"").await;
-    assert_eq!(status, 201, "{said}");
+    lab.approve().await;
     let runs = lab.whole.ended(1).await;
     assert_eq!((runs.len(), runs[0].event.as_str()), (1, "pull_request"));
     lab.hub.until("the token", |hub| hub.revoked.len() == 1).await;
@@ -502,7 +502,7 @@ async fn t7_a_fork_waits_for_somebody_and_then_only_reads() {
     // T15: the head commit says that nothing shall run.
     let skip = super::daemon::commit(lab.project.path(), &[("x", "1")], "wip [skip ci]");
     git(&["update-ref", "refs/pull/8/merge", &skip]);
-    assert_eq!(lab.deliver("pull_request", "skip", &payload(8, &skip, "ada/app")).await, 202);
+    assert_eq!(lab.deliver("pull_request", "skip", &opened(8, &skip, "ada/app")).await, 202);
     loop {
         let open = store.open_deliveries().unwrap();
         if open.is_empty() {
@@ -515,6 +515,36 @@ async fn t7_a_fork_waits_for_somebody_and_then_only_reads() {
     let towline::store::DeliveryState::Handled { runs, note } = last.state else { panic!("{last:?}") };
     assert!(runs.is_empty() && note.contains("[skip ci]"), "{note}");
     assert_eq!(lab.hub.faults(), Vec::<String>::new());
+    lab.whole.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t7_the_code_of_a_fork_gets_no_other_repository_of_this_machine() {
+    let lab = Lab::start("").await;
+    let private = lab.whole.project("private");
+    lab.whole.push(&private, &[("secret", "hidden\n")]).await;
+    let workflow = "on: pull_request\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n        \
+                    with: { repository: local/private, path: other }\n      - run: cat other/secret\n";
+    let head = super::daemon::commit(lab.project.path(), &[(".github/workflows/ci.yml", workflow)], "reads another");
+    let mut logs = Vec::new();
+    // A pull request of the repository's own people may; the same one from a fork may not, approved or not.
+    for (number, from) in [(1, "ada/app"), (2, "bob/app")] {
+        super::daemon::git(lab.project.path(), &["update-ref", &format!("refs/pull/{number}/merge"), &head]);
+        assert_eq!(lab.deliver("pull_request", from, &opened(number, &head, from)).await, 202);
+        if from == "bob/app" {
+            lab.approve().await;
+        }
+        let run = lab.whole.ended(logs.len() + 1).await.pop().unwrap();
+        let store = lab.whole.daemon().store();
+        let job = store.jobs(run.id, 1).unwrap()[0].state.id;
+        let log = store.logs().read(towline::store::logs::LogId { run: run.id, attempt: 1, job }, 0, 1 << 20).unwrap();
+        logs.push((run.conclusion, String::from_utf8_lossy(&log).into_owned()));
+    }
+    assert_eq!(logs[0].0, Some(towline::run::Conclusion::Success), "{}", logs[0].1);
+    assert!(logs[0].1.contains("hidden"), "{}", logs[0].1);
+    assert_eq!(logs[1].0, Some(towline::run::Conclusion::Failure), "{}", logs[1].1);
+    // It is asked for at the forge, as any other that is not here.
+    assert!(!logs[1].1.contains("hidden"), "{}", logs[1].1);
     lab.whole.end().await;
 }
 
@@ -539,6 +569,15 @@ async fn an_app_reads_private_repositories_with_a_token_of_its_own() {
     assert_eq!((hub.tokens.len(), permissions), (1, &json!({ "contents": "read", "metadata": "read" })));
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
     assert!(hub.git.contains(&format!("Basic {basic}")), "{:?}", hub.git);
+}
+
+/// What a webhook says of a pull request that bob opened.
+fn opened(number: u64, head: &str, from: &str) -> Json {
+    let pull = pull(number, "open", head, from);
+    json!({
+        "action": "opened", "number": number, "pull_request": pull, "repository": pull["base"]["repo"],
+        "sender": { "login": "bob" },
+    })
 }
 
 pub(super) fn pull(number: u64, state: &str, head: &str, from: &str) -> Json {
