@@ -2,10 +2,13 @@
 //! composite actions to plain steps, JavaScript actions to `node`, the built-in checkout to `git fetch && git checkout`.
 //!
 //! `cargo bench --bench services -- [artifacts] [composite] [javascript] [checkout]`; all of them when none is named.
-//! `TOWLINE_BENCH_BYTES` is the size of the artifact. GitHub's client is taken from where the tests have put it.
+//! `TOWLINE_BENCH_BYTES` is the size of the artifact. GitHub's client comes from npm, as for the tests.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its report")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its report")]
 
+#[expect(dead_code, reason = "the fixture of the tests has more than a benchmark needs")]
+#[path = "../tests/support/clients.rs"]
+mod clients;
 #[expect(dead_code, reason = "the fixture of the tests has more than a benchmark needs")]
 #[path = "../tests/support/sshd.rs"]
 mod sshd;
@@ -219,11 +222,7 @@ console.log(`took: download ${Date.now() - began}`);
 ";
 
 fn artifacts() {
-    let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm");
-    if !packages.join("complete").exists() {
-        eprintln!("skipped: artifacts need GitHub's client, which the tests install: tests/run npm");
-        return;
-    }
+    let Some(packages) = clients::toolkit() else { return };
     let Some(sshd) = Sshd::start() else { return };
     let bytes: u64 = std::env::var("TOWLINE_BENCH_BYTES").ok().and_then(|text| text.parse().ok()).unwrap_or(1 << 30);
     let desk = Desk::new();

@@ -71,7 +71,7 @@ pub(super) async fn upload(
     }
     let blobs = &services.inner.blobs;
     let taken = match (signed.comp.as_deref(), &signed.blockid) {
-        (Some("block"), Some(block)) => blobs.put_block(&id, block, body).await,
+        (Some("block"), Some(block)) => blobs.put_block(&id, block, length(&headers), body).await,
         (Some("blocklist"), _) => match block_list(body).await {
             Ok(blocks) => blobs.put_block_list(&id, &blocks).await,
             Err(error) => Err(error),

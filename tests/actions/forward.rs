@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Desk, finished, way};
-use crate::services::npm::packages;
+use crate::support::clients::toolkit as packages;
 use crate::support::sshd::Sshd;
 
 /// With GitHub's own client: uploads, and looks again in its post step.

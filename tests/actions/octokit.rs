@@ -1,7 +1,7 @@
 //! What scripts of actions ask of the API, with GitHub's own client: `actions/github-script` gives them this one.
 
 use super::{Desk, commit, git, way};
-use crate::services::npm::packages;
+use crate::support::clients::toolkit as packages;
 use crate::support::sshd::Sshd;
 
 const SCRIPT: &str = r"

@@ -1,25 +1,12 @@
 //! GitHub's own packages from npm, in a script that node runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use towline::services::JobVariables;
 
 use super::serve;
 use crate::support::clients;
-
-const PACKAGES: [&str; 5] = [
-    "@actions/artifact@6.2.1",
-    "@actions/cache@6.3.0",
-    "@actions/core@3.0.1",
-    "@actions/github@9.1.1",
-    "@actions/tool-cache@4.0.0",
-];
-
-/// A directory with the packages, which are installed once. Nothing where there is no node or no registry.
-pub(crate) fn packages() -> Option<PathBuf> {
-    clients::node(&PACKAGES)
-}
 
 /// Runs a script with the environment a JavaScript action has.
 fn run(directory: &Path, script: &str, variables: &JobVariables, extra: &[(&str, &str)]) -> String {
@@ -124,7 +111,7 @@ console.log('identity: done');
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_packages_of_github_work() {
-    let Some(packages) = packages() else { return };
+    let Some(packages) = clients::toolkit() else { return };
     let directory = tempfile::tempdir().unwrap();
     let served = serve(directory.path(), |_| {}).await;
     let variables = served.services.variables(&served.job(1, 2, "refs/heads/main"));

@@ -119,6 +119,98 @@ async fn uploads_come_in_blocks_in_any_order() {
     assert_eq!(std::fs::read(blob).unwrap(), b"oneTWO");
 }
 
+/// The id of a block as GitHub's clients make it: `+` and `=` have a meaning in an address.
+fn numbered(index: usize) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("5f0c{index:044}"))
+}
+
+async fn put_block(url: &str, index: usize, bytes: &str) {
+    let url = format!("{url}&comp=block&blockid={}", numbered(index).replace('+', "%2B").replace('=', "%3D"));
+    assert_eq!(send(Method::PUT, &url, &[], bytes.to_owned()).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn numbered_blocks_become_what_their_list_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut served = serve(directory.path(), |_| {}).await;
+    let one = token(&served, 1, 2, "refs/heads/main");
+    // What is put, and in which order the list has it; `None`: the server is started anew.
+    type Put = Option<(usize, &'static str)>;
+    let cases: [(&[Put], &[usize], &str); 8] = [
+        (&[Some((0, "aaaa")), Some((1, "bbbb")), Some((2, "c"))], &[0, 1, 2], "aaaabbbbc"),
+        (&[Some((1, "bbbb")), Some((2, "c")), None, Some((0, "aaaa"))], &[0, 1, 2], "aaaabbbbc"),
+        (&[Some((2, "c")), Some((1, "bbbb")), Some((0, "aaaa"))], &[0, 1, 2], "aaaabbbbc"),
+        (&[Some((0, "aaaa")), Some((1, "bbbb")), Some((2, "cccc"))], &[0, 1], "aaaabbbb"),
+        (&[Some((0, "aaaa")), Some((1, "bbbb"))], &[1, 0, 1], "bbbbaaaabbbb"),
+        (&[Some((0, "aaaa")), Some((1, "bbbb")), Some((0, "AA")), None], &[0, 1], "AAbbbb"),
+        (&[Some((0, "aaaa")), Some((1, "b")), Some((2, "cccc"))], &[0, 1, 2], "aaaabcccc"),
+        (&[Some((0, "aaaa")), Some((7, "hhhh")), None], &[0, 7], "aaaahhhh"),
+    ];
+    for (number, (puts, order, expected)) in cases.iter().enumerate() {
+        let name = format!("n{number}");
+        let created = call(&served.base, &one, "ArtifactService", "CreateArtifact", artifact(1, &name)).await.json();
+        let path = created["signed_upload_url"].as_str().unwrap()[served.base.len()..].to_owned();
+        for put in *puts {
+            match put {
+                Some((index, bytes)) => put_block(&format!("{}{path}", served.base), *index, bytes).await,
+                None => {
+                    drop(served);
+                    served = serve(directory.path(), |_| {}).await;
+                }
+            }
+        }
+        let list: String = order.iter().map(|index| format!("<Latest>{}</Latest>", numbered(*index))).collect();
+        let commit = format!("{}{path}&comp=blocklist", served.base);
+        let done = send(Method::PUT, &commit, &[], format!("<BlockList>{list}</BlockList>")).await;
+        assert_eq!(done.status, StatusCode::CREATED, "{name}: {}", String::from_utf8_lossy(&done.body));
+        // The digest is the client's own, so that a wrong one of ours is refused here.
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, expected.as_bytes());
+        let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut arguments = artifact(1, &name);
+        arguments["size"] = expected.len().to_string().into();
+        arguments["hash"] = format!("sha256:{digest}").into();
+        let ended = call(&served.base, &one, "ArtifactService", "FinalizeArtifact", arguments).await;
+        assert_eq!(ended.status, StatusCode::OK, "{name}: {}", String::from_utf8_lossy(&ended.body));
+        assert_eq!(std::fs::read_to_string(served.services.blob(&digest)).unwrap(), *expected, "{name}");
+    }
+    let uploads = std::fs::read_dir(directory.path().join("uploads")).unwrap().count();
+    assert_eq!(uploads, 0, "nothing is left of uploads that ended");
+}
+
+#[tokio::test]
+async fn a_block_that_breaks_off_can_be_sent_again() {
+    use tokio::io::AsyncWriteExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let served = serve(directory.path(), |settings| settings.bytes = 100).await;
+    let one = token(&served, 1, 2, "refs/heads/main");
+    let created = call(&served.base, &one, "ArtifactService", "CreateArtifact", artifact(1, "a")).await.json();
+    let url = created["signed_upload_url"].as_str().unwrap();
+    // Each of them takes most of the room while it lasts, and gives it back.
+    for _ in 0..3 {
+        let address = served.base.trim_start_matches("http://");
+        let mut broken = tokio::net::TcpStream::connect(address).await.unwrap();
+        let target = format!("{}&comp=block&blockid={}", &url[served.base.len()..], numbered(0).replace('=', "%3D"));
+        let head = format!("PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n{}", "x".repeat(59));
+        broken.write_all(head.as_bytes()).await.unwrap();
+        drop(broken);
+    }
+    // What broke off is over when its place is free: until then this one has a file of its own, which is as good.
+    let bytes = "y".repeat(60);
+    let put = format!("{url}&comp=block&blockid={}", numbered(0).replace('=', "%3D"));
+    while send(Method::PUT, &put, &[], bytes.clone()).await.status != StatusCode::CREATED {
+        tokio::task::yield_now().await;
+    }
+    let list = format!("<BlockList><Latest>{}</Latest></BlockList>", numbered(0));
+    let done = send(Method::PUT, &format!("{url}&comp=blocklist"), &[], list).await;
+    assert_eq!(done.status, StatusCode::CREATED);
+    let arguments = artifact(1, "a");
+    let ended = call(&served.base, &one, "ArtifactService", "FinalizeArtifact", arguments).await;
+    assert_eq!(ended.status, StatusCode::OK, "{}", String::from_utf8_lossy(&ended.body));
+    let kept = served.services.artifacts(1);
+    assert_eq!(std::fs::read_to_string(served.services.blob(&kept[0].sha256)).unwrap(), bytes);
+}
+
 #[tokio::test]
 async fn forged_and_expired_tokens_and_addresses_are_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,6 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+/// GitHub's own packages for actions.
+const TOOLKIT: [&str; 5] = [
+    "@actions/artifact@6.2.1",
+    "@actions/cache@6.3.0",
+    "@actions/core@3.0.1",
+    "@actions/github@9.1.1",
+    "@actions/tool-cache@4.0.0",
+];
+
+/// A directory with GitHub's packages for actions. Nothing where there is no node or no registry.
+pub(crate) fn toolkit() -> Option<PathBuf> {
+    node(&TOOLKIT)
+}
+
 /// One installation at a time: tests run side by side.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
