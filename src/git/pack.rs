@@ -84,6 +84,25 @@ impl Repository {
         Ok(cut)
     }
 
+    /// Those of these commits that are here, each once.
+    ///
+    /// # Errors
+    /// When git cannot be asked.
+    pub async fn known(&self, offered: &[String]) -> Result<Vec<String>, Error> {
+        let mut known: Vec<String> = Vec::new();
+        if offered.is_empty() {
+            return Ok(known);
+        }
+        let mut objects = self.objects()?;
+        for id in offered {
+            if !known.contains(id) && objects.commit(id).await?.is_some() {
+                known.push(id.clone());
+            }
+        }
+        objects.close().await;
+        Ok(known)
+    }
+
     /// Writes a pack and its index into a directory: the tips with their history up to `cut`, less what the commits `without`
     /// bring. Gives the files; none when there is nothing to send.
     ///
@@ -125,9 +144,16 @@ impl Repository {
     }
 
     async fn write_pack(&self, wanted: String, into: &Path) -> Result<Vec<PathBuf>, Error> {
-        let mut asked = self.git("rev-parse");
-        asked.args(["--path-format=absolute", "--git-path", "objects"]);
-        let objects = asked.text().await?;
+        let own = self.git_dir().join("objects");
+        let objects = match own.canonicalize() {
+            Ok(own) if own.is_dir() => own.to_string_lossy().into_owned(),
+            // A second working tree has those of the first.
+            _ => {
+                let mut asked = self.git("rev-parse");
+                asked.args(["--path-format=absolute", "--git-path", "objects"]);
+                asked.text().await?
+            }
+        };
         let mut git = self.git("pack-objects");
         // git writes a pack among the objects first and renames it then: they are read from the repository, which may be on
         // another file system or closed for writing, and written beside the pack.

@@ -36,6 +36,9 @@ use parcel::Parcel;
 use scratch::Scratch;
 use script::{Parts, Scene, Target};
 
+/// So many commits at which history ends the host's shell compares by itself.
+const MOST_COMPARED: usize = 100;
+
 /// What was decided before anything happens on the host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Plan {
@@ -373,7 +376,7 @@ impl Job {
 
     /// A repository of this machine that this job may have. Who sends a pull request from a fork writes its workflow, and gets no
     /// other repository by it (T7).
-    fn within_reach(&self, name: &RepositoryName) -> Result<RepositorySource, String> {
+    pub(super) fn within_reach(&self, name: &RepositoryName) -> Result<RepositorySource, String> {
         if self.order.is_from_fork() && !name.0.eq_ignore_ascii_case(&self.order.repository.0) {
             return Err(format!("the code of a fork gets no repository but its own: {name} is not for it"));
         }
@@ -581,6 +584,7 @@ impl Job {
             modules: &parcel.modules,
             overlay: parcel.overlay.as_deref().map(|overlay| (plan.commit.as_str(), overlay)),
             missing: parcel.missing && inputs.lfs,
+            is_short: parcel.cut.len() <= MOST_COMPARED,
         };
         let text = scene.apply(&target, &refs, &cut, &parts);
         let lines: String = parcel.refs.iter().map(|(name, id)| format!("update {name} {id}\n")).collect();

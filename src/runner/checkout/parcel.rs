@@ -45,7 +45,7 @@ pub(super) fn target(plan: &Plan) -> Target {
         (None, None) if plan.reference.starts_with("refs/tags/") => (plan.reference.clone(), None),
         (None, None) => (plan.commit.clone(), None),
     };
-    Target::Known { name, branch }
+    Target::Known { name, branch, commit: plan.commit.clone() }
 }
 
 /// The commits and refs of a checkout, less what the host has.
@@ -82,19 +82,15 @@ pub(super) async fn commits(
     tips.push(plan.commit.clone());
     tips.sort();
     tips.dedup();
-    let cut = repository.cut(&tips, inputs.depth).await?;
-    let mut known = Vec::new();
     // A commit that is sent with more of its history than the host has is sent whole.
     let usable = match inputs.depth {
         0 => !answers.shallow,
         1 => true,
         _ => false,
     };
-    for id in answers.have.iter().filter(|_| usable) {
-        if !known.contains(id) && repository.resolve(id).await?.is_some() {
-            known.push(id.clone());
-        }
-    }
+    let offered = if usable { answers.have.as_slice() } else { &[] };
+    // Each asks a git of its own, at the same time.
+    let (cut, known) = tokio::try_join!(repository.cut(&tips, inputs.depth), repository.known(offered))?;
     let packed = if inputs.depth == 0 {
         repository.pack_history(&tips, &known, &scratch.path).await?
     } else {

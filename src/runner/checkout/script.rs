@@ -7,23 +7,32 @@ use super::inputs::{Inputs, Keeps, Submodules};
 /// A directory with more packs than this is made anew: each checkout may add one, and nobody packs them together.
 const MOST_PACKS: usize = 50;
 
-/// Defines what all three share. `g` shows a command and runs it; `unauth` takes credentials out again.
-const SHARED: &str = r#"g() { echo "[command]$git $*"; "$git" "$@"; }
+/// Defines what all three share. `g` shows a command and runs it, `s` shows one that is done without a process: each costs a
+/// millisecond or two, and a checkout that changes little consists of them. `unauth` takes credentials out again, if there are any.
+const SHARED: &str = r#"nl='
+'
+g() { echo "[command]$git $*"; "$git" "$@"; }
+s() { echo "[command]$git $*"; }
+keys() { n=$nl$(git config --local --name-only --list)$nl; }
 drop_token() {
-git config --local --unset-all "http.$o/.extraheader"
-git config --local --name-only --get-regexp '^includeif\.gitdir:' 'git-(credentials|resolve)-[0-9a-f-]*\.config$' | while read -r k; do
+case $n in *"${nl}http.$o/.extraheader$nl"*) git config --local --unset-all "http.$o/.extraheader" ;; esac
+case $n in *"${nl}includeif.gitdir:"*) ;; *) return ;; esac
+while read -r k; do case $k in includeif.gitdir:*) ;; *) continue ;; esac
 git config --local --get-all "$k" 'git-(credentials|resolve)-[0-9a-f-]*\.config$' | while read -r v; do
 case $v in "$t"/git-*|/github/runner_temp/git-*|/__w/_temp/git-*) rm -f -- "$t/${v##*/}" ;; esac; done
 git config --local --unset-all "$k" 'git-(credentials|resolve)-[0-9a-f-]*\.config$'
-done
+done <<KEYS
+$n
+KEYS
 }
 unauth() {
-rm -f -- "$key" "${key}_known_hosts"
-git config --local --unset-all core.sshCommand
+for f in "$key" "${key}_known_hosts"; do [ ! -e "$f" ] || rm -f -- "$f"; done
+keys
+case $n in *"${nl}core.sshcommand$nl"*) git config --local --unset-all core.sshCommand ;; esac
 drop_token
-find .git/modules -name config -type f 2>/dev/null | while read -r f; do
+[ ! -d .git/modules ] || find .git/modules -name config -type f 2>/dev/null | while read -r f; do
 ( d=${f%/config}; [ -f "$d/HEAD" ] || exit 0; export GIT_DIR="$d"; git config --local --unset-all core.sshCommand; git config --local --unset-all "url.$o/.insteadOf"
-drop_token ); done
+keys; drop_token ); done
 } 2>/dev/null
 "#;
 
@@ -54,7 +63,7 @@ pub(super) struct Scene<'a> {
 /// What is checked out once the objects are there.
 pub(super) enum Target {
     /// `git checkout` gets this name, and a branch is made at it.
-    Known { name: String, branch: Option<String> },
+    Known { name: String, branch: Option<String>, commit: String },
     /// The host asks the server itself.
     Fetched,
 }
@@ -80,19 +89,25 @@ impl Scene<'_> {
         let mut script = self.prelude();
         script += "[ -d \"$d\" ] || { rm -f -- \"$d\"; fresh=1; }\nmkdir -p \"$d\" \"$h\" && cd \"$d\" || exit 1\n\
                    if [ -f \"$user_home/.gitconfig\" ]; then cp \"$user_home/.gitconfig\" \"$h/.gitconfig\"; else : >\"$h/.gitconfig\"; fi\n\
-                   echo '##[group]Getting Git version info'\necho \"Working directory is '$d'\"\ng version\necho '##[endgroup]'\n\
-                   git lfs version >/dev/null 2>&1 && echo :lfs\n";
+                   echo '##[group]Getting Git version info'\necho \"Working directory is '$d'\"\ng version\necho '##[endgroup]'\n";
+        if self.inputs.lfs {
+            script += "git lfs version >/dev/null 2>&1 && echo :lfs\n";
+        }
         if self.inputs.safe_directory {
             script += "echo \"Temporarily overriding HOME='$h' before making global git config changes\"\n\
                        echo 'Adding repository directory to the temporary git global config as a safe directory'\n\
-                       g config --global --add safe.directory \"$d\"\n";
+                       s config --global --add safe.directory \"$d\"\n";
+            script += &append(&format!("\n[safe]\n\tdirectory = {}\n", quoted(self.directory)), "\"$h/.gitconfig\"");
         }
         script += &self.reuse();
         let format = if self.sha256 { " --object-format=sha256" } else { "" };
         script += &format!(
             "if [ ! -d .git ]; then\necho '##[group]Initializing the repository'\ng init{format} \"$d\" || exit $?\n\
-             g remote add origin {url}\necho '##[endgroup]'\nelse\ngit config --local remote.origin.url {url}\nfi\n\
-             echo '##[group]Disabling automatic garbage collection'\ng config --local gc.auto 0\necho '##[endgroup]'\n",
+             g remote add origin {url}\necho '##[endgroup]'\n\
+             else\n[ \"$u\" = {url} ] || git config --local remote.origin.url {url}\nfi\n\
+             echo '##[group]Disabling automatic garbage collection'\n\
+             case $config in *\"${{nl}}gc.auto=0$nl\"*) s config --local gc.auto 0 ;; *) g config --local gc.auto 0 ;; esac\n\
+             echo '##[endgroup]'\n",
             url = quote(self.url)
         );
         script += "echo '##[group]Setting up auth'\nunauth\n";
@@ -100,12 +115,12 @@ impl Scene<'_> {
         script += "echo '##[endgroup]'\n";
         if let Some(place) = &self.resolve {
             // Only for the host: in the container of a docker action the name leads elsewhere.
-            script += &format!(
-                "printf '[http]\\n\\tcurloptResolve = %s\\n' {} >\"$t/git-resolve-{id}.config\"\n\
-                 git config --local --add \"includeIf.gitdir:$d/.git.path\" \"$t/git-resolve-{id}.config\"\n",
-                quote(place),
-                id = self.id
-            );
+            let file = format!("{}/git-resolve-{}.config", self.temp, self.id);
+            script += "umask 077\n";
+            script += &append(&format!("[http]\n\tcurloptResolve = {place}\n"), &quote(&file));
+            script += "umask 022\n";
+            let key = quoted(&format!("gitdir:{}/.git", self.directory));
+            script += &append(&format!("[includeIf {key}]\n\tpath = {}\n", quoted(&file)), ".git/config");
         }
         script += "exit 0\n";
         script
@@ -123,25 +138,28 @@ impl Scene<'_> {
             ""
         };
         format!(
-            "keep=\nif [ -z \"$fresh\" ] && [ -d .git ] && git --git-dir=.git rev-parse HEAD >/dev/null 2>&1; then\n\
-             u=$(git config --local --get remote.origin.url | tr 'A-Z' 'a-z'); u=${{u%.git}}\n\
-             case $u in *[/:]{name}) keep=1 ;; esac\n\
-             [ -z \"$(git config --local --get remote.origin.promisor)\" ] || keep=\n\
+            "keep= config= u=\n\
+             if [ -z \"$fresh\" ] && [ -d .git ] && c=$(git --git-dir=.git rev-parse --verify -q 'HEAD^{{commit}}' 2>/dev/null); then\n\
+             config=$nl$(git config --local --list)$nl\n\
+             case $config in *\"${{nl}}remote.origin.url=\"*) u=${{config##*\"${{nl}}remote.origin.url=\"}}; u=${{u%%\"$nl\"*}} ;; esac\n\
+             case $u in *[/:]{name}|*[/:]{name}.[gG][iI][tT]) keep=1 ;; esac\n\
+             case $config in *\"${{nl}}remote.origin.promisor=\"*) keep= ;; esac\n\
              set -- .git/objects/pack/*.pack; [ $# -le {MOST_PACKS} ] || keep=\nfi\n\
              if [ -n \"$keep\" ]; then\n\
-             rm -f .git/index.lock .git/shallow.lock .git/config.lock .git/HEAD.lock\n\
-             c=$(git rev-parse --verify -q 'HEAD^{{commit}}') && echo \":have $c\" && git update-ref --no-deref HEAD \"$c\"\n\
-             git for-each-ref --format=':have %(objectname)' refs/remotes/\n\
+             for f in index shallow config HEAD; do [ ! -e \".git/$f.lock\" ] || rm -f \".git/$f.lock\"; done\n\
+             echo \":have $c\"; git update-ref --no-deref HEAD \"$c\"\n\
+             refs=$(git for-each-ref --format='%(objectname) %(refname)' refs/heads refs/remotes{tags})\n\
+             while read -r i r; do case $r in refs/remotes/*) echo \":have $i\" ;; esac; done <<REFS\n$refs\nREFS\n\
              [ ! -s .git/shallow ] || echo :shallow\n\
-             find .git/modules -name HEAD -type f 2>/dev/null | while read -r m; do m=${{m%/HEAD}}\n\
+             [ ! -d .git/modules ] || find .git/modules -name HEAD -type f 2>/dev/null | while read -r m; do m=${{m%/HEAD}}\n\
              c=$(git --git-dir=\"$m\" rev-parse --verify -q 'HEAD^{{commit}}' 2>/dev/null) && echo \":module $c $m\"; done\n\
              echo '##[group]Removing previously created refs, to avoid conflicts'\n\
-             git for-each-ref --format='delete %(refname)' refs/heads refs/remotes{tags} | git update-ref --no-deref --stdin\n\
+             while read -r i r; do [ -z \"$r\" ] || echo \"delete $r\"; done <<REFS | git update-ref --no-deref --stdin\n$refs\nREFS\n\
              echo '##[endgroup]'\n{clean}fi\n\
-             if [ -z \"$keep\" ]; then\necho :gone\n\
+             if [ -z \"$keep\" ]; then\necho :gone\nconfig= u=\n\
              [ -n \"$fresh\" ] || echo \"Deleting the contents of '$d'\"\n\
              for f in * .[!.]* ..?*; do {{ [ -e \"$f\" ] || [ -L \"$f\" ]; }} && rm -rf -- \"$f\"; done\nfi\n",
-            name = quote(&self.inputs.repository.0.to_ascii_lowercase()),
+            name = in_any_case(&self.inputs.repository.0),
         )
     }
 
@@ -227,12 +245,19 @@ impl Scene<'_> {
                 if inputs.depth == 0 {
                     script += "rm -f .git/shallow\n";
                 }
-                script += &format!(
-                    "if [ -s {cut} ]; then cat {cut} >>.git/shallow; sort -u -o .git/shallow .git/shallow; fi\n\
-                     git update-ref --no-deref --stdin <{refs} || exit $?\n",
-                    cut = quote(cut),
-                    refs = quote(refs)
-                );
+                script += &if parts.is_short {
+                    format!(
+                        "n=' '; [ ! -f .git/shallow ] || while read -r c; do n=\"$n$c \"; done <.git/shallow\n\
+                         while read -r c; do case $n in *\" $c \"*) ;; *) echo \"$c\" >>.git/shallow ;; esac; done <{}\n",
+                        quote(cut)
+                    )
+                } else {
+                    format!(
+                        "if [ -s {cut} ]; then cat {cut} >>.git/shallow; sort -u -o .git/shallow .git/shallow; fi\n",
+                        cut = quote(cut)
+                    )
+                };
+                script += &format!("git update-ref --no-deref --stdin <{refs} || exit $?\n", refs = quote(refs));
                 script
             }
             Target::Fetched => self.fetch(),
@@ -254,10 +279,10 @@ impl Scene<'_> {
         script += &self.sparse();
         script += "echo '##[group]Checking out the ref'\n";
         script += &match target {
-            Target::Known { name, branch: Some(branch) } => {
+            Target::Known { name, branch: Some(branch), .. } => {
                 format!("g checkout --progress --force -B {} {} || exit $?\n", quote(branch), quote(name))
             }
-            Target::Known { name, branch: None } => {
+            Target::Known { name, branch: None, .. } => {
                 format!("g checkout --progress --force {} || exit $?\n", quote(name))
             }
             Target::Fetched => "if [ -n \"$start\" ]; then g checkout --progress --force -B \"$name\" \"$start\"; \
@@ -274,21 +299,25 @@ impl Scene<'_> {
         script += "echo '##[endgroup]'\n";
         script += &self.lfs_address();
         script += &self.get_submodules(parts);
-        script += "g log -1 --format=%H\n";
+        script += &match target {
+            Target::Known { commit, .. } => format!("s log -1 --format=%H\necho {}\n", quote(commit)),
+            Target::Fetched => "g log -1 --format=%H\n".to_owned(),
+        };
         script
     }
 
     /// git-lfs asks a resolver of its own for the name that stands for this server: it is told the address. Only on the host.
     fn lfs_address(&self) -> String {
         let Some(port) = self.resolve.as_ref().and_then(|place| place.split(':').nth(1)) else { return String::new() };
+        let url = format!("http://127.0.0.1:{port}/{}.git/info/lfs", self.inputs.repository);
         let mut script = format!(
-            "f=$t/git-resolve-{id}.config\n[ -f .lfsconfig ] || git config --file \"$f\" lfs.url {url}\n",
-            id = self.id,
-            url = quote(&format!("http://127.0.0.1:{port}/{}.git/info/lfs", self.inputs.repository)),
+            "f=$t/git-resolve-{}.config\n[ -f .lfsconfig ] || {}",
+            self.id,
+            append(&format!("[lfs]\n\turl = {}\n", quoted(&url)), "\"$f\"")
         );
         if !self.header.is_empty() {
             script += &format!(
-                "chmod 600 \"$f\"; cat >>\"$f\" <<'{id}'\n[http \"http://127.0.0.1:{port}/\"]\n\textraheader = {}\n{id}\n",
+                "cat >>\"$f\" <<'{id}'\n[http \"http://127.0.0.1:{port}/\"]\n\textraheader = {}\n{id}\n",
                 self.header,
                 id = self.id
             );
@@ -341,7 +370,8 @@ impl Scene<'_> {
         let inputs = self.inputs;
         if inputs.sparse.is_empty() {
             // A git that is too old for it has nothing to turn off.
-            return "g sparse-checkout disable 2>/dev/null\ng config --local --unset-all extensions.worktreeConfig\n"
+            return "if [ -e .git/info/sparse-checkout ] || [ -e .git/config.worktree ]; then w=g; else w=s; fi\n\
+                    $w sparse-checkout disable 2>/dev/null\n$w config --local --unset-all extensions.worktreeConfig\n"
                 .to_owned();
         }
         let mut script = "echo '##[group]Setting up sparse checkout'\n".to_owned();
@@ -485,6 +515,8 @@ pub(super) struct Parts<'a> {
     pub(super) overlay: Option<(&'a str, &'a str)>,
     /// Some contents of git-lfs were not to be had here.
     pub(super) missing: bool,
+    /// History ends at few commits.
+    pub(super) is_short: bool,
 }
 
 /// A submodule whose objects were sent.
@@ -493,6 +525,25 @@ pub(super) struct SentModule {
     pub(super) place: String,
     pub(super) url: String,
     pub(super) commit: String,
+}
+
+/// Adds a text to a file of git's, whose path is shell already. No secret: where `printf` is a program, others see its arguments.
+fn append(text: &str, file: &str) -> String {
+    format!("printf '%s' {} >>{file}\n", quote(text))
+}
+
+/// A value or a name as git's configuration files have it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A pattern of the shell for a name, whatever the case of its letters.
+fn in_any_case(name: &str) -> String {
+    let letter = |letter: char| match letter {
+        'a'..='z' | 'A'..='Z' => format!("[{}{}]", letter.to_ascii_lowercase(), letter.to_ascii_uppercase()),
+        other => quote(&other.to_string()),
+    };
+    name.chars().map(letter).collect()
 }
 
 /// The host of an address.
