@@ -1,7 +1,7 @@
 //! Where the sources of actions come from.
 //!
-//! An action is looked for in a directory of bare repositories first, then at a git address; what was fetched is kept as
-//! a bare mirror, so a commit is fetched once. Whatever `uses:` says ends as a commit, its manifest and a tar of its tree.
+//! An action is looked for in a directory of bare repositories first, then among the repositories of this machine, then at a git
+//! address; what was fetched is kept as a bare mirror, so a commit is fetched once. Whatever `uses:` says ends as a commit, its manifest and a tar of its tree.
 //! This room does not know how an action runs, nor where.
 
 mod lock;
@@ -61,7 +61,7 @@ pub enum ActionsError {
         "Unable to resolve action `{action}`, repository not found{}{}",
         searched.iter().map(|place| format!("\n  not in {place}")).collect::<String>(),
         if searched.is_empty() {
-            "\n  no place to look is configured: set `mirror` or `url` in the `[actions]` section"
+            "\n  no place to look is configured: set `mirror` or `url` in the `[actions]` section, or add the repository with `towline repo add`"
         } else {
             ""
         }
@@ -172,6 +172,18 @@ impl Sources {
     /// # Errors
     /// Why it cannot be had; the text is for the job's log.
     pub async fn resolve(&self, action: &ActionReference) -> Result<ResolvedAction, ActionsError> {
+        self.resolve_among(action, None).await
+    }
+
+    /// The same, where this machine has a repository of that name itself: it is asked behind the directory, before the network.
+    ///
+    /// # Errors
+    /// As [`Sources::resolve`].
+    pub async fn resolve_among(
+        &self,
+        action: &ActionReference,
+        own: Option<&Repository>,
+    ) -> Result<ResolvedAction, ActionsError> {
         let shown = action.to_string();
         let ActionReference::Repository { owner, name, path, reference } = action else {
             return Err(ActionsError::NotInRepository { action: shown });
@@ -179,7 +191,7 @@ impl Sources {
         self.check_allowed(&shown, owner, name)?;
         let pin = self.lock.as_ref().and_then(|lock| lock.pin(owner, name, reference));
         let wanted = pin.map_or(reference.as_str(), |pin| pin.commit.as_str());
-        let (repository, commit) = self.find(&shown, owner, name, wanted).await?;
+        let (repository, commit) = self.find(&shown, (owner, name), wanted, own).await?;
         let resolved = self.read(&shown, &repository, &commit, path).await?;
         if let Some(pin) = pin {
             self.check_pin(&resolved, pin)?;
@@ -278,9 +290,9 @@ impl Sources {
     async fn find(
         &self,
         shown: &str,
-        owner: &str,
-        name: &str,
+        (owner, name): (&str, &str),
         reference: &str,
+        own: Option<&Repository>,
     ) -> Result<(Repository, String), ActionsError> {
         let failed = |source| ActionsError::Git { action: shown.to_owned(), source };
         let no_version = || ActionsError::NoVersion { action: shown.to_owned(), reference: reference.to_owned() };
@@ -298,7 +310,15 @@ impl Sources {
             }
             searched.push(format!("{}/{owner}/{name}.git", directory.display()));
         }
+        if let Some(own) = own
+            && let Some(commit) = commit_of(own, reference).await.map_err(failed)?
+        {
+            return Ok((own.clone(), commit));
+        }
         let Some(url) = &self.settings.url else {
+            if own.is_some() {
+                return Err(no_version());
+            }
             return Err(ActionsError::NoRepository { action: shown.to_owned(), searched });
         };
         let url = url.replace("{owner}", owner).replace("{name}", name).replace("{repo}", name);

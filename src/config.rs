@@ -250,6 +250,8 @@ pub struct Actions {
     /// Address with `{owner}` and `{name}`; never asked when [`Actions::mirror`] has the repository.
     pub url: Option<String>,
     pub checkout: Checkout,
+    /// Images that a host has are taken as they are; only missing ones are pulled.
+    pub pull: Pull,
     /// Directory or address with `{version}`, `{os}` and `{arch}` that node comes from for hosts without one.
     pub node: Option<String>,
     pub lock_file: Option<PathBuf>,
@@ -262,6 +264,14 @@ pub struct Actions {
 pub enum Checkout {
     Builtin,
     Node,
+}
+
+/// When images are pulled that a host has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// As on GitHub.
+    Always,
+    Missing,
 }
 
 /// `[retention]`: how long things are kept.

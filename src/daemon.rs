@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::actions;
 use crate::clock::Clock;
-use crate::config::{Checkout, Config, Paths, SourceKind, Tls};
+use crate::config::{Checkout, Config, Paths, Pull, SourceKind, Tls};
 use crate::drive::{self, Handle, StartKind};
 use crate::engine::{Input, Settings};
 use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Tracer, Updates, Ways};
@@ -124,6 +124,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         sources: Arc::new(sources),
         fresh_workspaces: false,
         stock_checkout: config.actions.checkout == Checkout::Node,
+        keeps_images: config.actions.pull == Pull::Missing,
     };
     let (report_sender, reports) = mpsc::channel(REPORTS);
     let source_of: SourceOf = {

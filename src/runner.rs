@@ -68,6 +68,8 @@ pub struct Runner {
     pub fresh_workspaces: bool,
     /// `uses: actions/checkout` runs the action itself, not what is built in.
     pub stock_checkout: bool,
+    /// An image that the host has is not pulled anew.
+    pub keeps_images: bool,
 }
 
 /// Where a job's `uses: actions/checkout` and `uses: owner/repo@ref` find things, on this machine.

@@ -1,6 +1,7 @@
 //! Containers with a real Docker Engine: what runs in them, beside them, and what is left of them.
 
 mod hooks;
+mod offline;
 mod services;
 
 use std::path::Path;

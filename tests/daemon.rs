@@ -1,5 +1,6 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
+mod actions;
 mod background;
 mod bad_days;
 mod clock;

@@ -224,6 +224,12 @@ pub const SECTIONS: &[Section] = &[
                 "Asked when the mirror has it not; nothing is fetched from anywhere without it.",
             ),
             key("checkout", "\"builtin\" or \"node\"", "\"builtin\"", "Which actions/checkout runs."),
+            key(
+                "pull",
+                "\"always\" or \"missing\"",
+                "\"always\"",
+                "Whether images that a host has are pulled anew, as on GitHub, or only missing ones: without a registry that saves a try.",
+            ),
             key("node", "path or address with {version}, {os}, {arch}", "", "Node for hosts without one."),
             key("lock_file", "path", "", "Pins actions to commits."),
             key("allow", "list of OWNER or OWNER/NAME", "[]", "Only these may be used; empty: all."),

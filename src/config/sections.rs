@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::decode::{self, Table};
 use super::hours::Hours;
 use super::{
-    Actions, Checkout, Config, File, GitHubApp, Host, Limits, Mail, MailTls, Notify, NotifyHow, NotifyOn, Reach,
+    Actions, Checkout, Config, File, GitHubApp, Host, Limits, Mail, MailTls, Notify, NotifyHow, NotifyOn, Pull, Reach,
     Retention, SecretSource, Server, Source, SourceKind, Ssh, Tls, TriggerKind, WebhookShape,
 };
 use crate::diagnostic::{Diagnostic, codes};
@@ -76,6 +76,7 @@ fn empty() -> Config {
             mirror: None,
             url: None,
             checkout: Checkout::Builtin,
+            pull: Pull::Always,
             node: None,
             lock_file: None,
             allow: Vec::new(),
@@ -386,6 +387,7 @@ fn actions(table: Table<'_>, base: &Path, actions: &mut Actions) {
         }
     }
     set(&mut actions.checkout, table.choice("checkout", &[("builtin", Checkout::Builtin), ("node", Checkout::Node)]));
+    set(&mut actions.pull, table.choice("pull", &[("always", Pull::Always), ("missing", Pull::Missing)]));
     set(&mut actions.node, table.string("node").map(Some));
     set(&mut actions.lock_file, table.string("lock_file").map(|path| Some(base.join(path))));
     if table.value("allow").is_some() {

@@ -52,6 +52,7 @@ macos-latest = ["macOS", "ARM64"]
 [actions]
 mirror = "mirror"
 checkout = "node"
+pull = "missing"
 
 [retention]
 logs = "30d"
@@ -88,6 +89,7 @@ shape = "ntfy"
     assert_eq!(config.hosts[1].reach, Reach::Local);
     assert_eq!(config.labels["macos-latest"], ["macOS", "ARM64"]);
     assert_eq!(config.actions.checkout, Checkout::Node);
+    assert_eq!(config.actions.pull, Pull::Missing);
     assert_eq!(config.retention.logs, Duration::from_secs(30 * 86_400));
     assert_eq!(config.retention.cache_bytes, 5 << 30);
     let todo = &config.sources[0];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use crate::git::Repository;
 use crate::id::RepositoryName;
 use crate::toolkit::header;
 use crate::transport::TransportError;
@@ -195,7 +196,10 @@ impl Job {
                          set `[actions]` mirror or url in towline.toml, or --actions DIR with exec"
                     )));
                 };
-                let resolved = sources.resolve(uses).await.map_err(|error| {
+                // A repository of this machine serves actions too: to whoever may check it out.
+                let own = self.within_reach(&RepositoryName(format!("{owner}/{name}"))).ok();
+                let own = own.map(|source| Repository::at(source.git_dir));
+                let resolved = sources.resolve_among(uses, own.as_ref()).await.map_err(|error| {
                     StepError::Failed(format!("Unable to resolve action `{owner}/{name}@{reference}`: {error}"))
                 })?;
                 let origin =

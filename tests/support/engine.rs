@@ -54,10 +54,15 @@ impl Engine {
     /// The engine, or nothing where it cannot run: then that was said, and the test passes.
     pub(crate) fn get() -> Option<&'static Self> {
         static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
-        ENGINE.get_or_init(Self::start).as_ref()
+        ENGINE.get_or_init(|| Self::start("", &IMAGES)).as_ref()
     }
 
-    fn start() -> Option<Self> {
+    /// An engine with no image but `busybox:stand-in`, in a network that no other test uses. It ends with the value.
+    pub(crate) fn alone(name: &str) -> Option<Self> {
+        Self::start(&format!("-{name}"), &IMAGES[2..3])
+    }
+
+    fn start(name: &str, images: &[(&str, &[&str])]) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: containers need root for a private engine");
             return None;
@@ -68,7 +73,7 @@ impl Engine {
                 return None;
             }
         }
-        let directory = std::env::temp_dir().join(format!("towline-engine-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("towline-engine-{}{name}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let keeper = Command::new("unshare")
             .args(["--net", "--mount", "sh", "-c", KEEPER, "sh"])
@@ -88,7 +93,7 @@ impl Engine {
             let (_sender, receiver) = std::sync::mpsc::channel::<()>();
             let _ = receiver.recv_timeout(std::time::Duration::from_millis(50));
         }
-        engine.make_images();
+        engine.make_images(images);
         Some(engine)
     }
 
@@ -100,6 +105,12 @@ impl Engine {
     /// The network that the engine's containers know as their host's.
     pub(crate) fn network(&self) -> String {
         format!("/proc/{}/ns/net", self.keeper.id())
+    }
+
+    /// What runs a program where the engine is: in its network, with the files it sees.
+    pub(crate) fn inside(&self) -> [String; 3] {
+        let namespace = |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.keeper.id());
+        ["nsenter".to_owned(), namespace("net", "net"), namespace("mount", "mnt")]
     }
 
     /// Calls `docker`: whether it succeeded, and what it said.
@@ -119,7 +130,7 @@ impl Engine {
         format!("{containers}{networks}")
     }
 
-    fn make_images(&self) {
+    fn make_images(&self, images: &[(&str, &[&str])]) {
         let root = self.directory.join("rootfs");
         for directory in ["bin", "etc", "tmp", "root", "srv", "usr/bin", "usr/local/bin", "lib64", "home/runner"] {
             fs::create_dir_all(root.join(directory)).expect("a root file system");
@@ -139,7 +150,7 @@ impl Engine {
             write_program(&root.join(path), script);
         }
         copy_node(&root);
-        for (image, changes) in IMAGES {
+        for (image, changes) in images {
             let mut import = Command::new("sh");
             import.env("DOCKER_HOST", self.address()).args([
                 "-c",
@@ -149,7 +160,7 @@ impl Engine {
             // Only one of them has to carry node.
             let excluded = if image.starts_with("node:") { "./none" } else { "./usr/local/bin/node" };
             import.arg(&root).arg(excluded).args(["--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin"]);
-            for change in changes {
+            for change in *changes {
                 import.args(["--change", change]);
             }
             let output = import.args(["-", image]).output().expect("docker runs");

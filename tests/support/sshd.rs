@@ -17,6 +17,8 @@ pub(crate) struct Sshd {
     port: u16,
     server: Child,
     prelude: String,
+    /// What runs a program in the namespaces that the server is in; empty: those of the tests.
+    inside: Vec<String>,
 }
 
 impl Sshd {
@@ -36,6 +38,17 @@ impl Sshd {
     /// machine's. Needs root.
     #[must_use]
     pub(crate) fn start_inside(lines: &str, prelude: &str) -> Option<Self> {
+        Self::start_anywhere(lines, prelude, &[])
+    }
+
+    /// Starts a server by a command that brings it into other namespaces, such as `nsenter` with its arguments. Its port is on the
+    /// loopback that is there.
+    #[must_use]
+    pub(crate) fn start_through(lines: &str, inside: &[String]) -> Option<Self> {
+        Self::start_anywhere(lines, "", inside)
+    }
+
+    fn start_anywhere(lines: &str, prelude: &str, inside: &[String]) -> Option<Self> {
         let directory = tempfile::Builder::new().prefix("sshd").tempdir().expect("a temporary directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("modes");
@@ -63,8 +76,8 @@ impl Sshd {
         fs::write(path.join("sshd_config"), configuration).expect("a configuration");
         let key = fs::read_to_string(path.join("host.pub")).expect("a host key");
         fs::write(path.join("known_hosts"), format!("[127.0.0.1]:{port} {key}")).expect("known hosts");
-        let server = serve(path, port, prelude)?;
-        Some(Self { directory, port, server, prelude: prelude.to_owned() })
+        let server = serve(path, port, prelude, inside)?;
+        Some(Self { directory, port, server, prelude: prelude.to_owned(), inside: inside.to_vec() })
     }
 
     /// How to reach it. The root directory is in the fixture's home.
@@ -125,7 +138,7 @@ impl Sshd {
     /// Listens again at the same address with the same keys.
     pub(crate) fn restart(&mut self) {
         let path = self.directory.path().to_owned();
-        self.server = serve(&path, self.port, &self.prelude).expect("it started before");
+        self.server = serve(&path, self.port, &self.prelude, &self.inside).expect("it started before");
     }
 }
 
@@ -203,7 +216,7 @@ fn keygen(arguments: &[&str]) -> Option<()> {
     }
 }
 
-fn serve(path: &Path, port: u16, prelude: &str) -> Option<Child> {
+fn serve(path: &Path, port: u16, prelude: &str, inside: &[String]) -> Option<Child> {
     let Some(program) =
         ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"].iter().find(|program| Path::new(program).exists())
     else {
@@ -214,6 +227,10 @@ fn serve(path: &Path, port: u16, prelude: &str) -> Option<Child> {
     let _ = fs::create_dir_all("/run/sshd");
     let log = fs::OpenOptions::new().create(true).append(true).open(path.join("log")).expect("a log");
     let mut command = Command::new(program);
+    if let [first, rest @ ..] = inside {
+        command = Command::new(first);
+        command.args(rest).arg(program);
+    }
     if !prelude.is_empty() {
         if user() != "root" {
             eprintln!("skipped: other shells are mounted over this machine's in a namespace, which needs root");
@@ -230,7 +247,7 @@ fn serve(path: &Path, port: u16, prelude: &str) -> Option<Child> {
         .stderr(log)
         .spawn()
         .expect("sshd starts");
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while !listens(server.id(), port) {
         if let Ok(Some(status)) = server.try_wait() {
             let log = fs::read_to_string(path.join("log")).unwrap_or_default();
             panic!("sshd ended at once: {status}: {log}");
@@ -240,6 +257,13 @@ fn serve(path: &Path, port: u16, prelude: &str) -> Option<Child> {
         let _ = never.recv_timeout(Duration::from_millis(2));
     }
     Some(server)
+}
+
+/// Whether something listens at a port of the loopback that a process has.
+fn listens(pid: u32, port: u16) -> bool {
+    let sockets = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let place = format!(" 0100007F:{port:04X} 00000000:0000 0A ");
+    sockets.contains(&place) || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 fn text(path: &Path) -> String {

@@ -80,6 +80,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         sources: Arc::new(sources),
         fresh_workspaces: true,
         stock_checkout: arguments.checkout == Checkout::Node,
+        keeps_images: keeps_images(),
     };
     let env: Vec<(String, String)> = arguments
         .env
@@ -519,6 +520,12 @@ fn secrets(arguments: &Arguments) -> Result<BTreeMap<String, SecretString>, Refu
         pair(text, "--env").map_err(|message| Refusal::Invalid(vec![message]))?;
     }
     Ok(secrets)
+}
+
+/// Whether the configuration of this machine has images taken as hosts have them.
+fn keeps_images() -> bool {
+    let files = crate::config::read(&crate::config::Paths::from_environment().config).unwrap_or_default();
+    crate::config::parse(&files).0.is_some_and(|config| config.actions.pull == crate::config::Pull::Missing)
 }
 
 /// Actions of other repositories come from the directory that is given, else from where the configuration says. What

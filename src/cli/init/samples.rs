@@ -14,6 +14,7 @@ const SHELF: &[(&str, &str)] = &[
     ("python-ci", include_str!("../../../workflows/python-ci.yml")),
     ("rust-ci", include_str!("../../../workflows/rust-ci.yml")),
     ("matrix", include_str!("../../../workflows/matrix.yml")),
+    ("lan-ci", include_str!("../../../workflows/lan-ci.yml")),
     ("e2e", include_str!("../../../workflows/e2e.yml")),
     ("deploy", include_str!("../../../workflows/deploy.yml")),
     ("rolling-update", include_str!("../../../workflows/rolling-update.yml")),

@@ -17,7 +17,8 @@ use super::command::Command;
 const BACK_OFF: [u64; 2] = [3, 7];
 
 impl Job {
-    /// Pulls an image. When the registry cannot be had and the host has the image, that one is taken.
+    /// Pulls an image. When the registry cannot be had and the host has the image, that one is taken; it is not even asked
+    /// for where the configuration says so.
     pub(super) async fn pull(
         &mut self,
         frame: &Frame,
@@ -25,6 +26,13 @@ impl Job {
         image: &str,
         credentials: Option<&(String, String)>,
     ) -> Result<(), StepError> {
+        let kept = format!("{key}/kept");
+        // What was decided before a restart stays, whatever the configuration says by now.
+        let asks = if self.journal.is_live() { self.runner.keeps_images } else { self.journal.knows(&kept) };
+        if asks && self.has_image(frame, &kept, image).await? {
+            self.say_line(&format!("The host has the image {image}: it is not pulled."))?;
+            return Ok(());
+        }
         let login = match credentials {
             Some(credentials) => Some(self.log_in(frame, key, image, credentials).await?),
             None => match self.own_credentials(image) {
@@ -80,18 +88,12 @@ impl Job {
             if code == 0 {
                 return Ok(());
             }
-            if attempt == 1 {
-                let look = Command::new(["image", "inspect", "--format", "{{.Id}}", image]).silent();
-                let known = self.engine_command(frame, &format!("{key}/known"), condition::success(), look).await?;
-                if self.heed(&known)?.code == 0 {
-                    self.warning(
-                        frame.number,
-                        &format!(
-                            "Docker pull failed with exit code {code}, using the image {image} that the host has."
-                        ),
-                    )?;
-                    return Ok(());
-                }
+            if attempt == 1 && self.has_image(frame, &format!("{key}/known"), image).await? {
+                self.warning(
+                    frame.number,
+                    &format!("Docker pull failed with exit code {code}, using the image {image} that the host has."),
+                )?;
+                return Ok(());
             }
             let Some(wait) = BACK_OFF.get(attempt - 1) else {
                 return Err(StepError::Failed(format!("Docker pull failed with exit code {code}")));
@@ -103,6 +105,12 @@ impl Job {
             self.pause(&format!("{key}/pull/{attempt}/wait"), Duration::from_secs(*wait)).await?;
             attempt += 1;
         }
+    }
+
+    async fn has_image(&mut self, frame: &Frame, key: &str, image: &str) -> Result<bool, StepError> {
+        let look = Command::new(["image", "inspect", "--format", "{{.Id}}", image]).silent();
+        let said = self.engine_command(frame, key, condition::success(), look).await?;
+        Ok(self.heed(&said)?.code == 0)
     }
 
     /// Logs in to the image's registry, into a directory of its own that goes after the pull. The password is read from
