@@ -27,6 +27,9 @@ const GITHUB_TOKEN: &str = "GITHUB_TOKEN";
 
 /// How long to wait before writing again after the disk was full.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a record that nobody waits for may stay in memory, and how many.
+const GATHERING: Duration = Duration::from_millis(20);
+const MOST_GATHERED: usize = 64;
 
 /// The surroundings of all jobs of a daemon.
 pub(super) struct Jobs {
@@ -123,48 +126,90 @@ enum Message {
     Durable(oneshot::Sender<Result<(), String>>),
 }
 
-/// Writes records in order, several in flight with those of other jobs (group commit).
+/// Writes records in order. A job learns several things in a row and then waits for them: what has gathered costs one sync
+/// of the disk. Nothing is done because of a record before [`JournalStore::durable`], so it may wait a moment for the others.
 struct Journal {
     messages: mpsc::Sender<Message>,
     /// The first fault; nothing is written after it.
     fault: Arc<Mutex<Option<String>>>,
 }
 
+/// The disk's side of a [`Journal`].
+struct Recorder {
+    store: Store,
+    vault: Vault,
+    job: JobId,
+    fault: Arc<Mutex<Option<String>>>,
+    /// Sealed, with their numbers.
+    gathered: Vec<(u64, Vec<u8>)>,
+}
+
 impl Journal {
     fn open(store: Store, vault: Vault, job: JobId, tracker: &TaskTracker) -> Self {
-        let (messages, mut receiver) = mpsc::channel(WAITING);
+        let (messages, receiver) = mpsc::channel(WAITING);
         let fault = Arc::new(Mutex::new(None::<String>));
-        let seen = fault.clone();
-        tracker.spawn(async move {
-            while let Some(message) = receiver.recv().await {
-                let before = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                match (message, before) {
-                    (Message::Durable(answer), before) => drop(answer.send(before.map_or(Ok(()), Err))),
-                    (Message::Entry(..), Some(_)) => {}
-                    (Message::Entry(number, entry), None) => {
-                        let written = match vault.seal(&seal_name(job, number), &entry) {
-                            Ok(sealed) => append(&store, job, number, &sealed).await,
-                            Err(error) => Err(error.to_string()),
-                        };
-                        if let Err(error) = written {
-                            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        }
-                    }
-                }
-            }
-        });
+        let recorder = Recorder { store, vault, job, fault: Arc::clone(&fault), gathered: Vec::new() };
+        tracker.spawn(recorder.run(receiver));
         Self { messages, fault }
     }
 }
 
-/// Writes until it is written: while the disk is full the job's step goes on, and the job waits for its record.
-async fn append(store: &Store, job: JobId, number: u64, sealed: &[u8]) -> Result<(), String> {
-    loop {
-        match store.append_journal(job, number, sealed).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_transient() => tokio::time::sleep(RETRY).await,
-            Err(error) => return Err(error.to_string()),
+impl Recorder {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        loop {
+            let message = if self.gathered.is_empty() {
+                messages.recv().await
+            } else {
+                match tokio::time::timeout(GATHERING, messages.recv()).await {
+                    Ok(message) => message,
+                    Err(_) => {
+                        self.write().await;
+                        continue;
+                    }
+                }
+            };
+            match message {
+                None => return self.write().await,
+                Some(Message::Entry(number, entry)) => {
+                    self.gather(number, &entry);
+                    if self.gathered.len() >= MOST_GATHERED {
+                        self.write().await;
+                    }
+                }
+                Some(Message::Durable(answer)) => {
+                    self.write().await;
+                    let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    // The job may have been given up meanwhile.
+                    drop(answer.send(fault.map_or(Ok(()), Err)));
+                }
+            }
         }
+    }
+
+    fn gather(&mut self, number: u64, entry: &[u8]) {
+        match self.vault.seal(&seal_name(self.job, number), entry) {
+            Ok(sealed) => self.gathered.push((number, sealed)),
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    /// Writes until it is written: while the disk is full the job's step goes on, and the job waits for its record.
+    async fn write(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        if gathered.is_empty() || self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return;
+        }
+        loop {
+            match self.store.append_journal_entries(self.job, &gathered).await {
+                Ok(()) => return,
+                Err(error) if error.is_transient() => tokio::time::sleep(RETRY).await,
+                Err(error) => return self.fail(error.to_string()),
+            }
+        }
+    }
+
+    fn fail(&self, error: String) {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 

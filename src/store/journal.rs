@@ -12,19 +12,24 @@ impl Store {
     /// # Errors
     /// The disk is full or cannot be written; the job must not go on.
     pub async fn append_journal(&self, job: JobId, sequence: u64, entry: &[u8]) -> Result<(), StoreError> {
-        let mut writes = Vec::new();
-        put_pieces(&mut writes, Name::Journal, &Key::new().u64(job.0).u64(sequence).bytes(), &encode_raw(entry));
-        self.inner.writer.commit(writes).await
+        self.append_journal_entries(job, &[(sequence, entry)]).await
     }
 
-    /// The same, blocking the calling thread for a sync of the disk.
+    /// The same for several entries with their numbers, in one sync of the disk.
     ///
     /// # Errors
     /// As [`Store::append_journal`].
-    pub fn append_journal_blocking(&self, job: JobId, sequence: u64, entry: &[u8]) -> Result<(), StoreError> {
+    pub async fn append_journal_entries<E: AsRef<[u8]>>(
+        &self,
+        job: JobId,
+        entries: &[(u64, E)],
+    ) -> Result<(), StoreError> {
         let mut writes = Vec::new();
-        put_pieces(&mut writes, Name::Journal, &Key::new().u64(job.0).u64(sequence).bytes(), &encode_raw(entry));
-        self.inner.writer.commit_blocking(writes)
+        for (sequence, entry) in entries {
+            let key = Key::new().u64(job.0).u64(*sequence).bytes();
+            put_pieces(&mut writes, Name::Journal, &key, &encode_raw(entry.as_ref()));
+        }
+        self.inner.writer.commit(writes).await
     }
 
     /// All entries of a job in order.
