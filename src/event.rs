@@ -19,7 +19,7 @@ use crate::id::RepositoryName;
 
 pub use context::github_context;
 pub use dispatch::Place;
-pub use selection::{Selection, select};
+pub use selection::{Selection, looks_at_files, select};
 
 /// What happened. Accepted once, durable, then planned.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -340,6 +340,17 @@ pub async fn trust_system_wide(git_dir: &Path) -> Result<(), Error> {
     git.text().await.map(drop)
 }
 
+/// Git by its path: one that is looked for in an environment which is not ours cannot be started without copying this process,
+/// which takes a millisecond and more, and holds up all of its threads.
+fn program() -> PathBuf {
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let is_program = |path: &PathBuf| {
+        use std::os::unix::fs::PermissionsExt as _;
+        path.is_absolute() && path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&places).map(|place| place.join("git")).find(is_program).unwrap_or_else(|| "git".into())
+}
+
 impl Git {
     fn new(action: &'static str) -> Self {
         Self::with_settings(action, &[])
@@ -347,7 +358,7 @@ impl Git {
 
     /// `settings` are `key=value`, stronger than ours.
     fn with_settings(action: &'static str, settings: &[&str]) -> Self {
-        let mut command = Command::new("git");
+        let mut command = Command::new(program());
         command
             .env_clear()
             .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))

@@ -44,6 +44,17 @@ pub fn select(workflow: &Workflow, event: &Event) -> Selection {
     Selection { selected, reason, trace: tests.trace }
 }
 
+/// Whether the answer depends on the files that changed: finding them out is left undone otherwise.
+#[must_use]
+pub fn looks_at_files(workflow: &Workflow, event: &Event) -> bool {
+    let trigger = activity::kind(&event.name).and_then(|kind| workflow.on.events.get(kind.name));
+    trigger.is_some_and(|trigger| {
+        trigger.paths.is_some()
+            || trigger.paths_ignore.is_some()
+            || (trigger.names.is_some() && event.name == "towline")
+    })
+}
+
 /// The skip token of a commit message, if it holds one (T15).
 #[must_use]
 pub fn skip_token(message: &str) -> Option<&str> {

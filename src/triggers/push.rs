@@ -146,11 +146,13 @@ pub async fn accept(
     push: &HookPush,
     starter: &Starter,
 ) -> Result<Accepted, Error> {
+    // Its process starts while the commits are listed.
+    let mut objects = repository.objects()?;
     let (events, notes) = events(now, place, repository, push).await?;
     let mut accepted = Accepted { notes, ..Accepted::default() };
     for event in events {
         let name = event.ref_name().to_owned();
-        let found = start::starts(event, repository, reading).await?;
+        let found = start::starts_from(event, repository, &mut objects, reading).await?;
         for diagnostic in found.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
             let line = diagnostic.span.map_or(String::new(), |span| format!(":{}", span.start.line));
             accepted.notes.push(format!("{}{line}: {}", diagnostic.path, diagnostic.message));
@@ -175,6 +177,7 @@ pub async fn accept(
             }
         }
     }
+    objects.close().await;
     Ok(accepted)
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::diagnostic::Diagnostic;
 use crate::event::dispatch::check_inputs;
-use crate::event::{ChangedFiles, Event, Selection, select};
+use crate::event::{ChangedFiles, Event, Selection, looks_at_files, select};
 use crate::git::{self, Changes, Objects, PushedRef, Repository};
 use crate::id::RunId;
 use crate::plan::calls::{self, CalledWorkflow};
@@ -79,21 +79,40 @@ pub struct Source<'a> {
 /// # Errors
 /// The repository cannot be read.
 pub async fn starts(event: Event, repository: &Repository, reading: &Reading) -> Result<Starts, git::Error> {
-    let event = complete(event, repository).await?;
+    let mut objects = repository.objects()?;
+    let starts = starts_from(event, repository, &mut objects, reading).await?;
+    objects.close().await;
+    Ok(starts)
+}
+
+/// The same with a reader of the repository that is open.
+///
+/// # Errors
+/// As [`starts`].
+pub(super) async fn starts_from(
+    event: Event,
+    repository: &Repository,
+    objects: &mut Objects,
+    reading: &Reading,
+) -> Result<Starts, git::Error> {
+    let mut event = located(event, repository).await?;
     let mut result = Starts::default();
     if event.sha.is_empty() {
         return Ok(result);
     }
-    let mut objects = repository.objects()?;
-    for file in objects.workflows(&event.sha, &reading.directories).await? {
-        // A dispatch or schedule is for one file, named by its path or its file name.
-        if event.workflow.as_deref().is_some_and(|wanted| !is_named(&file.path, wanted)) {
-            continue;
-        }
-        let source = Source { path: &file.path, text: &file.text, commit: &event.sha };
-        add(&mut result, &event, source, &mut objects, reading).await?;
+    let mut files = objects.workflows(&event.sha, &reading.directories).await?;
+    // A dispatch or schedule is for one file, named by its path or its file name.
+    files.retain(|file| event.workflow.as_deref().is_none_or(|wanted| is_named(&file.path, wanted)));
+    let models: Vec<_> = files.iter().map(|file| workflow::parse(&file.path, &file.text)).collect();
+    if event.changed_files == ChangedFiles::Unknown
+        && models.iter().any(|(model, _)| model.as_ref().is_some_and(|model| looks_at_files(model, &event)))
+    {
+        event.changed_files = changed_files(&event, repository).await;
     }
-    objects.close().await;
+    for (file, parsed) in files.iter().zip(models) {
+        let source = Source { path: &file.path, text: &file.text, commit: &event.sha };
+        add(&mut result, &event, source, parsed, objects, reading).await?;
+    }
     Ok(result)
 }
 
@@ -119,6 +138,7 @@ async fn add(
     result: &mut Starts,
     event: &Event,
     source: Source<'_>,
+    (model, diagnostics): (Option<workflow::model::Workflow>, Vec<Diagnostic>),
     objects: &mut Objects,
     reading: &Reading,
 ) -> Result<(), git::Error> {
@@ -128,7 +148,6 @@ async fn add(
         result.passed.push(Passed { path: source.path.to_owned(), selection });
         return Ok(());
     }
-    let (model, diagnostics) = workflow::parse(source.path, source.text);
     result.diagnostics.extend(diagnostics);
     match &model {
         Some(model) => {
@@ -245,11 +264,8 @@ pub(super) fn is_named(path: &str, wanted: &str) -> bool {
     path == wanted || path.rsplit('/').next() == Some(wanted)
 }
 
-/// Fills in what a payload alone does not tell: the commit, and the files that changed (T4).
-///
-/// # Errors
-/// The repository cannot be read.
-pub async fn complete(mut event: Event, repository: &Repository) -> Result<Event, git::Error> {
+/// Fills in what a payload alone does not tell: the commit, and the message of a pull request's.
+async fn located(mut event: Event, repository: &Repository) -> Result<Event, git::Error> {
     if event.sha.is_empty() {
         let head = event.payload.pointer("/pull_request/head/sha").and_then(Json::as_str).map(str::to_owned);
         let found = match repository.resolve(&event.git_ref).await? {
@@ -261,9 +277,6 @@ pub async fn complete(mut event: Event, repository: &Repository) -> Result<Event
     }
     if event.name == "pull_request" && event.head_message.is_none() {
         event.head_message = head_message(&event, repository).await?;
-    }
-    if event.changed_files == ChangedFiles::Unknown {
-        event.changed_files = changed_files(&event, repository).await;
     }
     Ok(event)
 }
@@ -278,7 +291,7 @@ async fn head_message(event: &Event, repository: &Repository) -> Result<Option<S
     Ok(commit.map(|commit| commit.message))
 }
 
-/// `Unknown` when the commits are not at hand: path filters let the event through then, as when GitHub's diff times out.
+/// The files that an event changed (T4). `Unknown` when the commits are not at hand: path filters let the event through then, as when GitHub's diff times out.
 async fn changed_files(event: &Event, repository: &Repository) -> ChangedFiles {
     let text = |pointer: &str| event.payload.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
     let changes = match event.name.as_str() {
