@@ -162,7 +162,8 @@ fn workflow(steps: usize, before: bool) -> String {
     let needs = if before { "    needs: before\n" } else { "" };
     let before = if before { "  before:\n    runs-on: ubuntu-latest\n    steps:\n      - run: \"true\"\n" } else { "" };
     let steps = "      - run: \"true\"\n".repeat(steps);
-    format!("on: push\njobs:\n{before}  many:\n    runs-on: ubuntu-latest\n{needs}    steps:\n{steps}")
+    // wrkflw reads no workflow without a name.
+    format!("name: steps\non: push\njobs:\n{before}  many:\n    runs-on: ubuntu-latest\n{needs}    steps:\n{steps}")
 }
 
 /// A whole job of 50 trivial steps on a held connection: what it adds to a run that had a job on the host already.
