@@ -30,7 +30,7 @@ pub use enrolment::{EnrolError, Enrolled, NewHost, enrol};
 pub use facts::Facts;
 pub use forward::Forward;
 pub use job::{HostEvents, HostJob};
-pub use pool::Hosts;
+pub use pool::{Hosts, Ready};
 pub use wake::wake;
 
 /// A machine that executes jobs, and the way to it.

@@ -61,13 +61,11 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
             let opened = (JobSpec::new_nonce(), slot);
             let value = json!(opened);
             journal.record(OPENED, value, Position::Job(JobPosition::default()))?;
-            journal.durable().await?;
             opened
         }
     };
     let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     let until = runner.clock.now() + limit;
-    let open = runner.hosts.open_job(&target, JobSpec { key: runner.job_key(order), nonce, resume });
     // A job that is picked up again keeps its tokens and its port: an action that runs has them.
     let known = journal.recall::<JobVariables>("services")?;
     let is_known = known.is_some();
@@ -80,6 +78,13 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
             (Some(known), None) => Reached::known(known),
             (None, _) => Reached::nothing(),
         }
+    };
+    let open = async {
+        // What tells this job from others is durable before the host hears of it.
+        let (recorded, ready) = tokio::join!(journal.durable(), runner.hosts.ready(&target));
+        recorded?;
+        let spec = JobSpec { key: runner.job_key(order), nonce, resume };
+        Ok::<_, JobError>(runner.hosts.open_job_on(ready?, &target, spec).await?)
     };
     let mut cancelled = told.clone();
     let ((host, events), reached) = tokio::select! {

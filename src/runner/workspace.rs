@@ -1,7 +1,7 @@
 //! Where a job works on its host: directories per slot, and how they are made and cleared.
 
 use crate::run::order::Order;
-use crate::transport::HostJob;
+use crate::transport::{HostJob, Output};
 
 use super::JobError;
 
@@ -56,8 +56,8 @@ impl Workspace {
             "set -e\numask 077\naside() {{ [ -e \"$1\" ] || [ -L \"$1\" ] || return 0\n\
              rm -rf -- \"$1\" 2>/dev/null || true\n[ -e \"$1\" ] || return 0\n\
              mkdir -p {slot}/_aside && mv -- \"$1\" {slot}/_aside/$$-$(date +%s) && echo \"moved aside: $1\"; }}\n\
-             mkdir -p {slot}/_used\necho {now} >{used}\naside {temp}\n{fresh}umask 022\nmkdir -p {path} {temp}/_github_workflow {tools}\n\
-             cat > {event}\n",
+             [ -d {slot}/_used ] || mkdir -p {slot}/_used\necho {now} >{used}\naside {temp}\n{fresh}umask 022\n\
+             mkdir -p {path} {temp}/_github_workflow {tools}\ncat > {event}\n",
             slot = quote(&self.slot),
             used = quote(&self.used()),
             temp = quote(&self.temp),
@@ -66,7 +66,8 @@ impl Workspace {
             event = quote(&self.event),
             fresh = if fresh { format!("aside {}\n", quote(&self.path)) } else { String::new() },
         );
-        run(host, "preparing the workspace", &script, event).await.map(drop)
+        let doing = "preparing the workspace";
+        succeeded(doing, host.exec_between_steps(&script, event).await?).map(drop)
     }
 
     /// The file that has when the workspace was last used.
@@ -84,7 +85,10 @@ impl Workspace {
 
 /// Runs a script on the host and wants it to succeed.
 pub(crate) async fn run(host: &HostJob, doing: &str, script: &str, stdin: &[u8]) -> Result<Vec<u8>, JobError> {
-    let output = host.exec(script, stdin).await?;
+    succeeded(doing, host.exec(script, stdin).await?)
+}
+
+fn succeeded(doing: &str, output: Output) -> Result<Vec<u8>, JobError> {
     if output.status == 0 {
         return Ok(output.stdout);
     }

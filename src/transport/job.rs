@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::pool::Hosts;
+use super::pool::{Hosts, Ready};
 use super::shell::{Mode, OpenError, Shell};
 use super::spool::derive;
 use super::step::{fits_inline, start_file, temporaries};
@@ -105,6 +105,7 @@ impl Backoff {
 /// Opens a job; see [`Hosts::open_job`].
 pub(super) async fn open(
     hosts: &Hosts,
+    ready: Ready,
     target: &Target,
     spec: JobSpec,
 ) -> Result<(HostJob, HostEvents), TransportError> {
@@ -116,10 +117,10 @@ pub(super) async fn open(
         return Err(TransportError::Invalid("a job's nonce has at least 16 hexadecimal digits".to_owned()));
     }
     let owner = derive(&spec.nonce, "owner");
-    let facts = hosts.facts(target).await?;
+    let Ready { facts, control, follower } = ready;
     let create = spec.resume.is_none();
     let mode = Mode::Job { key: &spec.key, owner: &owner, create };
-    let shell = match hosts.shell(target, mode, false).await {
+    let shell = match hosts.shell_on(Some(control), target, mode, false).await {
         Ok(shell) => shell,
         Err(OpenError::Transport(error)) => return Err(error),
         Err(OpenError::Rebooted) => {
@@ -154,7 +155,7 @@ pub(super) async fn open(
         over: over.clone(),
         spec,
     });
-    follow::spawn_main(&inner);
+    follow::spawn_main(&inner, follower);
     let events = HostEvents { events, over: over.clone(), _stop: over.drop_guard() };
     Ok((HostJob { inner }, events))
 }
@@ -249,11 +250,29 @@ impl HostJob {
     /// # Errors
     /// The job is over. A failing script is an [`Output`].
     pub async fn exec(&self, script: &str, stdin: &[u8]) -> Result<Output, TransportError> {
+        self.exec_in(&self.inner.side, script, stdin).await
+    }
+
+    /// The same while no step runs or is to be started, on the shell that starts them: there is nothing to cancel, and none has
+    /// to be opened.
+    ///
+    /// # Errors
+    /// As [`HostJob::exec`].
+    pub async fn exec_between_steps(&self, script: &str, stdin: &[u8]) -> Result<Output, TransportError> {
+        self.exec_in(&self.inner.control, script, stdin).await
+    }
+
+    async fn exec_in(
+        &self,
+        shell: &tokio::sync::Mutex<Option<Shell>>,
+        script: &str,
+        stdin: &[u8],
+    ) -> Result<Output, TransportError> {
         let inner = &self.inner;
         let mut backoff = Backoff::default();
         loop {
             let attempt = async {
-                let mut slot = inner.side.lock().await;
+                let mut slot = shell.lock().await;
                 let mut shell = match slot.take() {
                     Some(shell) => shell,
                     None => inner.open_shell().await?,
@@ -280,7 +299,7 @@ impl HostJob {
     pub async fn sweep_orphans(&self) -> Result<Vec<Orphan>, TransportError> {
         let launcher = self.inner.hosts.launcher(&self.inner.root);
         let script = format!("exec /bin/sh {launcher} sweep x {}\n", self.inner.tracking_id);
-        let output = self.exec(&script, b"").await?;
+        let output = self.exec_between_steps(&script, b"").await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut orphans: Vec<Orphan> = Vec::new();
         for line in text.lines() {

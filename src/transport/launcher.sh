@@ -2,7 +2,8 @@
 #
 #   control MARK JOB OWNER create|attach
 #                            sourced by the shell that reads the channel: defines what its next lines ask for
-#   follow MARK JOB LANE AT  sends a spool from an offset on, and what is appended, until standard input ends
+#   follow MARK JOB LANE AT TOOLS
+#                            sourced too where that is possible: sends a spool from an offset on, and what is appended, until standard input ends
 #   lane JOB LANE            supervises steps one after the other, detached from every connection
 #   next JOB LANE STEP       waits for the lane's next step, probably that one, and becomes it
 #   alarm JOB LANE           ends the steps of a lane whose time is over
@@ -21,6 +22,15 @@ umask 077
 case $0 in
 *launcher-*) here=$0 ;;
 *) here=$l ;;
+esac
+R=${here%/*}
+case $R in
+/*) ;;
+*)
+	# It goes into other directories.
+	R=$(pwd)/$R
+	here=$R/${here##*/}
+	;;
 esac
 mode=$1
 shift
@@ -79,325 +89,12 @@ nap() {
 	fi
 }
 
-grep_sees=
-
-# The programs that make a process the leader of a session of its own.
-own_session=
-if command -v setsid >/dev/null 2>&1; then
-	own_session=setsid
-elif command -v perl >/dev/null 2>&1; then
-	own_session=perl
-elif command -v python3 >/dev/null 2>&1; then
-	own_session=python3
-fi
-case $own_session in
-perl) run_apart() { perl -MPOSIX=setsid -e 'setsid(); exec {$ARGV[0]} @ARGV' -- "$@"; } ;;
-python3) run_apart() { python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"; } ;;
-setsid) run_apart() { setsid "$@"; } ;;
-*) run_apart() { "$@"; } ;;
-esac
-
-# detach COMMAND...: started in a session of its own with default signals, and not waited for. An asynchronous list of the
-# shell would leave SIGINT ignored in all that the steps start, so the fork is left to setsid, which forks when it leads a group.
-detach() {
-	case $own_session in
-	setsid) setsid setsid "$@" ;;
-	perl) perl -MPOSIX=setsid -e 'fork and exit; setsid(); exec {$ARGV[0]} @ARGV' -- "$@" ;;
-	python3) python3 -c 'import os, sys; os.fork() and os._exit(0); os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@" ;;
-	*) "$@" & ;;
-	esac
-}
-
-# tagged TEXT: the processes whose environment holds the text.
-tagged() {
-	if [ -r /proc/self/environ ]; then
-		if [ -z "$grep_sees" ]; then
-			# busybox's sees nothing behind a NUL.
-			grep_sees=first
-			[ -z "$(printf 'a\000b\n' | grep -cF b | grep 1)" ] || grep_sees=all
-		fi
-		if [ "$grep_sees" = all ]; then
-			found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
-		else
-			found=
-			for one in /proc/[0-9]*/environ; do
-				if [ -r "$one" ] && tr '\000' '\n' 2>/dev/null <"$one" | grep -qF -- "$1"; then found="$found $one"; fi
-			done
-		fi
-		pids=
-		for one in $found; do
-			one=${one#/proc/}
-			pids="$pids ${one%/environ}"
-		done
-	else
-		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -v 'grep -F' |
-			while read -r one rest; do echo "$one"; done)
-	fi
-}
-
-# ---------------------------------------------------------------------------------------------------------------- control
-
-# ended STEP: whether its end is told.
-ended() {
-	word=
-	{ read -r word && read -r word; } 2>/dev/null <"steps/$1.begun" && [ "$word" = ended ]
-}
-
-# The requests are lines of shell themselves, each in braces so that one that was cut off is not run. A text that comes with a
-# request is in `p`, the names of a step's temporary files in `t`; a text that is too long for that, or is none, is in the file that `fetch` left.
-
-# fetch LENGTH: bytes from standard input into a file. The other side sends nothing before it is told to, so this shell has not
-# read ahead, and nothing after them.
-fetch() {
-	say go
-	if head -c "$1" >"incoming.$$" && [ "$(wc -c <"incoming.$$")" -eq "$1" ]; then
-		say fetched
-	else
-		say failed "cannot write in $J: $(env echo 2>&1 >>"incoming.$$")"
-	fi
-}
-
-# take FILE: what came with the request, into a file.
-take() {
-	if [ -n "$p" ]; then
-		w "$p" >"$1"
-	else
-		mv -f "incoming.$$" "$1"
-	fi
-}
-
-# w TEXT: says it as it is.
-case ${KSH_VERSION-} in
-*MIRBSD*) w() { print -rn -- "$1"; } ;;
-*) w() { printf %s "$1"; } ;;
-esac
-
+# say WORDS: an answer.
 say() {
 	printf '\036%s %s\n' "$mark" "$*"
 }
 
-# unable TEXT: says why nothing can be done, and waits for whoever wants to know more.
-unable() {
-	say failed "$*"
-	exec /bin/sh
-}
-
-# open_job OWNER create|attach: creates the job's directory, or looks at what is there.
-open_job() {
-	boot_identity
-	how=attached
-	if [ "$2" = attach ]; then
-		if [ ! -d "$J" ]; then
-			say gone
-			exit 1
-		fi
-	elif mkdir "$J" "$J/steps" 2>/dev/null; then
-		how=new
-	elif [ ! -d "$J" ]; then
-		mkdir -p "$R/jobs" && mkdir "$J" && how=new || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
-	fi
-	if [ -s "$J/owner" ]; then
-		read -r owner <"$J/owner"
-		if [ "$owner" != "$1" ]; then
-			say foreign
-			exit 1
-		fi
-	else
-		{ [ -d "$J/steps" ] || mkdir "$J/steps"; } && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" ||
-			unable "cannot write in $J: $(env echo "$1" 2>&1 >"$J/owner")"
-	fi
-	was=
-	read -r was <"$J/boot"
-	if [ "$was" != "$boot" ]; then
-		say rebooted
-		exit 1
-	fi
-	cd "$J" || exit 1
-	[ -e reserve ] || printf %16384s '' >reserve 2>/dev/null
-}
-
-# open_lane LANE: the supervisor that takes this lane's steps runs, and file descriptor 7 is its mouth.
-open_lane() {
-	if [ "$1" = "$opened" ] && kill -0 "$supervisor" 2>/dev/null; then return 0; fi
-	opened=
-	[ -e "$1.spool" ] || : >>"$1.spool"
-	[ -p "$1.fifo" ] || mkfifo "$1.fifo" 2>/dev/null || [ -p "$1.fifo" ] || return 1
-	exec 7<>"$1.fifo"
-	pid=
-	began=
-	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
-	case $launched in
-	*" $1 "*) [ -n "$pid" ] || return 0 ;;
-	esac
-	if [ -z "$pid" ] || ! alive "$pid" "$began"; then
-		launched="$launched $1 "
-		with=/bin/sh
-		[ "$1" != main ] || ! command -v bash >/dev/null 2>&1 || with=bash
-		detach env -i PATH="$PATH" HOME="$HOME" "$with" "$here" lane "$J" "$1" 3<&7 7<&- </dev/null >/dev/null 2>>"$1.trouble"
-	else
-		# Known to be the one that is meant; a look asks again.
-		opened=$1
-		supervisor=$pid
-	fi
-}
-
-# look LANE STEP: what is known of a step.
-look() {
-	begun=no
-	over=no
-	supervised=no
-	opened=
-	[ ! -e "steps/$2.begun" ] || begun=yes
-	! ended "$2" || over=yes
-	pid=
-	began=
-	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
-	if [ -n "$pid" ] && alive "$pid" "$began"; then supervised=yes; fi
-	say state "$begun" "$over" "$supervised" $(wc -c <"$1.spool")
-}
-
-control() {
-	mark=$1
-	launched=
-	opened=
-	guarded=
-	attempt=0
-	p=
-	t=
-	J=$R/jobs/$2
-	# Shells that read their program byte by byte are spared long texts.
-	pace=quick
-	case ${BASH_VERSION-}${KSH_VERSION-}${ZSH_VERSION-} in ?*) pace=slow ;; esac
-	if [ -n "$2" ]; then
-		open_job "$3" "$4"
-		# Whoever comes later finds it, or has it started with the first step that is asked for.
-		[ "$how" != new ] || open_lane main
-		say ready "$how" "$pace" "$J"
-	else
-		J=$R/scratch
-		mkdir -p "$J" && cd "$J" || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
-		trap 'rm -f "$J"/*.$$' EXIT
-		say ready scratch "$pace" "$J"
-	fi
-}
-
-# start STEP LANE TIMEOUT NONCE: the step's start file comes with it
-start() {
-	attempt=$((attempt + 1))
-	file=steps/$1.start.$$.$attempt
-	if ! take "$file" 2>/dev/null; then
-		say failed "cannot write $J/$file: $(env echo 2>&1 >>"$file")"
-		rm -f "$file"
-		return
-	fi
-	if [ -e "steps/$1.begun" ]; then
-		rm -f "$file"
-		say begun
-		return
-	fi
-	open_lane "$2" || {
-		say failed "cannot make a pipe in $J"
-		return
-	}
-	limit=$3
-	case $3 in
-	0) ;;
-	*) if [ "${3%.*}" -lt 60 ] || [ ! -r /proc/uptime ]; then limit=watch; fi ;;
-	esac
-	echo "step $1 $$.$attempt $limit $4" >&7
-	[ "$2" = main ] || echo quit >&7
-	say queued
-	[ -z "$t" ] || w "$t" >>"$2.temporary"
-	case $limit in
-	0) ;;
-	watch) apart watch "$J" "$1" "$3" ;;
-	*)
-		if [ "$2" != "$guarded" ] || ! kill -0 "$guardian" 2>/dev/null; then
-			pid=
-			began=
-			[ ! -r "$2.alarm" ] || read -r pid began <"$2.alarm"
-			if [ -n "$pid" ] && alive "$pid" "$began"; then
-				guarded=$2
-				guardian=$pid
-			else
-				apart alarm "$J" "$2"
-			fi
-		fi
-		;;
-	esac
-}
-
-# apart MODE ARGUMENT...: this script, on its own.
-apart() {
-	detach /bin/sh "$here" "$@" </dev/null >/dev/null 2>&1 7<&-
-}
-
-# cancel STEP INT TERM, in tenths of a second
-cancel() {
-	[ -e "steps/$1.cancelled" ] || echo >"steps/$1.cancelled"
-	if ended "$1"; then
-		say ended
-	else
-		apart ladder "$J" "$1" "$2" "$3"
-		say cancelling
-	fi
-}
-
-# input: what came is the standard input of the next command
-input() {
-	take "input.$$" 2>/dev/null || say failed "cannot write in $J: $(env echo 2>&1 >>"input.$$")"
-}
-
-# become: what came is a script that this shell becomes; then the channel is its own
-become() {
-	if take "command.$$" 2>/dev/null; then
-		say becoming
-		exec /bin/sh "$J/command.$$" 7<&-
-	fi
-	say failed "cannot write in $J: $(env echo 2>&1 >>"command.$$")"
-}
-
-# run TOKEN STDIN: what came is a script; its output goes out as it comes, then the token
-run() {
-	if ! take "command.$$" 2>/dev/null; then
-		say failed "cannot write in $J: $(env echo 2>&1 >>"command.$$")"
-		return
-	fi
-	if [ "$2" = - ]; then from=/dev/null; else from=input.$$; fi
-	/bin/sh "command.$$" <"$from" 7<&-
-	status=$?
-	printf '\036%s %s\n' "$1" "$status"
-	printf '\036%s %s\n' "$1" "$status" >&2
-}
-
-finish() {
-	for one in *.fifo; do
-		[ ! -p "$one" ] || echo quit 1<>"$one"
-	done
-	for one in *.follower.* *.alarm steps/*.watch.*; do
-		[ -r "$one" ] || continue
-		pid=
-		began=
-		read -r pid began <"$one"
-		[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
-	done
-	set --
-	for one in *.temporary; do
-		[ -s "$one" ] || continue
-		while read -r step file; do set -- "$@" "$file"; done <"$one"
-	done
-	[ $# -eq 0 ] || rm -f "$@"
-	cd /
-	# The lane is about to end and may still make a file.
-	turns=0
-	until { rm -rf "$J" 2>/dev/null && [ ! -e "$J" ]; } || [ "$turns" -ge 50 ]; do nap; done
-	if [ -e "$J" ]; then
-		say failed "cannot remove $J: $(rm -rf "$J" 2>&1)"
-	else
-		say finished
-	fi
-	exit 0
-}
+# A shell reads this file as it goes: what a mode does not need stands behind the place where it begins.
 
 # ----------------------------------------------------------------------------------------------------------------- follow
 
@@ -432,7 +129,7 @@ follow() {
 	say following
 	# Standard input ends with the connection; the reader of the spool ends with it and not on its own.
 	exec 4<&0
-	if tail --version >/dev/null 2>&1 </dev/null || [ ! -d /proc ]; then
+	if [ "$5" = gnu ] || [ ! -d /proc ] || tail --version >/dev/null 2>&1 </dev/null; then
 		tail -c "+$(($4 + 1))" -f "$lane.spool" &
 	else
 		{
@@ -450,7 +147,45 @@ follow() {
 	rm -f "$lane.follower.$$"
 }
 
+if [ "$mode" = follow ]; then
+	follow "$@"
+	exit
+fi
+
 # ------------------------------------------------------------------------------------------------------------------- lane
+
+# The programs that make a process the leader of a session of its own.
+own_session=
+if command -v setsid >/dev/null 2>&1; then
+	own_session=setsid
+elif command -v perl >/dev/null 2>&1; then
+	own_session=perl
+elif command -v python3 >/dev/null 2>&1; then
+	own_session=python3
+fi
+case $own_session in
+perl) run_apart() { perl -MPOSIX=setsid -e 'setsid(); exec {$ARGV[0]} @ARGV' -- "$@"; } ;;
+python3) run_apart() { python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"; } ;;
+setsid) run_apart() { setsid "$@"; } ;;
+*) run_apart() { "$@"; } ;;
+esac
+
+# detach COMMAND...: started in a session of its own with default signals, and not waited for. An asynchronous list of the
+# shell would leave SIGINT ignored in all that the steps start, so the fork is left to setsid, which forks when it leads a group.
+detach() {
+	case $own_session in
+	setsid) setsid setsid "$@" ;;
+	perl) perl -MPOSIX=setsid -e 'fork and exit; setsid(); exec {$ARGV[0]} @ARGV' -- "$@" ;;
+	python3) python3 -c 'import os, sys; os.fork() and os._exit(0); os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@" ;;
+	*) "$@" & ;;
+	esac
+}
+
+# ended STEP: whether its end is told.
+ended() {
+	word=
+	{ read -r word && read -r word; } 2>/dev/null <"steps/$1.begun" && [ "$word" = ended ]
+}
 
 # tell_ended: the second line of the step's begun file. What was never begun has an empty first one.
 tell_ended() {
@@ -747,6 +482,278 @@ lane() {
 	rmdir "$lane.lock"
 }
 
+case $mode in
+lane)
+	lane "$@"
+	exit
+	;;
+next)
+	next "$@"
+	exit
+	;;
+esac
+
+# ---------------------------------------------------------------------------------------------------------------- control
+
+# The requests are lines of shell themselves, each in braces so that one that was cut off is not run. A text that comes with a
+# request is in `p`, the names of a step's temporary files in `t`; a text that is too long for that, or is none, is in the file that `fetch` left.
+
+# fetch LENGTH: bytes from standard input into a file. The other side sends nothing before it is told to, so this shell has not
+# read ahead, and nothing after them.
+fetch() {
+	say go
+	if head -c "$1" >"incoming.$$" && [ "$(wc -c <"incoming.$$")" -eq "$1" ]; then
+		say fetched
+	else
+		say failed "cannot write in $J: $(env echo 2>&1 >>"incoming.$$")"
+	fi
+}
+
+# take FILE: what came with the request, into a file.
+take() {
+	if [ -n "$p" ]; then
+		w "$p" >"$1"
+	else
+		mv -f "incoming.$$" "$1"
+	fi
+}
+
+# w TEXT: says it as it is.
+case ${KSH_VERSION-} in
+*MIRBSD*) w() { print -rn -- "$1"; } ;;
+*) w() { printf %s "$1"; } ;;
+esac
+
+# unable TEXT: says why nothing can be done, and waits for whoever wants to know more.
+unable() {
+	say failed "$*"
+	exec /bin/sh
+}
+
+# open_job OWNER create|attach: creates the job's directory, or looks at what is there.
+open_job() {
+	boot_identity
+	how=attached
+	if [ "$2" = attach ]; then
+		if [ ! -d "$J" ]; then
+			say gone
+			exit 1
+		fi
+	elif mkdir "$J" "$J/steps" 2>/dev/null; then
+		how=new
+	elif [ ! -d "$J" ]; then
+		mkdir -p "$R/jobs" && mkdir "$J" && how=new || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
+	fi
+	if [ -s "$J/owner" ]; then
+		read -r owner <"$J/owner"
+		if [ "$owner" != "$1" ]; then
+			say foreign
+			exit 1
+		fi
+	else
+		{ [ -d "$J/steps" ] || mkdir "$J/steps"; } && echo "$boot" >"$J/boot" && echo "$1" >"$J/owner" &&
+			true >>"$J/main.spool" ||
+			unable "cannot write in $J: $(env echo "$1" 2>&1 >"$J/owner")"
+	fi
+	was=
+	read -r was <"$J/boot"
+	if [ "$was" != "$boot" ]; then
+		say rebooted
+		exit 1
+	fi
+	cd "$J" || exit 1
+	[ -e reserve ] || printf %16384s '' >reserve 2>/dev/null
+}
+
+# open_lane LANE: the supervisor that takes this lane's steps runs, and file descriptor 7 is its mouth.
+open_lane() {
+	if [ "$1" = "$opened" ] && kill -0 "$supervisor" 2>/dev/null; then return 0; fi
+	opened=
+	[ -e "$1.spool" ] || : >>"$1.spool"
+	[ -p "$1.fifo" ] || mkfifo "$1.fifo" 2>/dev/null || [ -p "$1.fifo" ] || return 1
+	exec 7<>"$1.fifo"
+	pid=
+	began=
+	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
+	case $launched in
+	*" $1 "*) [ -n "$pid" ] || return 0 ;;
+	esac
+	if [ -z "$pid" ] || ! alive "$pid" "$began"; then
+		launched="$launched $1 "
+		with=/bin/sh
+		[ "$1" != main ] || ! command -v bash >/dev/null 2>&1 || with=bash
+		detach env -i PATH="$PATH" HOME="$HOME" "$with" "$here" lane "$J" "$1" 3<&7 7<&- </dev/null >/dev/null 2>>"$1.trouble"
+	else
+		# Known to be the one that is meant; a look asks again.
+		opened=$1
+		supervisor=$pid
+	fi
+}
+
+# look LANE STEP: what is known of a step.
+look() {
+	begun=no
+	over=no
+	supervised=no
+	opened=
+	[ ! -e "steps/$2.begun" ] || begun=yes
+	! ended "$2" || over=yes
+	pid=
+	began=
+	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
+	if [ -n "$pid" ] && alive "$pid" "$began"; then supervised=yes; fi
+	say state "$begun" "$over" "$supervised" $(wc -c <"$1.spool")
+}
+
+control() {
+	mark=$1
+	launched=
+	opened=
+	guarded=
+	attempt=0
+	p=
+	t=
+	J=$R/jobs/$2
+	# Shells that read their program byte by byte are spared long texts.
+	pace=quick
+	case ${BASH_VERSION-}${KSH_VERSION-}${ZSH_VERSION-} in ?*) pace=slow ;; esac
+	if [ -n "$2" ]; then
+		open_job "$3" "$4"
+		say ready "$how" "$pace" "$J"
+		# Meanwhile whoever asked has the spool followed. Whoever comes later finds it, or has it started with the first step that
+		# is asked for.
+		[ "$how" != new ] || open_lane main
+	else
+		J=$R/scratch
+		mkdir -p "$J" && cd "$J" || unable "cannot make $J: $(mkdir -p "$J" 2>&1)"
+		trap 'rm -f "$J"/*.$$' EXIT
+		say ready scratch "$pace" "$J"
+	fi
+}
+
+# start STEP LANE TIMEOUT NONCE: the step's start file comes with it
+start() {
+	attempt=$((attempt + 1))
+	file=steps/$1.start.$$.$attempt
+	if ! take "$file" 2>/dev/null; then
+		say failed "cannot write $J/$file: $(env echo 2>&1 >>"$file")"
+		rm -f "$file"
+		return
+	fi
+	if [ -e "steps/$1.begun" ]; then
+		rm -f "$file"
+		say begun
+		return
+	fi
+	open_lane "$2" || {
+		say failed "cannot make a pipe in $J"
+		return
+	}
+	limit=$3
+	case $3 in
+	0) ;;
+	*) if [ "${3%.*}" -lt 60 ] || [ ! -r /proc/uptime ]; then limit=watch; fi ;;
+	esac
+	echo "step $1 $$.$attempt $limit $4" >&7
+	[ "$2" = main ] || echo quit >&7
+	say queued
+	[ -z "$t" ] || w "$t" >>"$2.temporary"
+	case $limit in
+	0) ;;
+	watch) apart watch "$J" "$1" "$3" ;;
+	*)
+		if [ "$2" != "$guarded" ] || ! kill -0 "$guardian" 2>/dev/null; then
+			pid=
+			began=
+			[ ! -r "$2.alarm" ] || read -r pid began <"$2.alarm"
+			if [ -n "$pid" ] && alive "$pid" "$began"; then
+				guarded=$2
+				guardian=$pid
+			else
+				apart alarm "$J" "$2"
+			fi
+		fi
+		;;
+	esac
+}
+
+# apart MODE ARGUMENT...: this script, on its own.
+apart() {
+	detach /bin/sh "$here" "$@" </dev/null >/dev/null 2>&1 7<&-
+}
+
+# cancel STEP INT TERM, in tenths of a second
+cancel() {
+	[ -e "steps/$1.cancelled" ] || echo >"steps/$1.cancelled"
+	if ended "$1"; then
+		say ended
+	else
+		apart ladder "$J" "$1" "$2" "$3"
+		say cancelling
+	fi
+}
+
+# input: what came is the standard input of the next command
+input() {
+	take "input.$$" 2>/dev/null || say failed "cannot write in $J: $(env echo 2>&1 >>"input.$$")"
+}
+
+# become: what came is a script that this shell becomes; then the channel is its own
+become() {
+	if take "command.$$" 2>/dev/null; then
+		say becoming
+		exec /bin/sh "$J/command.$$" 7<&-
+	fi
+	say failed "cannot write in $J: $(env echo 2>&1 >>"command.$$")"
+}
+
+# run TOKEN STDIN: what came is a script; its output goes out as it comes, then the token
+run() {
+	if ! take "command.$$" 2>/dev/null; then
+		say failed "cannot write in $J: $(env echo 2>&1 >>"command.$$")"
+		return
+	fi
+	if [ "$2" = - ]; then from=/dev/null; else from=input.$$; fi
+	/bin/sh "command.$$" <"$from" 7<&-
+	status=$?
+	printf '\036%s %s\n' "$1" "$status"
+	printf '\036%s %s\n' "$1" "$status" >&2
+}
+
+finish() {
+	for one in *.fifo; do
+		[ ! -p "$one" ] || echo quit 1<>"$one"
+	done
+	for one in *.follower.* *.alarm steps/*.watch.*; do
+		[ -r "$one" ] || continue
+		pid=
+		began=
+		read -r pid began <"$one"
+		[ -z "$pid" ] || ! alive "$pid" "$began" || kill "$pid" 2>/dev/null
+	done
+	set --
+	for one in *.temporary; do
+		[ -s "$one" ] || continue
+		while read -r step file; do set -- "$@" "$file"; done <"$one"
+	done
+	[ $# -eq 0 ] || rm -f "$@"
+	cd /
+	# The lane is about to end and may still make a file.
+	turns=0
+	until { rm -rf "$J" 2>/dev/null && [ ! -e "$J" ]; } || [ "$turns" -ge 50 ]; do nap; done
+	if [ -e "$J" ]; then
+		say failed "cannot remove $J: $(rm -rf "$J" 2>&1)"
+	else
+		say finished
+	fi
+	exit 0
+}
+
+if [ "$mode" = control ]; then
+	control "$@"
+	return
+fi
+
 # ------------------------------------------------------------------------------------------------------------------ alarm
 
 # doze SECONDS: ends with this process when it is told to go.
@@ -815,6 +822,35 @@ watch() {
 }
 
 # ----------------------------------------------------------------------------------------------------------------- ladder
+
+grep_sees=
+
+# tagged TEXT: the processes whose environment holds the text.
+tagged() {
+	if [ -r /proc/self/environ ]; then
+		if [ -z "$grep_sees" ]; then
+			# busybox's sees nothing behind a NUL.
+			grep_sees=first
+			[ -z "$(printf 'a\000b\n' | grep -cF b | grep 1)" ] || grep_sees=all
+		fi
+		if [ "$grep_sees" = all ]; then
+			found=$(grep -lsF -- "$1" /proc/[0-9]*/environ)
+		else
+			found=
+			for one in /proc/[0-9]*/environ; do
+				if [ -r "$one" ] && tr '\000' '\n' 2>/dev/null <"$one" | grep -qF -- "$1"; then found="$found $one"; fi
+			done
+		fi
+		pids=
+		for one in $found; do
+			one=${one#/proc/}
+			pids="$pids ${one%/environ}"
+		done
+	else
+		pids=$(ps axeww -o pid= -o command= 2>/dev/null | grep -F -- "$1" | grep -v 'grep -F' |
+			while read -r one rest; do echo "$one"; done)
+	fi
+}
 
 # signal_container SIGNAL: what runs in a container is reached by the step's own script, which may not hold up the ladder.
 # With 0 it tells whether anything is there.
@@ -1001,20 +1037,7 @@ collect() {
 	done
 }
 
-R=${here%/*}
-case $R in
-/*) ;;
-*)
-	# It goes into other directories.
-	R=$(pwd)/$R
-	here=$R/${here##*/}
-	;;
-esac
 case $mode in
-control) control "$@" ;;
-follow) follow "$@" ;;
-lane) lane "$@" ;;
-next) next "$@" ;;
 alarm) alarm "$@" ;;
 watch) watch "$@" ;;
 ladder) ladder "$@" ;;

@@ -43,6 +43,15 @@ struct Shared {
     facts: Mutex<HashMap<Target, (Instant, Arc<Facts>)>>,
 }
 
+/// A host that is ready for a job.
+#[derive(Debug)]
+pub struct Ready {
+    pub(super) facts: Arc<Facts>,
+    pub(super) control: Process,
+    /// On a connection of its own.
+    pub(super) follower: Process,
+}
+
 /// One SSH server as one user.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -106,7 +115,33 @@ impl Hosts {
     /// # Errors
     /// The host is unreachable or unusable, the job belongs to another daemon, or its machine restarted meanwhile.
     pub async fn open_job(&self, target: &Target, spec: JobSpec) -> Result<(HostJob, HostEvents), TransportError> {
-        job::open(self, target, spec).await
+        let ready = self.ready(target).await?;
+        self.open_job_on(ready, target, spec).await
+    }
+
+    /// Everything up to a job of which the host learns nothing: connected, probed, with shells that wait. It may overlap with
+    /// what has to be durable before the job is opened.
+    ///
+    /// # Errors
+    /// The host is unreachable or unusable.
+    pub async fn ready(&self, target: &Target) -> Result<Ready, TransportError> {
+        // The first, if it has to ask, leaves a connection with room for the second.
+        let facts = self.facts(target).await?;
+        let (control, follower) = tokio::try_join!(self.process(target, false), self.process(target, true))?;
+        Ok(Ready { facts, control, follower })
+    }
+
+    /// [`Hosts::open_job`] on a host that is ready.
+    ///
+    /// # Errors
+    /// As [`Hosts::open_job`].
+    pub async fn open_job_on(
+        &self,
+        ready: Ready,
+        target: &Target,
+        spec: JobSpec,
+    ) -> Result<(HostJob, HostEvents), TransportError> {
+        job::open(self, ready, target, spec).await
     }
 
     async fn scratch(&self, target: &Target) -> Result<Shell, TransportError> {
@@ -119,9 +154,23 @@ impl Hosts {
 
     /// A launcher that answers. `alone`: on a connection that nothing else uses meanwhile.
     pub(super) async fn shell(&self, target: &Target, mode: Mode<'_>, alone: bool) -> Result<Shell, OpenError> {
+        self.shell_on(None, target, mode, alone).await
+    }
+
+    /// The same, in a process that waits already, if there is one.
+    pub(super) async fn shell_on(
+        &self,
+        mut waiting: Option<Process>,
+        target: &Target,
+        mode: Mode<'_>,
+        alone: bool,
+    ) -> Result<Shell, OpenError> {
         let mut attempt = 1;
         loop {
-            let process = self.process(target, alone).await?;
+            let process = match waiting.take() {
+                Some(process) => process,
+                None => self.process(target, alone).await?,
+            };
             match Shell::open(target, process, mode).await {
                 // A channel that was closed before a word was said: seen when its number was another's a moment ago. Opening is
                 // repeatable, and a link that is really gone shows at the next attempt.

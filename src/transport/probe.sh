@@ -47,7 +47,7 @@ say login_shell "$SHELL"
 say bash "$(where bash)"
 say pwsh "$(where pwsh)"
 say python "$(where python3 || where python)"
-if cat --version >/dev/null 2>&1; then
+if cat --version >/dev/null 2>&1 && tail --version >/dev/null 2>&1; then
 	say coreutils gnu
 elif cat --help 2>&1 | grep -qi busybox; then
 	say coreutils busybox

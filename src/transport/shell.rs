@@ -38,8 +38,8 @@ pub(super) enum Mode<'a> {
     Job { key: &'a str, owner: &'a str, create: bool },
     /// Small commands outside of any job.
     Scratch,
-    /// A spool from an offset on: after the first answer the stream is the spool.
-    Follow { key: &'a str, lane: &'a str, offset: u64 },
+    /// A spool from an offset on: after the first answer the stream is the spool. `tools` says whose `tail` the host has.
+    Follow { key: &'a str, lane: &'a str, offset: u64, tools: &'a str },
 }
 
 /// The launcher's refusals that are states of the job, not faults.
@@ -143,8 +143,12 @@ impl Shell {
                 format!("set -- control {mark} {key} {owner} {how};. \"$l\"")
             }
             Mode::Scratch => format!("set -- control {mark} '' '';. \"$l\""),
-            Mode::Follow { key, lane, offset } => {
-                format!("exec /bin/sh \"$l\" follow {mark} {key} {lane} {offset}")
+            Mode::Follow { key, lane, offset, tools } => {
+                // bash crashes when what it sources reads the standard input that it reads itself.
+                format!(
+                    "set -- follow {mark} {key} {lane} {offset} {};case ${{BASH_VERSION-}} in '') . \"$l\";; *) exec /bin/sh \"$l\" \"$@\";; esac",
+                    quoted(tools)
+                )
             }
         };
         let root = root_word(&self.target.root);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::super::process::Piece;
+use super::super::process::{Piece, Process};
 use super::super::shell::{Mode, OpenError};
 use super::super::spool::{Mark, Part, Reader};
 use super::super::{CommandFile, CommandFiles, Exit, HostEvent, StepEnded, TransportError};
@@ -18,8 +18,8 @@ const LOOKING: Duration = Duration::from_secs(10);
 /// The longest command file that is taken.
 const LONGEST_FILE: u64 = 64 * 1024 * 1024;
 
-/// Follows the main spool for as long as the job is open.
-pub(super) fn spawn_main(inner: &Arc<Inner>) {
+/// Follows the main spool for as long as the job is open, in a process that waits already.
+pub(super) fn spawn_main(inner: &Arc<Inner>, waiting: Process) {
     let resume = inner.spec.resume;
     let follower = Follower {
         inner: Arc::clone(inner),
@@ -30,6 +30,7 @@ pub(super) fn spawn_main(inner: &Arc<Inner>) {
             resume.map_or(0, |resume| resume.offset),
             resume.map_or(0, |resume| resume.ended),
         ),
+        waiting: Some(waiting),
         detached: None,
     };
     inner.hosts.tracker().spawn(follower.run());
@@ -42,6 +43,7 @@ pub(super) fn spawn_own(inner: &Arc<Inner>, step: u32, offset: u64) {
         lane: format!("b{step}"),
         step,
         reader: Reader::new(&inner.spec.nonce, offset, step.saturating_sub(1)),
+        waiting: None,
         detached: None,
     };
     inner.hosts.tracker().spawn(follower.run());
@@ -53,6 +55,8 @@ struct Follower {
     /// 0 for the main spool.
     step: u32,
     reader: Reader,
+    /// For the first stay.
+    waiting: Option<Process>,
     /// Why there is no contact, once that was said.
     detached: Option<String>,
 }
@@ -107,9 +111,11 @@ impl Follower {
     async fn stay(&mut self, backoff: &mut Backoff) -> Result<Stay, OpenError> {
         let inner = Arc::clone(&self.inner);
         let offset = self.reader.restart();
-        let mode = Mode::Follow { key: &inner.spec.key, lane: &self.lane, offset };
+        let tools = &inner.facts.coreutils;
+        let mode = Mode::Follow { key: &inner.spec.key, lane: &self.lane, offset, tools };
         // A connection of its own: when whoever takes the events is slow, nothing else waits.
-        let (first, mut process) = inner.hosts.shell(&inner.target, mode, true).await?.into_stream();
+        let shell = inner.hosts.shell_on(self.waiting.take(), &inner.target, mode, true).await?;
+        let (first, mut process) = shell.into_stream();
         if self.detached.take().is_some() {
             self.tell(HostEvent::Attached).await;
         }
