@@ -174,9 +174,11 @@ impl Drive {
             }
             Request::Read(look) => look(&self.engine),
             Request::Rerun { run, wish, answer } => {
-                // A run that ended just now is not written yet: it is active until then.
-                let unwritten = plan.touches(run) || self.flying.iter().any(|flying| flying.plan.touches(run));
-                let refusal = if unwritten || self.engine.record(run).is_some() {
+                // A run that ended just now is not written yet: it is active until then. One that is being deleted is gone.
+                let under_way = || self.flying.iter().map(|flying| &flying.plan).chain([&*plan]);
+                let refusal = if under_way().any(|plan| plan.deletes(run)) {
+                    Some(Answer::Unknown(format!("there is no run {run}")))
+                } else if under_way().any(|plan| plan.touches(run)) || self.engine.record(run).is_some() {
                     Some(Answer::Refused(format!("run {run} is not over")))
                 } else {
                     None
@@ -371,6 +373,10 @@ async fn landing(flying: &mut VecDeque<Flying>) -> Result<(), StoreError> {
 }
 
 impl Plan {
+    fn deletes(&self, run: RunId) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::DeleteRun { run: deleted } if *deleted == run))
+    }
+
     fn touches(&self, run: RunId) -> bool {
         self.changes.iter().any(|change| matches!(change, Change::Run(record) if record.id == run))
     }

@@ -166,14 +166,16 @@ async fn a_second_attempt_keeps_the_run_and_two_at_once_are_one_too_many() {
     let run = daemon.handle.start_run(None, false, spec(WORKFLOW)).await.unwrap().run;
     until_over(&daemon.handle, &store, run).await;
     let wish = Rerun { which: Which::All, actor: "eve".to_owned(), debug: false, hold_minutes: 0, called: None };
-    let (first, second) = tokio::join!(daemon.handle.rerun(run, wish.clone()), daemon.handle.rerun(run, wish));
+    let (first, second) = tokio::join!(daemon.handle.rerun(run, wish.clone()), daemon.handle.rerun(run, wish.clone()));
     let refused = [first.unwrap(), second.unwrap()].into_iter().filter(|answer| matches!(answer, Answer::Refused(_)));
     assert_eq!(refused.count(), 1);
     until_over(&daemon.handle, &store, run).await;
     let record = store.run(run).unwrap().unwrap();
     assert_eq!((record.attempt, record.triggering_actor.as_str()), (2, "eve"));
     assert_eq!(store.jobs(run, 1).unwrap().len(), 2);
-    daemon.handle.send(Input::Delete { run }).await.unwrap();
+    // What is being deleted does not come back.
+    let (deleted, again) = tokio::join!(daemon.handle.send(Input::Delete { run }), daemon.handle.rerun(run, wish));
+    assert!(matches!((deleted.unwrap(), again.unwrap()), (Answer::Done, Answer::Unknown(_))));
     assert_eq!(store.run(run).unwrap(), None);
     assert!(store.jobs(run, 1).unwrap().is_empty() && store.spec(run, 1).unwrap().is_none());
     daemon.stop().await;
