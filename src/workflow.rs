@@ -19,7 +19,6 @@ mod lint;
 pub mod model;
 mod names;
 mod place;
-mod plain;
 mod shape;
 mod step;
 #[cfg(test)]

@@ -88,16 +88,6 @@ pub(super) fn load(text: &str, depth: usize) -> Result<Node, Fault> {
             at: At::File,
         });
     }
-    if let Some(root) = super::plain::read(text, depth) {
-        // Tests and fuzzing hold both readers against each other.
-        debug_assert_eq!(Ok(format!("{root:?}")), load_any(text, depth).map(|root| format!("{root:?}")), "{text}");
-        return Ok(root);
-    }
-    load_any(text, depth)
-}
-
-/// Reads a file whatever it is written like.
-pub(super) fn load_any(text: &str, depth: usize) -> Result<Node, Fault> {
     let places = Places::lazy(text);
     if may_be_steep(text)
         && let Some(id) = super::place::first_deeper_than(text, depth)
