@@ -192,6 +192,13 @@ tell_ended() {
 	{ [ -s "steps/$step.begun" ] || echo; } >>"steps/$step.begun" && echo ended >>"steps/$step.begun"
 }
 
+# make_room: the disk is full. The reserve is for the end of a step. Without a job there is nothing to write it into any more.
+make_room() {
+	[ -e owner ] || exit 1
+	rm -f reserve
+	nap
+}
+
 # end_mark: the step's end in its spool, with its command files when they are small enough to be written at once.
 end_mark() {
 	some=
@@ -201,9 +208,7 @@ end_mark() {
 	line="$nonce $step $kind $code"
 	if [ -z "$some" ]; then
 		until printf '\036%s 0 0 0 0 0\n' "$line" >>"$lane.spool"; do
-			# The disk is full. The reserve is for this line.
-			rm -f reserve
-			nap
+			make_room
 		done
 	else
 		sizes=
@@ -227,8 +232,7 @@ end_mark() {
 		else
 			# Too much to be written in one piece beside what a left-over process may write: fetched from the files.
 			until printf '\036%s apart%s\n' "$line" "$sizes" >>"$lane.spool"; do
-				rm -f reserve
-				nap
+				make_room
 			done
 		fi
 	fi

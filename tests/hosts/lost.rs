@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use towline::transport::{Exit, HostEvent, HostEvents, Hosts, JobSpec, Resume, TransportError};
+use towline::transport::{Exit, HostEvent, HostEvents, HostJob, Hosts, JobSpec, Resume, TransportError};
 
 use super::support::{block_on, local, open, sh};
 use crate::support::sshd::{Sshd, kill};
@@ -157,16 +157,35 @@ fn a_supervisor_ends_by_itself_when_its_job_is_gone() {
         }
         job.start_step(sh(1, "true")).await.expect("started");
         super::support::until_end(&mut events, 1).await;
-        let supervisor = fs::read_to_string(PathBuf::from(job.dir()).join("main.sup")).expect("a supervisor");
-        let pid: u32 = supervisor.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid");
-        // As somebody does who cleans up by hand.
-        let jobs = PathBuf::from(job.root()).join("jobs");
-        drop((job, events));
-        while fs::remove_dir_all(&jobs).is_err() {
-            tokio::task::yield_now().await;
-        }
-        while kill("-0", pid) {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        until_it_ends(job, events, || ()).await;
     });
+}
+
+#[test]
+fn a_supervisor_ends_with_its_step_when_its_job_is_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let stay = directory.path().join("stay");
+    fs::write(&stay, "").expect("written");
+    block_on(async {
+        let (job, mut events) = open(&Hosts::new(), &local(&directory), "8-1-9").await;
+        let step = format!("echo on; while [ -e '{}' ]; do sleep 0.1; done", stay.display());
+        job.start_step(sh(1, &step)).await.expect("started");
+        let Some(HostEvent::Output { .. }) = events.next().await else { panic!("output comes first") };
+        until_it_ends(job, events, || fs::remove_file(&stay).expect("removed")).await;
+    });
+}
+
+/// Removes all jobs, as somebody does who cleans up by hand, and waits for the end of this one's supervisor.
+async fn until_it_ends(job: HostJob, events: HostEvents, then: impl FnOnce()) {
+    let supervisor = fs::read_to_string(PathBuf::from(job.dir()).join("main.sup")).expect("a supervisor");
+    let pid: u32 = supervisor.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid");
+    let jobs = PathBuf::from(job.root()).join("jobs");
+    drop((job, events));
+    while fs::remove_dir_all(&jobs).is_err() {
+        tokio::task::yield_now().await;
+    }
+    then();
+    while kill("-0", pid) {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
