@@ -191,6 +191,12 @@ impl Blobs {
             return Err(ServicesError::Broken { reason: format!("more than {MOST_BLOCKS} blocks") });
         }
         let directory = self.upload_path(id);
+        // Whoever did not hear the answer asks again: nothing has come since.
+        if let Some(upload) = self.upload(|upload| upload.id == id && upload.done.is_some())
+            && !blocks.iter().any(|block| directory.join(block_name(block)).exists())
+        {
+            return self.save(&upload);
+        }
         let (mut parts, mut placed) = (Vec::new(), Vec::new());
         for block in blocks {
             let name = block_name(block);

@@ -202,8 +202,11 @@ async fn a_block_that_breaks_off_can_be_sent_again() {
         tokio::task::yield_now().await;
     }
     let list = format!("<BlockList><Latest>{}</Latest></BlockList>", numbered(0));
-    let done = send(Method::PUT, &format!("{url}&comp=blocklist"), &[], list).await;
-    assert_eq!(done.status, StatusCode::CREATED);
+    // An answer that got lost is given again.
+    for _ in 0..2 {
+        let done = send(Method::PUT, &format!("{url}&comp=blocklist"), &[], list.clone()).await;
+        assert_eq!(done.status, StatusCode::CREATED, "{}", String::from_utf8_lossy(&done.body));
+    }
     let arguments = artifact(1, "a");
     let ended = call(&served.base, &one, "ArtifactService", "FinalizeArtifact", arguments).await;
     assert_eq!(ended.status, StatusCode::OK, "{}", String::from_utf8_lossy(&ended.body));
