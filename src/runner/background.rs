@@ -325,7 +325,15 @@ impl Job {
         }
         let none = Variables::new();
         while self.background[index].ended.is_none() {
-            self.attend(frame, &step, &none, None).await?;
+            // Of one that the job has already the records tell everything. What the host says meanwhile is said of the step that
+            // was started behind it, and waits until the job is there again.
+            if self.background[index].reins.joined
+                && let Some(ended) = self.beside.join_next().await
+            {
+                self.background_ended(ended)?;
+            } else {
+                self.attend(frame, &step, &none, None).await?;
+            }
         }
         let mut background = self.background.remove(index);
         let Ended { mut job, frame: inner, end, .. } = *background.ended.take().expect("the loop above ended with it");

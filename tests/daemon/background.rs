@@ -37,6 +37,7 @@ jobs:
       - run: |
           echo "got ${{ steps.beside.outputs.word }} $SEEN ${{ steps.script.outcome }}"
           echo "effects $(sort effects | tr '\n' ' ')"
+          for i in $(seq 1 25); do echo "after $i"; sleep 0.1; done
 "#;
 
 #[test]
@@ -44,7 +45,7 @@ fn s14_kill_9_finds_background_actions_again() {
     let Some(server) = Sshd::start() else { return };
     let mut lab = Lab::new(&ssh_host(&server));
     lab.push("local/beside", JOB);
-    for moment in ["line 3\n", "line 18\n", "line 30\n", "not yet", "Waiting for all"] {
+    for moment in ["line 3\n", "line 18\n", "line 30\n", "not yet", "Waiting for all", "after 3\n", "after 15\n"] {
         // The log of a job that is over is packed.
         let over =
             || lab.get("/api/v3/repos/local/beside/actions/runs/1").is_some_and(|run| run["conclusion"].is_string());
@@ -57,7 +58,7 @@ fn s14_kill_9_finds_background_actions_again() {
     assert_eq!(lab.conclusion("local/beside", 1), "success", "{}", lab.log("local/beside", 1));
     let log = lab.log("local/beside", 1);
     assert_eq!(numbered(&log), (1..=35).collect::<Vec<_>>(), "{log}");
-    for (word, last) in [("inner", 30), ("script", 25)] {
+    for (word, last) in [("inner", 30), ("script", 25), ("after", 25)] {
         let said: Vec<String> = log
             .lines()
             .filter_map(|line| line.get(29..).filter(|text| text.starts_with(&format!("{word} "))).map(str::to_owned))
