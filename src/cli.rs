@@ -14,6 +14,7 @@ mod environment;
 mod eval;
 mod exec;
 mod export;
+mod given;
 mod hook;
 mod host;
 mod init;

@@ -15,6 +15,7 @@ pub(super) use arguments::Arguments;
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;
 
+use super::given::Unusable;
 use super::{ENVIRONMENT, INVALID};
 
 /// Why nothing ran.
@@ -26,6 +27,15 @@ enum Refusal {
     Invalid(Vec<String>),
     /// Something this needs is not there.
     Environment(String),
+}
+
+impl From<Unusable> for Refusal {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Invalid(message) => Self::Invalid(vec![message]),
+            Unusable::Unreadable(message) => Self::Environment(message),
+        }
+    }
 }
 
 impl From<anyhow::Error> for Refusal {

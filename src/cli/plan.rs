@@ -3,10 +3,10 @@
 pub(in crate::cli) mod source;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::given::Given;
 use super::{ENVIRONMENT, INVALID, SUCCESS};
 use crate::plan::outline::{PlannedJob, outline};
 use source::{Planned, Refusal, prepare};
@@ -15,33 +15,8 @@ use source::{Planned, Refusal, prepare};
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// A workflow file, or the name of one in .towline/workflows or .github/workflows; for `why` also the number of a run.
-    #[arg(value_name = "WORKFLOW")]
-    workflow: PathBuf,
-
-    /// The event that happens; by default the likeliest of those that the workflow listens to.
-    #[arg(long, value_name = "EVENT")]
-    event: Option<String>,
-
-    /// The event's payload, a JSON file as a webhook brings it; `-` reads standard input.
-    #[arg(long, value_name = "FILE")]
-    payload: Option<PathBuf>,
-
-    /// The branch or tag it happens to: `main`, `refs/tags/v1`; by default the current branch.
-    #[arg(long = "ref", value_name = "REF")]
-    git_ref: Option<String>,
-
-    /// A file that changed, for path filters; may be given many times.
-    #[arg(long = "changed-file", value_name = "FILE")]
-    changed_files: Vec<String>,
-
-    /// An input of `workflow_dispatch`.
-    #[arg(long = "input", value_name = "NAME=VALUE")]
-    inputs: Vec<String>,
-
-    /// A value of the `vars` context.
-    #[arg(long = "var", value_name = "NAME=VALUE")]
-    vars: Vec<String>,
+    #[command(flatten)]
+    given: Given,
 
     /// Prints one JSON object.
     #[arg(long)]
@@ -51,8 +26,8 @@ pub(super) struct Arguments {
 impl Arguments {
     /// The number of a run of the daemon, when it is given in place of a workflow.
     pub(super) fn run_number(&self) -> Option<u64> {
-        let number = self.workflow.to_str()?.parse().ok()?;
-        (!self.workflow.exists()).then_some(number)
+        let number = self.given.workflow.to_str()?.parse().ok()?;
+        (!self.given.workflow.exists()).then_some(number)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::plan::forecast::{Forecast, Verdict, forecast};
 
 /// Arguments of `towline why`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("workflow", |argument| argument.help(
+    "A workflow file, the name of one in .towline/workflows or .github/workflows, or the number of a run"
+)))]
 pub(super) struct Arguments {
     #[command(flatten)]
     plan: plan::Arguments,

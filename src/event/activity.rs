@@ -1,7 +1,8 @@
 //! Which events start workflows, and which of their activity types count (T6, T18).
 //!
-//! Facts from GitHub's page "Events that trigger workflows". The schema still knows `project`, `project_card` and
-//! `project_column`; nothing delivers them since classic projects are gone.
+//! Facts from GitHub's page "Events that trigger workflows": what it delivers. What a file may name is in `workflow::events`, which
+//! follows GitHub's schema: that knows more types (`stacked`, those of `image_version`), and still `project`, `project_card` and
+//! `project_column`, which nothing delivers since classic projects are gone.
 
 /// An event that `on` may name and that something can deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

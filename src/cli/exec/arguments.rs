@@ -2,23 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::super::given::Given;
+
 /// Arguments of `towline exec`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
-    /// The workflow file, or its name in .towline/workflows or .github/workflows
-    pub(super) workflow: PathBuf,
-    /// The event to deliver; chosen from what the workflow listens to by default
-    #[arg(long, value_name = "EVENT")]
-    pub(super) event: Option<String>,
-    /// A file with the event's payload (`-` for standard input)
-    #[arg(long, value_name = "FILE")]
-    pub(super) payload: Option<PathBuf>,
-    /// An input of workflow_dispatch
-    #[arg(long = "input", value_name = "NAME=VALUE")]
-    pub(super) inputs: Vec<String>,
-    /// A variable (`vars.NAME`)
-    #[arg(long = "var", value_name = "NAME=VALUE")]
-    pub(super) vars: Vec<String>,
+    #[command(flatten)]
+    pub(super) given: Given,
     /// A secret; NAME alone takes the value from the environment
     #[arg(long = "secret", value_name = "NAME[=VALUE]")]
     pub(super) secrets: Vec<String>,
@@ -40,12 +30,6 @@ pub(in crate::cli) struct Arguments {
     /// A value of the github context
     #[arg(long = "github", value_name = "KEY=VALUE")]
     pub(super) github: Vec<String>,
-    /// The ref to run for; HEAD by default
-    #[arg(long = "ref", value_name = "REF")]
-    pub(super) git_ref: Option<String>,
-    /// A changed file, for path filters; may be repeated
-    #[arg(long = "changed-file", value_name = "FILE")]
-    pub(super) changed_files: Vec<String>,
     /// A directory of bare repositories OWNER/NAME.git to find actions in
     #[arg(long, value_name = "DIR")]
     pub(super) actions: Option<PathBuf>,
@@ -74,12 +58,4 @@ pub(in crate::cli) struct Arguments {
 pub(super) enum Checkout {
     Builtin,
     Node,
-}
-
-/// Splits `NAME=VALUE`.
-pub(super) fn pair<'a>(text: &'a str, option: &str) -> Result<(&'a str, &'a str), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name, value)),
-        _ => Err(format!("{option} wants NAME=VALUE, not '{text}'")),
-    }
 }

@@ -25,9 +25,10 @@ use crate::services::{self, Services};
 use crate::transport::{Destination, Hosts, SshOptions, SshTarget, Target, TransportError, Way};
 use crate::workflow::token::Token;
 
+use super::super::given::{pair, pairs};
 use super::super::screen::{Screen, duration};
 use super::super::{ENVIRONMENT, FAILED, SUCCESS};
-use super::arguments::{Arguments, Checkout, pair};
+use super::arguments::{Arguments, Checkout};
 use super::source::Prepared;
 use super::{Refusal, result};
 
@@ -98,7 +99,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
     for target in targets {
         executor.set_host(target);
     }
-    let github: Map<String, Json> = super::source::pairs(&arguments.github, "--github")?;
+    let github: Map<String, Json> = pairs(&arguments.github, "--github")?;
     let mut session = Session {
         jumps: Jumps::new(clock.clone()),
         clock: clock.clone(),
@@ -517,7 +518,7 @@ fn secrets(arguments: &Arguments) -> Result<BTreeMap<String, SecretString>, Refu
         secrets.insert(name, SecretString::from(value));
     }
     for text in &arguments.env {
-        pair(text, "--env").map_err(|message| Refusal::Invalid(vec![message]))?;
+        pair(text, "--env")?;
     }
     Ok(secrets)
 }

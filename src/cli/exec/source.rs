@@ -1,11 +1,7 @@
 //! What is run: the workflow file, a snapshot of the repository, the event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-
-use indexmap::IndexMap;
-use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
 use crate::event::{Event, Selection, select};
@@ -14,12 +10,13 @@ use crate::id::{RepositoryName, RunId};
 use crate::plan::calls::{self, CalledWorkflow};
 use crate::run::RunSpec;
 use crate::triggers::Elsewhere;
-use crate::triggers::local::{self, Wish, WorkingTree};
+use crate::triggers::local::{self, WorkingTree};
 use crate::workflow;
 
+use super::super::given::{Given, pair, path_below};
 use super::super::output;
 use super::Refusal;
-use super::arguments::{Arguments, pair};
+use super::arguments::Arguments;
 
 /// Everything a run needs, or the reason why there is none.
 pub(super) struct Prepared {
@@ -36,13 +33,12 @@ pub(super) struct Prepared {
 
 /// Reads and checks everything. Nothing of the user's is written.
 pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prepared, Refusal> {
-    let file = find(&arguments.workflow)?;
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| Refusal::Environment(format!("cannot read {}: {error}", file.display())))?;
+    let file = arguments.given.file()?;
+    let text = Given::text(&file)?;
     let scratch =
         Scratch::new().map_err(|error| Refusal::Environment(format!("cannot make a temporary directory: {error}")))?;
     let snapshot = snapshot(&scratch).await?;
-    let path = path_in_repository(&file, &snapshot.top);
+    let path = path_below(&file, &snapshot.top);
     let (workflow, mut diagnostics) = workflow::parse(&path, &text);
     let called = match &workflow {
         Some(_) => called(&path, &text, &snapshot, &elsewhere(arguments, &scratch)).await?,
@@ -58,7 +54,7 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
         return Err(Refusal::Diagnostics { text, diagnostics });
     };
     let (tree, at_forge) = working_tree(&snapshot, arguments).await?;
-    let wish = wish(arguments)?;
+    let wish = arguments.given.wish()?;
     let now = clock.now();
     let delivered = local::deliver(now, &tree, &workflow, &wish).map_err(Refusal::Invalid)?;
     delivered.warnings.iter().for_each(|warning| output::warn(warning));
@@ -79,34 +75,13 @@ pub(super) async fn prepare(arguments: &Arguments, clock: &Clock) -> Result<Prep
         workflow_sha: event.sha.clone(),
         called,
         inputs: delivered.inputs,
-        vars: pairs(&arguments.vars, "--var")?,
+        vars: arguments.given.vars()?,
         debug: arguments.debug,
         hold_minutes: arguments.hold_on_failure.unwrap_or(0),
         only: arguments.job.clone(),
         event,
     };
     Ok(Prepared { spec, not_selected, snapshot, scratch, workflow_name, at_forge })
-}
-
-/// The file itself, or a file of that name among the repository's workflows.
-fn find(given: &Path) -> Result<PathBuf, Refusal> {
-    if given.is_file() {
-        return Ok(given.to_owned());
-    }
-    if given.components().count() == 1 {
-        for directory in [".towline/workflows", ".github/workflows"] {
-            for ending in ["", ".yml", ".yaml"] {
-                let candidate = Path::new(directory).join(format!("{}{ending}", given.display()));
-                if candidate.is_file() {
-                    return Ok(candidate);
-                }
-            }
-        }
-    }
-    Err(Refusal::Environment(format!(
-        "there is no workflow {} here; give the path of a file, or its name in .github/workflows",
-        given.display()
-    )))
 }
 
 async fn snapshot(scratch: &Scratch) -> Result<Snapshot, Refusal> {
@@ -117,12 +92,6 @@ async fn snapshot(scratch: &Scratch) -> Result<Snapshot, Refusal> {
         other => other,
     };
     taken.map_err(|error| Refusal::Environment(format!("cannot take a snapshot of the working tree: {error}")))
-}
-
-fn path_in_repository(file: &Path, top: &Path) -> String {
-    let absolute = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let top = top.canonicalize().unwrap_or_else(|_| top.to_owned());
-    absolute.strip_prefix(&top).unwrap_or(file).to_string_lossy().into_owned()
 }
 
 /// Workflows of other repositories come from where actions come from.
@@ -248,41 +217,10 @@ fn address(url: &str) -> Option<(String, String)> {
         .then(|| (format!("https://{server}"), format!("{owner}/{name}")))
 }
 
-fn wish(arguments: &Arguments) -> Result<Wish, Refusal> {
-    let payload = match &arguments.payload {
-        None => None,
-        Some(path) => {
-            let text = if path == Path::new("-") {
-                let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).map(|_| text)
-            } else {
-                std::fs::read_to_string(path)
-            };
-            let text =
-                text.map_err(|error| Refusal::Environment(format!("cannot read {}: {error}", path.display())))?;
-            let json = serde_json::from_str::<Json>(&text)
-                .map_err(|error| Refusal::Invalid(vec![format!("{} is not JSON: {error}", path.display())]))?;
-            Some(json)
-        }
-    };
-    let mut inputs = IndexMap::new();
-    for text in &arguments.inputs {
-        let (name, value) = pair(text, "--input").map_err(|message| Refusal::Invalid(vec![message]))?;
-        inputs.insert(name.to_owned(), Json::from(value));
-    }
-    Ok(Wish {
-        event: arguments.event.clone(),
-        payload,
-        inputs,
-        git_ref: arguments.git_ref.clone(),
-        changed_files: (!arguments.changed_files.is_empty()).then(|| arguments.changed_files.clone()),
-    })
-}
-
 /// Values of the `github` context that follow from the event.
 fn apply_github(event: &mut Event, arguments: &Arguments) -> Result<(), Refusal> {
     for text in &arguments.github {
-        let (key, value) = pair(text, "--github").map_err(|message| Refusal::Invalid(vec![message]))?;
+        let (key, value) = pair(text, "--github")?;
         let value = value.to_owned();
         match key {
             "ref" => event.git_ref = value,
@@ -297,15 +235,6 @@ fn apply_github(event: &mut Event, arguments: &Arguments) -> Result<(), Refusal>
         }
     }
     Ok(())
-}
-
-pub(super) fn pairs(given: &[String], option: &str) -> Result<Map<String, Json>, Refusal> {
-    let mut pairs = Map::new();
-    for text in given {
-        let (name, value) = pair(text, option).map_err(|message| Refusal::Invalid(vec![message]))?;
-        pairs.insert(name.to_owned(), Json::from(value));
-    }
-    Ok(pairs)
 }
 
 /// A directory on this machine that goes when it is dropped.

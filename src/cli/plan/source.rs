@@ -1,12 +1,11 @@
 //! What `plan` and `why` look at: a workflow file, the workflows it calls, an event.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 
+use super::super::given::{Given, Unusable, path_below};
 use super::super::output;
 use super::Arguments;
 use crate::clock::Clock;
@@ -17,7 +16,7 @@ use crate::git::Repository;
 use crate::id::RepositoryName;
 use crate::plan::calls::{self, CalledWorkflow};
 use crate::plan::{Files, Material, Plan};
-use crate::triggers::local::{self, Wish, WorkingTree};
+use crate::triggers::local::{self, WorkingTree};
 use crate::workflow;
 
 /// A workflow, an event, and what follows.
@@ -38,12 +37,19 @@ pub(in crate::cli) enum Refusal {
     Environment(String),
 }
 
+impl From<Unusable> for Refusal {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Invalid(message) => Self::Invalid(vec![message]),
+            Unusable::Unreadable(message) => Self::Environment(message),
+        }
+    }
+}
+
 /// Reads everything and asks the planner.
 pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal> {
-    let file = find(&arguments.workflow)?;
-    let bytes = std::fs::read(&file).map_err(|error| unreadable(&file, &error))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Refusal::Invalid(vec![format!("{} is not UTF-8 text", file.display())]))?;
+    let file = arguments.given.file()?;
+    let text = Given::text(&file)?;
     let top = top_of(&file);
     let path = path_below(&file, &top);
     let called = called(&path, &text, &top);
@@ -52,7 +58,7 @@ pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal>
         return Err(Refusal::Diagnostics(diagnostics.into_iter().map(|fault| (fault, text.clone())).collect()));
     };
     let tree = working_tree(&top)?;
-    let (event, inputs) = event(arguments, &workflow, &tree)?;
+    let (event, inputs) = event(&arguments.given, &workflow, &tree)?;
     let selection = select(&workflow, &event);
     let plan = Plan::new(&Material {
         event: &event,
@@ -70,7 +76,7 @@ pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal>
         workflow_text: &text,
         called: &called,
         inputs: &inputs,
-        vars: &pairs(&arguments.vars, "--var")?,
+        vars: &arguments.given.vars()?,
         only: None,
         partial: true,
         files: &Files::default(),
@@ -92,42 +98,11 @@ pub(in crate::cli) fn prepare(arguments: &Arguments) -> Result<Planned, Refusal>
     }
 }
 
-/// The file itself, or a file of that name among the repository's workflows.
-fn find(given: &Path) -> Result<PathBuf, Refusal> {
-    if given.is_file() {
-        return Ok(given.to_owned());
-    }
-    if given.components().count() == 1 {
-        for directory in [".towline/workflows", ".github/workflows"] {
-            for ending in ["", ".yml", ".yaml"] {
-                let candidate = Path::new(directory).join(format!("{}{ending}", given.display()));
-                if candidate.is_file() {
-                    return Ok(candidate);
-                }
-            }
-        }
-    }
-    let message = format!(
-        "there is no workflow {}; give the path of a file, or the name of one in .github/workflows",
-        given.display()
-    );
-    Err(Refusal::Environment(message))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
-    Refusal::Environment(format!("cannot read {}: {error}", path.display()))
-}
-
 /// The top of the repository that the file lies in, else the directory above `.github`, else the current directory.
 fn top_of(file: &Path) -> PathBuf {
     let absolute = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let above = |name: &str| absolute.ancestors().skip(1).find(|above| above.join(name).exists()).map(Path::to_owned);
     above(".git").or_else(|| above(".github")).unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
-}
-
-fn path_below(file: &Path, top: &Path) -> String {
-    let absolute = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    absolute.strip_prefix(top).unwrap_or(file).to_string_lossy().into_owned()
 }
 
 /// The called workflows of the same repository, as they stand in the working tree.
@@ -154,38 +129,27 @@ fn called(path: &str, text: &str, top: &Path) -> BTreeMap<String, CalledWorkflow
 
 /// The event that was asked for, and the typed inputs that come with it.
 fn event(
-    arguments: &Arguments,
+    given: &Given,
     workflow: &crate::workflow::model::Workflow,
     tree: &WorkingTree,
 ) -> Result<(Event, Map<String, Json>), Refusal> {
-    let payload = payload(arguments)?;
-    let mut inputs = IndexMap::new();
-    for (name, value) in pairs(&arguments.inputs, "--input")? {
-        inputs.insert(name, value);
-    }
-    let wish = Wish {
-        event: arguments.event.clone(),
-        payload: payload.clone(),
-        inputs,
-        git_ref: arguments.git_ref.clone(),
-        changed_files: (!arguments.changed_files.is_empty()).then(|| arguments.changed_files.clone()),
-    };
+    let wish = given.wish()?;
     let now = Clock::System.now();
     let delivered = local::deliver(now, tree, workflow, &wish).map_err(Refusal::Invalid)?;
     delivered.warnings.iter().for_each(|warning| output::warn(warning));
     let mut event = delivered.event;
     // A payload that says all that a delivery says is taken as the forge's own.
-    if let Some(payload) = payload
+    if let Some(payload) = wish.payload
         && let Ok(whole) = github::from_payload(now, &event.name, payload)
     {
-        let chosen = arguments.git_ref.as_ref().map(|_| event.git_ref.clone());
+        let chosen = given.git_ref.as_ref().map(|_| event.git_ref.clone());
         event = Event { changed_files: event.changed_files, payload: event.payload, workflow: None, ..whole };
         event.git_ref = chosen.unwrap_or(event.git_ref);
         if event.sha.is_empty() {
             event.sha.clone_from(&tree.sha);
         }
     }
-    if event.name == "push" && arguments.changed_files.is_empty() {
+    if event.name == "push" && given.changed_files.is_empty() {
         event.changed_files = files_of_commits(&event.payload);
     }
     Ok((event, delivered.inputs))
@@ -203,30 +167,6 @@ fn files_of_commits(payload: &Json) -> ChangedFiles {
     files.sort();
     files.dedup();
     if files.is_empty() { ChangedFiles::Unknown } else { ChangedFiles::Known(files) }
-}
-
-fn payload(arguments: &Arguments) -> Result<Option<Json>, Refusal> {
-    let Some(path) = &arguments.payload else { return Ok(None) };
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = text.map_err(|error| unreadable(path, &error))?;
-    let json = serde_json::from_str::<Json>(&text)
-        .map_err(|error| Refusal::Invalid(vec![format!("{} is not JSON: {error}", path.display())]))?;
-    Ok(Some(json))
-}
-
-fn pairs(given: &[String], option: &str) -> Result<Map<String, Json>, Refusal> {
-    given
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), Json::from(value))),
-            _ => Err(Refusal::Invalid(vec![format!("{option} wants NAME=VALUE, not '{text}'")])),
-        })
-        .collect()
 }
 
 /// What the repository around the file says of itself; a stand-in when there is none.
