@@ -6,7 +6,7 @@ use super::input::{Answer, Effect};
 use super::protection::{self, Verdict};
 use super::record::{Change, GroupClaim, Review, StoppingRecord};
 use super::state::{ActiveJob, Engine, Stage, Timer, environment_key};
-use super::step::Turn;
+use super::step::{Attempts, Turn};
 use crate::id::{HostName, JobId, RunId};
 use crate::queue::{Claim, GroupKey, GroupPolicy, Holder, Request, device_host};
 use crate::run::report::{JobResult, Report, StepKind};
@@ -77,7 +77,8 @@ impl Engine {
         if let Some(run) = self.runs.get_mut(&run) {
             run.jobs.remove(&job);
         }
-        turn.ended.insert(job, active);
+        let ActiveJob { queued_at, tries, lost_on, .. } = active;
+        turn.ended.insert(job, Attempts { queued_at, tries, lost_on });
     }
 
     // Concurrency groups.

@@ -34,9 +34,17 @@ pub(super) struct Turn {
     pub(super) dirty_hosts: BTreeSet<HostName>,
     pub(super) finished: Vec<RunId>,
     /// Jobs that ended in this step; their last record is still to be written.
-    pub(super) ended: HashMap<JobId, ActiveJob>,
+    pub(super) ended: HashMap<JobId, Attempts>,
     /// Jobs whose runner is known to have stopped.
     pub(super) confirmed: HashSet<JobId>,
+}
+
+/// What the last record of a job that ended says of its way there.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    pub(super) queued_at: Timestamp,
+    pub(super) tries: u32,
+    pub(super) lost_on: Vec<HostName>,
 }
 
 /// What is compared at the end of a step with how it was at the beginning.
@@ -230,14 +238,20 @@ impl Engine {
     fn write_job(&self, turn: &mut Turn, id: RunId, job: JobId, updates: &mut Vec<Update>) {
         let Some(active) = self.runs.get(&id) else { return };
         let Some(state) = active.run.as_ref().and_then(|run| run.job(job)) else { return };
-        let known = turn.ended.get(&job).or_else(|| self.jobs.get(&job));
+        let attempts = match (turn.ended.remove(&job), self.jobs.get(&job)) {
+            (Some(ended), _) => Some(ended),
+            (None, Some(ActiveJob { queued_at, tries, lost_on, .. })) => {
+                Some(Attempts { queued_at: *queued_at, tries: *tries, lost_on: lost_on.clone() })
+            }
+            (None, None) => None,
+        };
         let record = JobRecord {
             run: id,
             attempt: active.record.attempt,
             state: state.clone(),
-            queued_at: known.map(|known| known.queued_at),
-            tries: known.map_or(0, |known| known.tries),
-            lost_on: known.map(|known| known.lost_on.clone()).unwrap_or_default(),
+            queued_at: attempts.as_ref().map(|attempts| attempts.queued_at),
+            tries: attempts.as_ref().map_or(0, |attempts| attempts.tries),
+            lost_on: attempts.map(|attempts| attempts.lost_on).unwrap_or_default(),
         };
         let step = state.steps.iter().filter(|step| step.started_at.is_some()).map(|step| step.number).max();
         updates.push(Update::Job {

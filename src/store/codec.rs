@@ -20,6 +20,8 @@ const PLAIN: u8 = b'j';
 const PACKED: u8 = b'z';
 /// Bytes that are not ours to interpret.
 const RAW: u8 = b'r';
+/// Room that most values need at most.
+const USUAL: usize = 1024;
 /// Values longer than this are compressed.
 const PACK_ABOVE: usize = 4 * 1024;
 /// The longest piece.
@@ -69,7 +71,9 @@ pub(super) fn short_at(key: &[u8], at: usize) -> u32 {
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION, PLAIN];
+    // Most records fit: to grow from nothing would take it from one size to the next ten times.
+    let mut bytes = Vec::with_capacity(USUAL);
+    bytes.extend([VERSION, PLAIN]);
     serde_json::to_writer(&mut bytes, value).expect("records have string keys and writing to memory cannot fail");
     if bytes.len() > PACK_ABOVE { pack(&bytes[2..]) } else { bytes }
 }
