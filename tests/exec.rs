@@ -1,5 +1,7 @@
 //! `towline exec` through the built binary: known answers of other runners, the samples, and what a person does wrong.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

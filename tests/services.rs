@@ -64,7 +64,7 @@ impl Served {
             scopes: Scopes::of(github),
             permissions: std::collections::BTreeMap::new(),
             base: self.base.clone(),
-            identity: Some(identity_claims(github, None, job)),
+            identity: Some(identity_claims(github, ("", ""), None, job)),
             until: *self.time.lock().unwrap() + Duration::from_secs(3600),
         }
     }

@@ -1,5 +1,6 @@
 //! Values of expressions: JSON's kinds, with GitHub's rules of equality and order of keys.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -347,11 +348,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
-/// Keys compare without case, keep the first spelling and the order of insertion.
+/// Keys compare without case, unless they are names of variables; they keep the first spelling and the order of insertion.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
     /// Folded key → (key as written, value).
     entries: IndexMap<String, (String, Value)>,
+    with_case: bool,
 }
 
 impl Object {
@@ -361,10 +363,20 @@ impl Object {
         Self::default()
     }
 
+    /// An object without keys that tells them apart by case, as variables of an environment are told apart (X10).
+    #[must_use]
+    pub fn with_case() -> Self {
+        Self { with_case: true, ..Self::default() }
+    }
+
+    fn folded<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        if self.with_case { Cow::Borrowed(key) } else { fold(key) }
+    }
+
     /// Sets a key. A key that is there already keeps its spelling and its place.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let key = key.into();
-        match self.entries.entry(fold(&key).into_owned()) {
+        match self.entries.entry(self.folded(&key).into_owned()) {
             Entry::Occupied(mut known) => known.get_mut().1 = value.into(),
             Entry::Vacant(place) => drop(place.insert((key, value.into()))),
         }
@@ -372,7 +384,7 @@ impl Object {
 
     /// Sets a key as JSON readers do: the same key again replaces the value, another spelling of it is dropped.
     fn insert_exact(&mut self, key: String, value: Value) {
-        match self.entries.entry(fold(&key).into_owned()) {
+        match self.entries.entry(self.folded(&key).into_owned()) {
             Entry::Occupied(mut known) if known.get().0 == key => known.get_mut().1 = value,
             Entry::Occupied(_) => {}
             Entry::Vacant(place) => drop(place.insert((key, value))),
@@ -381,26 +393,26 @@ impl Object {
 
     /// Sets a key that is not there yet, in whatever spelling; the first one counts.
     fn insert_first(&mut self, key: &str, value: impl FnOnce() -> Value) {
-        if let Entry::Vacant(place) = self.entries.entry(fold(key).into_owned()) {
+        if let Entry::Vacant(place) = self.entries.entry(self.folded(key).into_owned()) {
             place.insert((key.to_owned(), value()));
         }
     }
 
-    /// The value of a key, whatever its case.
+    /// The value of a key, whatever its case where that does not count.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.entries.get(&*fold(key)).map(|(_, value)| value)
+        self.entries.get(&*self.folded(key)).map(|(_, value)| value)
     }
 
-    /// Whether the key is there, whatever its case.
+    /// Whether the key is there, whatever its case where that does not count.
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
-        self.entries.contains_key(&*fold(key))
+        self.entries.contains_key(&*self.folded(key))
     }
 
     /// Takes a key out; the others keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
-        self.entries.shift_remove(&*fold(key)).map(|(_, value)| value)
+        self.entries.shift_remove(&*self.folded(key)).map(|(_, value)| value)
     }
 
     /// Keys as written, and values, in order of insertion.
@@ -482,6 +494,16 @@ impl<'de> Deserialize<'de> for Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_variables_differ_by_case() {
+        let mut object = Object::with_case();
+        object.extend([("UPPER", 1.0), ("upper", 2.0)]);
+        assert_eq!(
+            ["UPPER", "upper", "Upper"].map(|key| object.get(key).map(Value::to_number)),
+            [Some(1.0), Some(2.0), None]
+        );
+    }
 
     #[test]
     fn objects_keep_order_and_first_spelling() {

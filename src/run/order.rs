@@ -53,6 +53,11 @@ pub struct Order {
     /// Where the workflow file lives, for `$/path`: repository, commit.
     pub workflow_repository: RepositoryName,
     pub workflow_sha: String,
+    /// The file's path in that repository, and `owner/name/path@ref` (X9).
+    #[serde(default)]
+    pub workflow_path: String,
+    #[serde(default)]
+    pub workflow_ref: String,
     /// `ACTIONS_STEP_DEBUG`, `ACTIONS_RUNNER_DEBUG` or a re-run with debug logging.
     pub debug: bool,
     /// How long it stays on its host when it failed.
@@ -61,6 +66,12 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether the job is in a workflow that another one called.
+    #[must_use]
+    pub fn is_called(&self) -> bool {
+        self.github.contains_key("job_workflow_sha")
+    }
+
     /// Whether the code is that of a pull request from a fork: it gets no secrets, and only reads (T7).
     #[must_use]
     pub fn is_from_fork(&self) -> bool {

@@ -11,6 +11,14 @@ use crate::id::{JobId, RepositoryName};
 use crate::plan::{Plan, calls, fields};
 use crate::workflow::model::{Job, JobBody, Permissions, RunDefaults};
 
+/// Where a workflow file lies.
+struct Home {
+    repository: RepositoryName,
+    sha: String,
+    path: String,
+    reference: String,
+}
+
 impl Run {
     /// What a runner needs to run this job; `None` for jobs that are unknown or have nothing to run.
     #[must_use]
@@ -28,7 +36,7 @@ impl Run {
             Some(_) => fields::job_fields(template, &self.leg_values(plan, state, template)?).ok()?.environment,
             None => None,
         };
-        let (repository, sha) = self.home(scope.workflow.as_deref());
+        let Home { repository, sha, path, reference } = self.home(scope.workflow.as_deref());
         let mut github = plan.github.clone();
         github.insert("job".to_owned(), json!(template.id));
         if scope.workflow.is_some() {
@@ -73,8 +81,10 @@ impl Run {
                 url: environment.url,
                 deployment: environment.deployment,
             }),
+            workflow_ref: format!("{repository}/{path}@{reference}"),
             workflow_repository: repository,
             workflow_sha: sha,
+            workflow_path: path,
             debug: self.spec.debug,
             hold_minutes: self.spec.hold_minutes,
         })
@@ -87,12 +97,22 @@ impl Run {
         Some(self.leg_contexts(&self.contexts(plan, state.scope, job), place, state.leg, legs))
     }
 
-    /// Repository and commit of the file that a scope runs.
-    fn home(&self, workflow: Option<&str>) -> (RepositoryName, String) {
-        match workflow.and_then(|key| self.spec.called.get(key)) {
-            Some(file) => (file.repository.clone(), file.sha.clone()),
-            None => (self.spec.event.repository.clone(), self.spec.workflow_sha.clone()),
-        }
+    /// Where the file that a scope runs lies.
+    fn home(&self, workflow: Option<&str>) -> Home {
+        let target = workflow.and_then(|key| calls::resolve(key, None).ok());
+        let (path, elsewhere) = match target {
+            Some(target) => (target.path, target.elsewhere),
+            None => (self.spec.workflow_path.clone(), None),
+        };
+        let file = workflow.and_then(|key| self.spec.called.get(key));
+        let sha = file.map_or(&self.spec.workflow_sha, |file| &file.sha).clone();
+        let repository = match file {
+            Some(file) if !file.repository.as_str().is_empty() => file.repository.clone(),
+            _ => self.spec.event.repository.clone(),
+        };
+        // Of another repository only the ref that the call names is known, not whether it is a branch or a tag.
+        let reference = elsewhere.map_or_else(|| self.spec.event.git_ref.clone(), |(_, reference)| reference);
+        Home { repository, sha, path, reference }
     }
 
     /// What a job may do: its own wish, or its workflow's, never more than any of its callers have (S4, R7).

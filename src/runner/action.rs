@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use crate::diagnostic::{Diagnostic, codes};
 use crate::git::Repository;
 use crate::id::RepositoryName;
 use crate::toolkit::header;
@@ -13,7 +14,6 @@ use crate::workflow;
 use crate::workflow::model::{Action, ActionReference, ActionRuns, Step};
 use crate::workflow::token::Token;
 
-use super::JobError;
 use super::container::{DockerAction, Stage};
 use super::contexts::{Frame, Variables};
 use super::javascript::Scripts;
@@ -21,9 +21,13 @@ use super::job::Job;
 use super::script::{StepRun, join};
 use super::step::{StepEnd, StepError, variables};
 use super::workspace::{quote, run};
+use super::{JobError, checkout};
 
 /// Composite actions inside composite actions inside … (A3).
 pub(super) const DEEPEST: usize = 9;
+
+/// Said when actions are looked for, whether there are any or not.
+pub(super) const PREPARING: &str = "Prepare all required actions";
 
 /// The repository and commit a file came from: where its `$/path` leads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,13 +88,9 @@ impl Job {
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
         let with = self.with_of(frame, with, env, run.key).await?;
-        let shown = self.shown_env(frame, env);
-        self.say(&header::uses(
-            &reference_text(uses),
-            pairs(&with),
-            shown.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-        ))?;
         if is_checkout(uses) && !self.runner.stock_checkout {
+            let shown = checkout::shown_inputs(&with, self.order.repository.as_str(), self.fixed.token());
+            self.say_uses(uses, pairs(&shown), frame, env)?;
             return self.check_out(frame, step, uses, &with, run).await;
         }
         let found = match self.found_before(run.key) {
@@ -98,16 +98,34 @@ impl Job {
             None => self.find_action(self.origin_of(frame).as_ref(), uses, run.key).await?,
         };
         if let ActionReference::Image(image) = uses {
+            self.say_uses(uses, pairs(&with), frame, env)?;
             let inputs = with.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str()))).collect();
             let use_ = Use { step, found: &found, inputs, env, own_env: Variables::new() };
             return self.run_docker(frame, &use_, (&DockerAction::of_image(image), Stage::Main), run.key, run).await;
         }
         let (action, diagnostics) = workflow::parse_action(&found.manifest, &found.text);
-        let Some(action) = action else {
-            let reasons: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
-            return Err(StepError::Failed(format!("Failed to load {}: {}", found.manifest, reasons.join("; "))));
+        let refused = |diagnostic: &&Diagnostic| action.is_none() || diagnostic.code == codes::COMPOSITE_SHELL;
+        for diagnostic in diagnostics.iter().filter(refused) {
+            let message = match diagnostic.code {
+                codes::COMPOSITE_SHELL => "Required property is missing: shell",
+                _ => &diagnostic.message,
+            };
+            let place = diagnostic
+                .span
+                .map_or(String::new(), |span| format!(" (Line: {}, Col: {})", span.start.line, span.start.column));
+            self.error(frame.number, &format!("{}{place}: {message}", found.manifest))?;
+        }
+        let Some(action) = action.filter(|_| diagnostics.iter().all(|found| found.code != codes::COMPOSITE_SHELL))
+        else {
+            return Err(StepError::Failed(format!("Failed to load {}", found.manifest)));
         };
-        let inputs = self.action_inputs(frame, &action, &with, env, run, false).await?;
+        let inputs = self.inputs_of(frame, &found, (&action, &with), env, run, false).await?;
+        if let (ActionReference::Workspace(_), ActionRuns::Composite { .. }) = (uses, &action.runs) {
+            // What such an action uses can only be looked for now.
+            self.say_line(PREPARING)?;
+        }
+        let shown = inputs.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
+        self.say_uses(uses, shown, frame, env)?;
         let own_env = match &step.env {
             Some(token) => {
                 variables(&self.value(token, frame, env, &format!("{}/env", run.key)).await?).unwrap_or_default()
@@ -318,7 +336,37 @@ impl Job {
         )))
     }
 
-    pub(super) async fn action_inputs(
+    /// What the log of a step with an action begins with.
+    fn say_uses<'a>(
+        &mut self,
+        uses: &ActionReference,
+        inputs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        frame: &Frame,
+        env: &Variables,
+    ) -> Result<(), JobError> {
+        let shown = self.shown_env(frame, env);
+        self.say(&header::uses(&reference_text(uses), inputs, pairs_of(&shown)))
+    }
+
+    /// The inputs of an action. Their defaults see whose action it is.
+    pub(super) async fn inputs_of(
+        &mut self,
+        frame: &mut Frame,
+        found: &Found,
+        (action, with): (&Action, &Variables),
+        env: &Variables,
+        run: &StepRun<'_>,
+        quiet: bool,
+    ) -> Result<Map<String, Json>, StepError> {
+        let outer = frame.github.clone();
+        frame.github.insert("action_repository".to_owned(), Json::from(found.repository.as_str()));
+        frame.github.insert("action_ref".to_owned(), Json::from(found.reference.as_str()));
+        let inputs = self.action_inputs(frame, action, with, env, run, quiet).await;
+        frame.github = outer;
+        inputs
+    }
+
+    async fn action_inputs(
         &mut self,
         frame: &Frame,
         action: &Action,
@@ -358,6 +406,10 @@ impl Job {
         }
         Ok(inputs)
     }
+}
+
+fn pairs_of(variables: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
 fn pairs(variables: &Variables) -> impl Iterator<Item = (&str, &str)> {

@@ -29,6 +29,7 @@ use super::step::{StepEnd, StepError};
 use super::told::heard;
 use super::workspace::{quote, run};
 use super::{Cancel, JobError, RepositorySource};
+pub(super) use inputs::shown as shown_inputs;
 pub(crate) use scratch::sweep;
 
 use inputs::Inputs;

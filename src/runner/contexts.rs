@@ -37,23 +37,29 @@ impl Fixed {
         workspace: &Workspace,
         addresses: &[(&str, String)],
     ) -> Self {
-        let mut github = order.github.clone();
+        let token = secrets.iter().find(|(name, _)| is_token(name));
+        let token = token.map_or(String::new(), |(_, value)| value.expose_secret().to_owned());
+        // Both stand first in what GitHub shows of the context.
+        let mut github = Map::new();
+        github.insert("token".to_owned(), Json::String(token));
+        github.insert("job".to_owned(), Json::from(order.job_id.as_str()));
+        github.extend(
+            order.github.iter().filter(|(key, _)| *key != "job").map(|(key, value)| (key.clone(), value.clone())),
+        );
         for (key, value) in addresses {
             github.insert((*key).to_owned(), Json::from(value.as_str()));
         }
-        let token = secrets.iter().find(|(name, _)| name.eq_ignore_ascii_case("GITHUB_TOKEN"));
-        let token = token.map_or(String::new(), |(_, value)| value.expose_secret().to_owned());
-        let known = [
-            ("workspace", workspace.path.clone()),
-            ("event_path", workspace.event.clone()),
-            ("job", order.job_id.clone()),
-            ("token", token),
-        ];
-        for (key, value) in known {
-            github.insert(key.to_owned(), Json::String(value));
-        }
+        github.insert("workspace".to_owned(), Json::from(workspace.path.as_str()));
+        github.insert("event_path".to_owned(), Json::from(workspace.event.as_str()));
+        // A step that is no action of a repository has both, and they are empty.
+        github.insert("action_repository".to_owned(), Json::from(""));
+        github.insert("action_ref".to_owned(), Json::from(""));
         let runner = runner(order, facts, host, workspace);
-        let secrets = secrets.iter().map(|(name, value)| (name.clone(), Json::from(value.expose_secret())));
+        // The token is `github_token` for whoever lists the names; they compare without case (G4).
+        let secrets = secrets.iter().map(|(name, value)| {
+            let name = if is_token(name) { "github_token" } else { name };
+            (name.to_owned(), Json::from(value.expose_secret()))
+        });
         let object = |map: &Map<String, Json>| Value::from_map(map);
         Self {
             github_value: match object(&github) {
@@ -94,8 +100,9 @@ impl Fixed {
         contexts.insert("job", Value::from_json(job));
         contexts.insert("inputs", Value::from_map(&frame.inputs));
         contexts.insert("steps", Value::from_json(&frame.steps.to_json()));
-        let env = env.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
-        contexts.insert("env", Value::from_json(&Json::Object(env.collect())));
+        let mut variables = Object::with_case();
+        variables.extend(env.iter().map(|(name, value)| (name.as_str(), Value::string(value.as_str()))));
+        contexts.insert("env", Value::object(variables));
         contexts
     }
 
@@ -121,16 +128,20 @@ impl Fixed {
     }
 }
 
+fn is_token(name: &str) -> bool {
+    name.eq_ignore_ascii_case("GITHUB_TOKEN")
+}
+
 fn runner(order: &Order, facts: &Facts, host: &str, workspace: &Workspace) -> Map<String, Json> {
     let mut runner = Map::new();
     let known = [
-        ("name", host),
-        ("os", &facts.os),
+        ("os", facts.os.as_str()),
         ("arch", &facts.arch),
-        ("temp", &workspace.temp),
-        ("tool_cache", &workspace.tools),
-        ("workspace", &workspace.parent),
+        ("name", host),
         ("environment", "self-hosted"),
+        ("tool_cache", &workspace.tools),
+        ("temp", &workspace.temp),
+        ("workspace", &workspace.parent),
     ];
     for (key, value) in known {
         runner.insert(key.to_owned(), Json::from(value));

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::clock::Moment;
-use crate::expr::Object;
+use crate::expr::{Object, Value};
 use crate::run::conclusion::Conclusion;
 use crate::run::order::Order;
 use crate::run::report::{Annotation, AnnotationLevel, JobResult, Report, StepKind, StepState};
@@ -41,7 +41,8 @@ use super::step::{StepError, variables};
 use super::summaries::Summaries;
 use super::workspace::Workspace;
 use super::{
-    Assignment, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, container, ending, hashing, opening,
+    Assignment, JobError, LogFile, RepositorySource, Runner, Surroundings, Told, action, container, ending, hashing,
+    opening,
 };
 use crate::id::RepositoryName;
 
@@ -258,6 +259,9 @@ impl Job {
             }
             self.say_line("##[endgroup]")?;
         }
+        if let Some(source) = order.github.get("secret_source").and_then(Json::as_str) {
+            self.say_line(&format!("Secret source: {source}"))?;
+        }
         if let Some(note) = self.reached.note.take() {
             self.say_line(&note)?;
         }
@@ -269,8 +273,20 @@ impl Job {
             self.workspace.prepare(&self.host, now, fresh, &event).await?;
             self.record("prepared", &())?;
         }
+        self.say_line(action::PREPARING)?;
         self.find_actions().await?;
-        self.say_line(&format!("Complete job name: {}", self.order.name))?;
+        if order.is_called() {
+            self.say_line(&format!("Uses: {} ({})", order.workflow_ref, order.workflow_sha))?;
+            if !order.inputs.is_empty() {
+                self.say_line("##[group] Inputs")?;
+                for (name, value) in &order.inputs {
+                    let value = Value::from_json(value).to_display_string();
+                    self.say(&format!("  {name}: {value}").lines().map(str::to_owned).collect::<Vec<_>>())?;
+                }
+                self.say_line("##[endgroup]")?;
+            }
+        }
+        self.say_line(&format!("Complete job name: {}", order.name))?;
         for (level, token) in order.env.iter().enumerate() {
             // Workflow `env` and job `env` do not see each other's half-made state, only what is above them (S2).
             let above = self.env.clone();
@@ -310,14 +326,7 @@ impl Job {
         let mut url = None;
         if ready {
             outputs = self.outputs(frame).await?;
-            if let Some(token) = self.order.environment.as_ref().and_then(|environment| environment.url.clone()) {
-                let env = self.env.clone();
-                match self.text(&token, frame, &env, "environment/url").await {
-                    Ok(text) => url = Some(self.masks.apply(&text).into_owned()).filter(|url| !url.is_empty()),
-                    Err(StepError::Failed(message)) => self.error(number, &message)?,
-                    Err(StepError::Job(error)) => return Err(error),
-                }
-            }
+            url = self.environment_url(frame).await?;
         }
         self.say_line("Cleaning up orphan processes")?;
         if self.journal.recall::<()>("swept")?.is_none() {
@@ -341,11 +350,13 @@ impl Job {
     async fn outputs(&mut self, frame: &Frame) -> Result<Map<String, Json>, JobError> {
         let mut outputs = Map::new();
         let Some(token) = self.order.outputs.clone() else { return Ok(outputs) };
+        self.say_line("Evaluate and set job outputs")?;
         let env = self.env.clone();
         let value = match self.value(&token, frame, &env, "outputs").await {
             Ok(value) => value,
             Err(StepError::Job(error)) => return Err(error),
             Err(StepError::Failed(message)) => {
+                self.error(frame.number, "Fail to evaluate job outputs")?;
                 self.error(frame.number, &message)?;
                 self.status.record(Conclusion::Failure);
                 return Ok(outputs);
@@ -353,15 +364,50 @@ impl Job {
         };
         for (name, value) in variables(&value).unwrap_or_default() {
             if value.is_empty() {
+                if self.order.debug {
+                    self.say_line(&format!("##[debug]Skip output '{name}' since it's empty"))?;
+                }
                 continue;
             }
             if self.masks.hits(value.as_bytes()) {
                 self.warning(frame.number, &format!("Skip output '{name}' since it may contain secret."))?;
                 continue;
             }
+            self.say_line(&format!("Set output '{name}'"))?;
             outputs.insert(name, Json::from(value));
         }
         Ok(outputs)
+    }
+
+    /// The address of the job's environment: one that holds a secret is none (G1, K2).
+    async fn environment_url(&mut self, frame: &Frame) -> Result<Option<String>, JobError> {
+        let order = Arc::clone(&self.order);
+        let Some((environment, token)) =
+            order.environment.as_ref().and_then(|environment| Some((environment, environment.url.as_ref()?)))
+        else {
+            return Ok(None);
+        };
+        self.say_line("Evaluate and set environment url")?;
+        let env = self.env.clone();
+        match self.text(token, frame, &env, "environment/url").await {
+            Ok(text) if self.masks.hits(text.as_bytes()) => {
+                let name = &environment.name;
+                let skipped = format!("Skip setting environment url as environment '{name}' may contain secret.");
+                self.warning(frame.number, &skipped)?;
+                Ok(None)
+            }
+            Ok(text) => {
+                self.say_line(&format!("Evaluated environment url: {text}"))?;
+                Ok(Some(text).filter(|url| !url.is_empty()))
+            }
+            Err(StepError::Failed(message)) => {
+                self.error(frame.number, "Failed to evaluate environment url")?;
+                self.error(frame.number, &message)?;
+                self.status.record(Conclusion::Failure);
+                Ok(None)
+            }
+            Err(StepError::Job(error)) => Err(error),
+        }
     }
 
     /// Makes the result durable: from here on nothing is asked of the host any more.
@@ -384,11 +430,21 @@ impl Job {
 
     pub(super) fn contexts(&self, frame: &Frame, env: &Variables) -> Object {
         let (container, services) = self.containers.contexts();
+        let order = &self.order;
         // A job and its check run have one number, as on GitHub.
-        let job = json!({
-            "status": self.status.as_str(), "check_run_id": self.order.job.0, "container": container,
-            "services": services,
+        let mut job = json!({
+            "check_run_id": order.job.0,
+            "workflow_ref": order.workflow_ref,
+            "workflow_sha": order.workflow_sha,
+            "workflow_repository": order.workflow_repository,
+            "workflow_file_path": order.workflow_path,
+            "status": self.status.as_str(),
         });
+        for (key, known) in [("container", container), ("services", services)] {
+            if known.as_object().is_some_and(|known| !known.is_empty()) {
+                job[key] = known;
+            }
+        }
         // Those of the process that comes next: a script may name them in expressions.
         let number = self.numbered(self.number + 1);
         let files = COMMAND_FILES.map(|(key, file)| (key, self.seen(&self.host.file_path(number, file))));
@@ -473,7 +529,7 @@ impl Job {
         for (key, file) in COMMAND_FILES {
             github.insert(key.to_owned(), Json::from(self.host.file_path(number, file)));
         }
-        if !frame.github.contains_key("action") {
+        if frame.action.is_none() {
             github.insert("action".to_owned(), Json::from(step.id.as_str()));
         }
         let runner = self.fixed.runner();

@@ -162,7 +162,7 @@ impl Job {
             let (Some(action), _) = workflow::parse_action(&found.manifest, &found.text) else {
                 return Ok(StepEnd::of(Conclusion::Success));
             };
-            let inputs = self.action_inputs(frame, &action, &with, &env, &run, true).await?;
+            let inputs = self.inputs_of(frame, &found, (&action, &with), &env, &run, true).await?;
             let own_env = match &step.env {
                 Some(token) => variables(&self.value(token, frame, &env, &record).await?).unwrap_or_default(),
                 None => super::contexts::Variables::new(),

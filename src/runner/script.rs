@@ -116,7 +116,10 @@ impl Job {
             Exit::Code(0) => Conclusion::Failure,
             Exit::Code(_) if !says_code && ended.hook.is_none() => Conclusion::Failure,
             Exit::Code(code) | Exit::NotStarted(code) => {
-                self.error(frame.number, &format!("Process completed with exit code {code}."))?;
+                // Why nothing could be started is in the log.
+                if matches!(ended.exit, Exit::Code(_)) {
+                    self.error(frame.number, &format!("Process completed with exit code {code}."))?;
+                }
                 if ended.hook.is_some() {
                     self.error(frame.number, HOOK_FAILED)?;
                 }

@@ -88,8 +88,9 @@ impl ServicesAddress {
         };
         let Some(base) = base else { return Reached { note, ..Reached::nothing() } };
         let environment = order.environment.as_ref().map(|environment| environment.name.as_str());
+        let workflow = (order.workflow_ref.as_str(), order.workflow_sha.as_str());
         let identity = may_prove_identity(order.permissions.as_ref())
-            .then(|| services::identity_claims(&order.github, environment, order.job.0));
+            .then(|| services::identity_claims(&order.github, workflow, environment, order.job.0));
         let mut variables = self.services.variables(&services::Job {
             run: order.run.0,
             job: order.job.0,

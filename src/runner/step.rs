@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::Value as Json;
 
 use crate::expr::{EvaluationError, Scope, Value};
 use crate::run::conclusion::Conclusion;
@@ -86,6 +87,9 @@ impl Job {
     /// Runs a `run` or `uses` step, or skips it.
     pub(super) async fn run_one(&mut self, frame: &mut Frame, step: &Step, key: &str) -> Result<(), JobError> {
         let top = frame.action.is_none();
+        if top {
+            frame.github.insert("action".to_owned(), Json::from(step.id.as_str()));
+        }
         self.renew_token().await;
         let name = self.step_name(frame, step, key).await?;
         let env = self.step_env(frame, step, key).await?;

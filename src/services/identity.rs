@@ -37,8 +37,14 @@ const COPIED: &[&str] = &[
 ];
 
 /// The claims of a job, from its `github` context: `sub` says what is most exact of environment, pull request and ref.
+/// `workflow` is the ref and the commit of the file that the job is in, which another one may have called.
 #[must_use]
-pub fn claims(github: &Map<String, JsonValue>, environment: Option<&str>, job: u64) -> Map<String, JsonValue> {
+pub fn claims(
+    github: &Map<String, JsonValue>,
+    workflow: (&str, &str),
+    environment: Option<&str>,
+    job: u64,
+) -> Map<String, JsonValue> {
     let text = |key: &str| match github.get(key) {
         Some(JsonValue::String(text)) => text.clone(),
         Some(JsonValue::Number(number)) => number.to_string(),
@@ -62,9 +68,8 @@ pub fn claims(github: &Map<String, JsonValue>, environment: Option<&str>, job: u
     };
     claims.insert("sub".to_owned(), format!("repo:{}:{what}", text("repository")).into());
     claims.extend(environment.map(|environment| ("environment".to_owned(), environment.into())));
-    let called = github.contains_key("job_workflow_ref");
-    claims.insert("job_workflow_ref".to_owned(), text(if called { "job_workflow_ref" } else { "workflow_ref" }).into());
-    claims.insert("job_workflow_sha".to_owned(), text(if called { "job_workflow_sha" } else { "workflow_sha" }).into());
+    claims.insert("job_workflow_ref".to_owned(), workflow.0.into());
+    claims.insert("job_workflow_sha".to_owned(), workflow.1.into());
     claims.insert("runner_environment".to_owned(), "self-hosted".into());
     claims.insert("check_run_id".to_owned(), job.to_string().into());
     let owner = format!("{}/{}", text("server_url").trim_end_matches('/'), text("repository_owner"));

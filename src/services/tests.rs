@@ -24,15 +24,17 @@ fn jobs_see_the_caches_of_their_own_ref_first() {
 fn the_subject_says_what_is_most_exact() {
     let mut github = json!({
         "repository": "acme/app", "repository_owner": "acme", "server_url": "https://github.com",
-        "ref": "refs/heads/a:b", "event_name": "push", "run_id": "7", "workflow_ref": "acme/app/.github/workflows/x.yml@main",
+        "ref": "refs/heads/a:b", "event_name": "push", "run_id": "7", "workflow_ref": "acme/app/.github/workflows/x.yml@refs/heads/a:b",
         "event": {"repository": {"private": false}},
     });
     let check = |github: &Json, environment: Option<&str>, subject: &str| {
-        let claims = identity_claims(github.as_object().unwrap(), environment, 9);
+        let called = ("acme/shared/.github/workflows/y.yml@v1", "1111");
+        let claims = identity_claims(github.as_object().unwrap(), called, environment, 9);
         assert_eq!(claims["sub"], subject);
         assert_eq!(claims["aud"], "https://github.com/acme");
         assert_eq!(claims["repository_visibility"], "public");
-        assert_eq!(claims["job_workflow_ref"], "acme/app/.github/workflows/x.yml@main");
+        assert_eq!(claims["workflow_ref"], "acme/app/.github/workflows/x.yml@refs/heads/a:b");
+        assert_eq!((&claims["job_workflow_ref"], &claims["job_workflow_sha"]), (&json!(called.0), &json!(called.1)));
         assert_eq!((&claims["check_run_id"], &claims["run_id"]), (&json!("9"), &json!("7")));
     };
     check(&github, None, "repo:acme/app:ref:refs/heads/a%3Ab");

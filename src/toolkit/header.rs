@@ -29,10 +29,10 @@ pub fn run<'a>(script: &str, shell: &str, env: impl IntoIterator<Item = (&'a str
 /// The header of a `uses` step: `name` is `owner/repo/path@ref`, `./path` or `docker://image`. Inputs without a value
 /// are left out.
 #[must_use]
-pub fn uses<'a>(
+pub fn uses<'a, 'b>(
     name: &str,
     inputs: impl IntoIterator<Item = (&'a str, &'a str)>,
-    env: impl IntoIterator<Item = (&'a str, &'a str)>,
+    env: impl IntoIterator<Item = (&'b str, &'b str)>,
 ) -> Vec<String> {
     let mut lines = vec![format!("##[group]Run {name}")];
     let mut inputs = inputs.into_iter().peekable();

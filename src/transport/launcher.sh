@@ -272,7 +272,7 @@ next() {
 	fi
 	[ "$number" = "$expected" ] || for s in env output path state summary artifacts; do true >"$p$s"; done
 	if [ -r "${p}start.$from" ]; then . "./steps/$number.start.$from"; fi
-	echo "The start file of step $number is gone."
+	echo "##[error]The start file of step $number is gone."
 	echo >"${p}unstarted"
 	exit 126
 }

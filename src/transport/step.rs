@@ -62,7 +62,7 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
         let path = quoted(&file.path);
         if fits_inline(file) {
             let content = std::str::from_utf8(&file.content).expect("fits_inline looked");
-            let failed = quoted(&format!("Cannot write {}.", file.path));
+            let failed = quoted(&format!("##[error]Cannot write {}.", file.path));
             let _ = writeln!(
                 text,
                 "w {} >{path} || {{ echo {failed}; echo >\"${{p}}unstarted\"; exit 126; }}",
@@ -79,8 +79,19 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     if let Some(signal) = request.contained.as_ref().and_then(|contained| contained.signal.as_ref()) {
         let _ = writeln!(text, "w {} >\"${{p}}signal\"", quoted(signal));
     }
-    let missing = quoted(&format!("The working directory {} does not exist or cannot be entered.", request.cwd));
-    let _ = writeln!(text, "cd {} || {{ echo {missing}; echo >\"${{p}}unstarted\"; exit 126; }}", quoted(&request.cwd));
+    let cwd = quoted(&request.cwd);
+    let path = request.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
+    let reason = format!(
+        "if [ -d {cwd} ]; then w='Permission denied'; elif [ -e {cwd} ]; then w='Not a directory'; \
+         else w='No such file or directory'; fi; PATH={path}; f=$(command -v {program}) || f={program}",
+        path = quoted(path),
+        program = quoted(program)
+    );
+    let _ = writeln!(
+        text,
+        "cd {cwd} || {{ {reason}; echo \"##[error]An error occurred trying to start process '$f' with working \
+         directory '\"{cwd}\"'. $w\"; echo >\"${{p}}unstarted\"; exit 126; }}"
+    );
     text.push_str("} 2>/dev/null\n");
     // Nothing of the supervisor's own environment is left.
     // Our own files are private; what a step makes is as open as on GitHub's runners.
@@ -92,7 +103,7 @@ pub(super) fn start_file(steps: &str, request: &StepRequest, tracking_id: &str) 
     if !request.env.iter().any(|(name, _)| name == "RUNNER_TRACKING_ID") {
         let _ = writeln!(text, "export RUNNER_TRACKING_ID={}", quoted(tracking_id));
     }
-    let not_found = quoted(&format!("{program}: command not found"));
+    let not_found = quoted(&format!("##[error]{program}: command not found"));
     // A function of the launcher's is no program.
     if is_identifier(program) {
         let _ = writeln!(text, "unset -f {program} 2>/dev/null");

@@ -155,7 +155,7 @@ fn what_cannot_be_started_says_so() {
         job.start_step(step).await.expect("taken");
         let (output, ended) = until_end(&mut events, 2).await;
         assert_eq!(ended.exit, Exit::NotStarted(127));
-        assert_eq!(output, b"no-such-program: command not found\n");
+        assert_eq!(output, b"##[error]no-such-program: command not found\n");
         job.finish().await.expect("finished");
     });
 }

@@ -74,6 +74,32 @@ impl Keeps {
     }
 }
 
+/// What the action has where a step gives nothing, in the order of its manifest.
+const DEFAULTS: [(&str, &str); 11] = [
+    ("ssh-strict", "true"),
+    ("ssh-user", "git"),
+    ("persist-credentials", "true"),
+    ("clean", "true"),
+    ("sparse-checkout-cone-mode", "true"),
+    ("fetch-depth", "1"),
+    ("fetch-tags", "false"),
+    ("show-progress", "true"),
+    ("lfs", "false"),
+    ("submodules", "false"),
+    ("set-safe-directory", "true"),
+];
+
+/// The inputs as a log shows them: those of the step, then the action's own defaults.
+pub(in super::super) fn shown(with: &Variables, repository: &str, token: &str) -> Variables {
+    let mut shown = with.clone();
+    for (name, value) in [("repository", repository), ("token", token)].into_iter().chain(DEFAULTS) {
+        if !with.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+            shown.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    shown
+}
+
 impl Inputs {
     /// Reads `with` of a step in a repository, with what `github` says.
     pub(super) fn read(
