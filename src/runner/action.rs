@@ -11,7 +11,7 @@ use crate::id::RepositoryName;
 use crate::toolkit::header;
 use crate::transport::TransportError;
 use crate::workflow;
-use crate::workflow::model::{Action, ActionReference, ActionRuns, Step};
+use crate::workflow::model::{Action, ActionInput, ActionReference, ActionRuns, Step};
 use crate::workflow::token::Token;
 
 use super::container::{DockerAction, Stage};
@@ -119,11 +119,18 @@ impl Job {
         else {
             return Err(StepError::Failed(format!("Failed to load {}", found.manifest)));
         };
-        let inputs = self.inputs_of(frame, &found, (&action, &with), env, run, false).await?;
-        if let (ActionReference::Workspace(_), ActionRuns::Composite { .. }) = (uses, &action.runs) {
-            // What such an action uses can only be looked for now.
-            self.say_line(PREPARING)?;
+        if let ActionReference::Workspace(path) = uses {
+            match &action.runs {
+                // What such an action uses can only be looked for now.
+                ActionRuns::Composite { .. } => self.say_line(PREPARING)?,
+                ActionRuns::JavaScript { pre: Some(_), .. } | ActionRuns::Docker { pre_entrypoint: Some(_), .. } => {
+                    let ignored = format!("`pre` execution is not supported for local action from '{path}'");
+                    self.warning(frame.number, &ignored)?;
+                }
+                _ => {}
+            }
         }
+        let inputs = self.inputs_of(frame, &found, (&action, &with), env, run, false).await?;
         let shown = inputs.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
         self.say_uses(uses, shown, frame, env)?;
         let own_env = match &step.env {
@@ -375,17 +382,25 @@ impl Job {
         run: &StepRun<'_>,
         quiet: bool,
     ) -> Result<Map<String, Json>, StepError> {
+        // Docker actions take these two without declaring them (S13).
+        let own: &[&str] = if matches!(action.runs, ActionRuns::Docker { .. }) { &["entryPoint", "args"] } else { &[] };
         let mut inputs = Map::new();
         let mut unknown = Vec::new();
         for (name, value) in with {
-            let known = action.inputs.keys().find(|key| key.eq_ignore_ascii_case(name));
-            if known.is_none() && !["args", "entrypoint"].contains(&name.as_str()) {
-                unknown.push(format!("'{name}'"));
+            let known = action.inputs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            match known {
+                Some((_, ActionInput { deprecation_message: Some(message), .. })) if !quiet => {
+                    self.warning(frame.number, &format!("Input '{name}' has been deprecated with message: {message}"))?;
+                }
+                None if !own.iter().any(|own| own.eq_ignore_ascii_case(name)) => unknown.push(format!("'{name}'")),
+                _ => {}
             }
-            inputs.insert(known.cloned().unwrap_or_else(|| name.clone()), Json::from(value.as_str()));
+            let name = known.map_or(name, |(declared, _)| declared).clone();
+            inputs.insert(name, Json::from(value.as_str()));
         }
         if !unknown.is_empty() && !quiet {
-            let valid: Vec<_> = action.inputs.keys().map(|name| format!("'{name}'")).collect();
+            let valid = own.iter().copied().chain(action.inputs.keys().map(String::as_str));
+            let valid: Vec<_> = valid.map(|name| format!("'{name}'")).collect();
             self.warning(
                 frame.number,
                 &format!("Unexpected input(s) {}, valid inputs are [{}]", unknown.join(", "), valid.join(", ")),
@@ -393,9 +408,6 @@ impl Job {
         }
         for (name, input) in &action.inputs {
             if inputs.contains_key(name) {
-                if let Some(message) = input.deprecation_message.as_ref().filter(|_| !quiet) {
-                    self.warning(frame.number, &format!("Input '{name}' has been deprecated with message: {message}"))?;
-                }
                 continue;
             }
             let value = match &input.default {

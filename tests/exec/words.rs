@@ -127,3 +127,22 @@ fn a3_a_composite_action_has_to_name_its_shells() {
     assert!(said.contains("act/action.yml (Line: 6, Col: 7): Required property is missing: shell"), "{said}");
     assert!(said.contains("Error: Failed to load ./act/action.yml") && !said.contains("first"), "{said}");
 }
+
+#[test]
+fn s13_a2_what_an_action_is_given_in_vain_is_warned_of() {
+    let action = "name: a\ninputs: { n: {}, old: { deprecationMessage: say n } }\nruns: { using: node20, pre: m.js, main: m.js }\n";
+    let workflow = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - uses: actions/checkout@v4\n      - uses: ./act\n        with: { \
+                    args: 1, old: 2 }\n";
+    // Whether this machine has a node does not matter: all of this is said before one is looked for.
+    let (_, said) = run_files(&[("w.yml", workflow), ("act/action.yml", action), ("act/m.js", "")]);
+    let warnings = [
+        "`pre` execution is not supported for local action from './act'",
+        "Input 'old' has been deprecated with message: say n",
+        "Unexpected input(s) 'args', valid inputs are ['n', 'old']",
+        "Run ./act",
+    ];
+    let mut rest = said.as_str();
+    for words in warnings {
+        rest = rest.split_once(words).unwrap_or_else(|| panic!("{words} is missing or too early: {said}")).1;
+    }
+}
