@@ -55,6 +55,10 @@ pub use log::LogFile;
 pub use services::{Local, ServicesAddress};
 pub(crate) use workspace::quote;
 
+/// The stack of a thread that runs jobs. A step inside of composite actions is polled through all of them, nine levels deep: in
+/// a build without optimizations each takes half a megabyte. What is not used costs nothing.
+pub(crate) const STACK: usize = 16 << 20;
+
 /// What all jobs of this process share. Cheap to clone.
 #[derive(Clone)]
 pub struct Runner {

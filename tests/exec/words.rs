@@ -146,3 +146,14 @@ fn s13_a2_what_an_action_is_given_in_vain_is_warned_of() {
         rest = rest.split_once(words).unwrap_or_else(|| panic!("{words} is missing or too early: {said}")).1;
     }
 }
+
+#[test]
+fn a3_composite_actions_in_a_circle_end_at_the_tenth_level() {
+    let action = "name: a\nruns: { using: composite, steps: [{ uses: ./act }] }\n";
+    let workflow =
+        "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ uses: actions/checkout@v4 }, { uses: ./act }]\n";
+    let (code, said) = run_files(&[("w.yml", workflow), ("act/action.yml", action)]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nested too deeply: at most 9 levels"), "{said}");
+    assert_eq!(said.matches("Run ./act").count(), 10 + 1, "ten headers and the name of the failed step: {said}");
+}
