@@ -197,6 +197,8 @@ fn credentials(machine: &Machine) {
          install -o ci -m 600 /root/identity.pub /home/ci/.ssh/authorized_keys\n\
          ssh-keygen -q -t ed25519 -N '' -f /root/host; printf 'HostKey /root/host\\nPort 2222\\nUsePAM no\\nPasswordAuthentication no\\nStrictModes no\\n' > /root/sshd_config\n\
          /usr/sbin/sshd -f /root/sshd_config\n\
+         # It comes back before it listens.\n\
+         for i in $(seq 600); do ssh-keyscan -p 2222 127.0.0.1 2>/dev/null | grep -q . && break; sleep 0.1; done\n\
          print=$(ssh-keygen -lf /root/host.pub | cut -d' ' -f2)\n\
          towline host add ci@127.0.0.1:2222 --name selene --identity /root/identity --accept $print\n\
          sed -i /identity/d /etc/towline/conf.d/hosts.toml; systemctl restart towline",
