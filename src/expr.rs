@@ -21,6 +21,7 @@ mod reference;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod value;
 
 pub use fold::{equal_ignoring_case, fold};
@@ -83,6 +84,12 @@ impl Expression {
     /// As [`Expression::evaluate`].
     pub fn evaluate_within(&self, scope: &Scope<'_>, max_memory: usize) -> Result<Value, EvaluationError> {
         evaluate::evaluate(&self.root, scope, max_memory)
+    }
+
+    /// Evaluates, and says how the value came about, in the lines of a debug log of GitHub's (H8); without the last of them when
+    /// it failed.
+    pub fn evaluate_traced(&self, scope: &Scope<'_>) -> (Result<Value, EvaluationError>, Vec<String>) {
+        evaluate::traced(&self.root, scope, MAX_MEMORY)
     }
 
     /// Whether `success()`, `failure()`, `always()` or `cancelled()` is called anywhere (I1). Text inside strings does

@@ -5,11 +5,27 @@ use std::sync::Arc;
 
 use super::ast::{Comparison, Node};
 use super::memory::{Memory, references, size};
+use super::trace::{self, Trace};
 use super::{EvaluationError, Scope, Value, functions};
 
 pub(super) fn evaluate(root: &Node, scope: &Scope<'_>, max_memory: usize) -> Result<Value, EvaluationError> {
-    let mut evaluator = Evaluator { scope, memory: Memory::new(max_memory), depth: 0 };
-    evaluator.node(root).map(Outcome::into_value)
+    Evaluator { scope, memory: Memory::new(max_memory), depth: 0, trace: None }.value(root)
+}
+
+/// The same, and how it came about.
+pub(super) fn traced(
+    root: &Node,
+    scope: &Scope<'_>,
+    max_memory: usize,
+) -> (Result<Value, EvaluationError>, Vec<String>) {
+    let mut evaluator = Evaluator { scope, memory: Memory::new(max_memory), depth: 0, trace: Some(Trace::new(root)) };
+    let value = evaluator.value(root);
+    let trace = evaluator.trace.take().unwrap_or_default();
+    let lines = match &value {
+        Ok(value) => trace.finish(root, value),
+        Err(_) => trace.lines,
+    };
+    (value, lines)
 }
 
 /// A value, or the result of a filter, on which the next property applies to each item (E7).
@@ -27,6 +43,21 @@ impl Outcome {
         }
     }
 
+    /// Whether it is an array or an object.
+    fn has_children(&self) -> bool {
+        match self {
+            Self::Plain(value) => !value.is_primitive(),
+            Self::Filtered(_) => true,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Plain(value) => trace::shown(value),
+            Self::Filtered(_) => "Array".to_owned(),
+        }
+    }
+
     fn is_truthy(&self) -> bool {
         match self {
             Self::Plain(value) => value.is_truthy(),
@@ -39,6 +70,8 @@ pub(super) struct Evaluator<'a> {
     pub(super) scope: &'a Scope<'a>,
     pub(super) memory: Memory,
     pub(super) depth: usize,
+    /// For debug logs.
+    trace: Option<Trace>,
 }
 
 impl Evaluator<'_> {
@@ -47,9 +80,15 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn node(&mut self, node: &Node) -> Result<Outcome, EvaluationError> {
+        if let Some(trace) = &mut self.trace {
+            trace.begin(trace::name(node));
+        }
         self.depth += 1;
         let outcome = self.unmeasured(node)?;
         self.depth -= 1;
+        if let Some(trace) = &mut self.trace {
+            trace.end_node(node, outcome.shown());
+        }
         let (bytes, complete) = match &outcome {
             Outcome::Plain(value) => (size(value), value.is_primitive()),
             Outcome::Filtered(items) => (references(items.len()), false),
@@ -65,15 +104,37 @@ impl Evaluator<'_> {
             Node::Call { function, arguments } => return functions::call(self, *function, arguments),
             Node::Index { target, key } => {
                 let target = self.node(target)?;
+                // GitHub's runner asks for no key of what has none.
+                let untraced = if target.has_children() { None } else { self.trace.take() };
                 let key = self.value(key)?;
+                self.trace = untraced.or(self.trace.take());
                 return Ok(index(target, &key));
             }
-            Node::Filter { target } => return Ok(Outcome::Filtered(filter(self.node(target)?))),
+            Node::Filter { target } => {
+                let target = self.node(target)?;
+                if target.has_children()
+                    && let Some(trace) = &mut self.trace
+                {
+                    trace.begin("Wildcard");
+                    trace.end("'*'");
+                }
+                return Ok(Outcome::Filtered(filter(target)));
+            }
             Node::Not(node) => Value::Bool(!self.node(node)?.is_truthy()),
             Node::Compare { first, rest } => {
+                // A chain is a tree that leans to the left: the last one stands around the others.
+                let inner = rest.len() - 1;
+                if let Some(trace) = &mut self.trace {
+                    rest[..inner].iter().rev().for_each(|(comparison, _)| trace.begin(comparison.name()));
+                }
                 let mut left = self.value(first)?;
-                for (comparison, right) in rest {
+                for (place, (comparison, right)) in rest.iter().enumerate() {
                     left = Value::Bool(holds(*comparison, &left, &self.value(right)?));
+                    if place < inner
+                        && let Some(trace) = &mut self.trace
+                    {
+                        trace.end(&trace::shown(&left));
+                    }
                 }
                 left
             }

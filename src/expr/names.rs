@@ -47,6 +47,17 @@ const EVERYWHERE: [(&str, Function, usize, usize); 8] = [
     ("toJSON", Function::ToJson, 1, 1),
 ];
 
+impl Function {
+    /// As GitHub's documentation spells it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::HashFiles => "hashFiles",
+            Self::Status(function) => function.name(),
+            known => EVERYWHERE.iter().find(|(_, function, ..)| *function == known).map_or("", |(name, ..)| name),
+        }
+    }
+}
+
 const STATUS: [StatusFunction; 4] =
     [StatusFunction::Success, StatusFunction::Failure, StatusFunction::Always, StatusFunction::Cancelled];
 

@@ -45,7 +45,9 @@ impl<'a> Parser<'a> {
             nodes.push(self.and()?);
         }
         self.depth -= 1;
-        Ok(Node::Or(nodes))
+        // What parentheses keep together is one chain all the same, as in GitHub's parser.
+        let flat = nodes.into_iter().flat_map(|node| if let Node::Or(inner) = node { inner } else { vec![node] });
+        Ok(Node::Or(flat.collect()))
     }
 
     fn and(&mut self) -> Result<Node, SyntaxError> {
@@ -59,7 +61,8 @@ impl<'a> Parser<'a> {
             nodes.push(self.equality()?);
         }
         self.depth -= 1;
-        Ok(Node::And(nodes))
+        let flat = nodes.into_iter().flat_map(|node| if let Node::And(inner) = node { inner } else { vec![node] });
+        Ok(Node::And(flat.collect()))
     }
 
     fn equality(&mut self) -> Result<Node, SyntaxError> {

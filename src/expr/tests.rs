@@ -1,5 +1,7 @@
 //! What the known answers leave open.
 
+use serde_json::json;
+
 use super::template::Template;
 use super::*;
 
@@ -180,4 +182,83 @@ fn expressions_are_shared_between_threads() {
     fn shared<T: Send + Sync + Clone + 'static>() {}
     shared::<Expression>();
     shared::<Value>();
+}
+
+#[test]
+fn a_trace_is_what_a_debug_log_of_github_has() {
+    let mut contexts = Object::new();
+    let github = json!({ "ref": "refs/heads/main", "labels": [{ "name": "it's" }], "n": 2 });
+    contexts.insert("github", Value::from_json(&github));
+    let traced = |text: &str| {
+        let expression = Expression::parse(text, &Names::ANY).expect("an expression");
+        let (value, lines) = expression.evaluate_traced(&Scope { contexts: &contexts, functions: &NoFunctions });
+        (value.is_ok(), lines)
+    };
+    let lines = [
+        "Evaluating: (contains(github.labels[*].name, 'it''s') && ((github.n > 1) == true) && (github['no word'] || !github.ref))",
+        "Evaluating And:",
+        "..Evaluating contains:",
+        "....Evaluating Index:",
+        "......Evaluating Index:",
+        "........Evaluating Index:",
+        "..........Evaluating github:",
+        "..........=> Object",
+        "..........Evaluating String:",
+        "..........=> 'labels'",
+        "........=> Array",
+        "........Evaluating Wildcard:",
+        "........=> '*'",
+        "......=> Array",
+        "......Evaluating String:",
+        "......=> 'name'",
+        "....=> Array",
+        "....Evaluating String:",
+        "....=> 'it''s'",
+        "..=> true",
+        "..Evaluating Equal:",
+        "....Evaluating GreaterThan:",
+        "......Evaluating Index:",
+        "........Evaluating github:",
+        "........=> Object",
+        "........Evaluating String:",
+        "........=> 'n'",
+        "......=> 2",
+        "......Evaluating Number:",
+        "......=> 1",
+        "....=> true",
+        "....Evaluating Boolean:",
+        "....=> true",
+        "..=> true",
+        "..Evaluating Or:",
+        "....Evaluating Index:",
+        "......Evaluating github:",
+        "......=> Object",
+        "......Evaluating String:",
+        "......=> 'no word'",
+        "....=> null",
+        "....Evaluating Not:",
+        "......Evaluating Index:",
+        "........Evaluating github:",
+        "........=> Object",
+        "........Evaluating String:",
+        "........=> 'ref'",
+        "......=> 'refs/heads/main'",
+        "....=> false",
+        "..=> false",
+        "=> false",
+        "Expanded: (contains(Array, 'it''s') && ((2 > 1) == true) && (null || !'refs/heads/main'))",
+        "Result: false",
+    ];
+    let text =
+        "contains(github.labels.*.name, 'it''s') && (github.n > 1 == true && (github['no word'] || !github.ref))";
+    assert_eq!(traced(text), (true, lines.map(str::to_owned).to_vec()));
+    // What was not evaluated has no value, and a key of nothing is not asked for.
+    let (_, lines) = traced("false && github.ref.length[github.n]");
+    assert_eq!(lines[lines.len() - 2], "Expanded: (false && github['ref']['length'][github['n']])");
+    let (_, lines) = traced("github.ref.length");
+    let last = ["..=> 'refs/heads/main'", "=> null", "Result: null"];
+    assert_eq!(lines[lines.len() - 3..], last.map(str::to_owned));
+    // A failure ends it where it was.
+    let (good, lines) = traced("fromJSON('x')");
+    assert_eq!((good, lines.last().map(String::as_str)), (false, Some("..=> 'x'")));
 }

@@ -102,6 +102,16 @@ pub fn should_run(
     Ok(value.is_truthy())
 }
 
+/// The same, and how it came about, for debug logs (H8).
+pub fn should_run_traced(
+    condition: &Expression,
+    contexts: &Object,
+    functions: &StepFunctions<'_>,
+) -> (Result<bool, EvaluationError>, Vec<String>) {
+    let (value, lines) = condition.evaluate_traced(&Scope { contexts, functions });
+    (value.map(|value| value.is_truthy()), lines)
+}
+
 /// The conclusion of a step: its outcome, where continue-on-error turns a failure into success (S9, I6). A cancelled
 /// step stays cancelled.
 #[must_use]

@@ -14,7 +14,7 @@ use super::container::{DockerStage, OwnCommand};
 use super::contexts::{Frame, Variables};
 use super::job::Job;
 use super::script::StepRun;
-use super::step::{StepEnd, StepError};
+use super::step::{Decided, StepEnd, StepError};
 
 /// A post step that is due at the end of the job.
 pub(super) struct Post {
@@ -63,13 +63,15 @@ impl Job {
         step.condition = post.condition;
         step.timeout_minutes = None;
         let outer = std::mem::replace(&mut frame.github, post.github);
-        let decided = self.decide(frame, &step, &post.env, &post.key).await?;
+        let Decided { result: decided, trace, .. } =
+            self.decide(frame, &step, &post.env, (&post.key, &post.name)).await?;
         if decided == Ok(false) {
             self.step_skipped(frame.number, &post.name).await?;
             frame.github = outer;
-            return Ok(());
+            return self.say_debug(&trace);
         }
         self.step_started(frame.number, &post.name, StepKind::Post, &post.key).await?;
+        self.say_debug(&trace)?;
         self.say_line(header::POST)?;
         let run = StepRun { key: &post.key, name: &post.name, timeout: None, on_host: false };
         let saved = self.states.get(&post.of).cloned().unwrap_or_default();

@@ -171,7 +171,9 @@ impl Job {
             match &action.runs {
                 ActionRuns::JavaScript { using, main, pre: Some(pre), pre_if, post, post_if } => {
                     let conditioned = Step { condition: pre_if.clone(), ..step.clone() };
-                    match self.decide(frame, &conditioned, &env, &record).await? {
+                    let decided = self.decide(frame, &conditioned, &env, (&record, name)).await?;
+                    self.say_debug(&decided.trace)?;
+                    match decided.result {
                         Ok(true) => {}
                         Ok(false) => return Ok(StepEnd::of(Conclusion::Skipped)),
                         Err(message) => return Err(StepError::Failed(message)),
@@ -181,7 +183,9 @@ impl Job {
                 }
                 ActionRuns::Docker { pre_entrypoint: Some(_), pre_if, .. } => {
                     let conditioned = Step { condition: pre_if.clone(), ..step.clone() };
-                    match self.decide(frame, &conditioned, &env, &record).await? {
+                    let decided = self.decide(frame, &conditioned, &env, (&record, name)).await?;
+                    self.say_debug(&decided.trace)?;
+                    match decided.result {
                         Ok(true) => {}
                         Ok(false) => return Ok(StepEnd::of(Conclusion::Skipped)),
                         Err(message) => return Err(StepError::Failed(message)),

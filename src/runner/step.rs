@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::expr::{EvaluationError, Scope, Value};
 use crate::run::conclusion::Conclusion;
 use crate::run::report::StepKind;
-use crate::run::steps::{StepFunctions, conclude, should_run};
+use crate::run::steps::{StepFunctions, conclude, should_run, should_run_traced};
 use crate::workflow::model::{Step, StepBody};
 use crate::workflow::token::Token;
 
@@ -95,15 +95,15 @@ impl Job {
         let env = self.step_env(frame, step, key).await?;
         // The condition is evaluated with the step's own env; what was decided before a restart stays decided.
         let decided = match &env {
-            Ok(env) => self.decide(frame, step, env, key).await?,
-            Err(message) => Err(message.clone()),
+            Ok(env) => self.decide(frame, step, env, (key, &name)).await?,
+            Err(message) => Decided::failed(message),
         };
-        if decided == Ok(false) {
+        if decided.result == Ok(false) {
             frame.steps.finish(&step.id, Conclusion::Skipped, Conclusion::Skipped);
             if top {
                 self.step_skipped(frame.number, &name).await?;
             }
-            return Ok(());
+            return self.say_debug(&decided.trace);
         }
         if top {
             self.step_started(frame.number, &name, StepKind::Main, key).await?;
@@ -112,7 +112,13 @@ impl Job {
                 self.set_section(frame.number, None).await;
             }
         }
-        let end = match (decided, env) {
+        self.say_debug(&decided.trace)?;
+        // What runs beside the others says nothing here.
+        let runs = decided.result.is_ok() && !step.background;
+        if runs {
+            self.say_debug(&[format!("Starting: {name}")])?;
+        }
+        let end = match (decided.result, env) {
             (Err(message), _) | (_, Err(message)) => Err(StepError::Failed(message)),
             (Ok(_), Ok(env)) => self.run_body(frame, step, &env, &name, key).await,
         };
@@ -126,6 +132,11 @@ impl Job {
         };
         if end.running {
             return Ok(());
+        }
+        if runs {
+            // GitHub's runner has another word inside of composite actions.
+            let word = if top { "Finishing" } else { "Finished" };
+            self.say_debug(&[format!("{word}: {name}")])?;
         }
         self.finish_step(frame, step, end, key).await
     }
@@ -217,20 +228,29 @@ impl Job {
         frame: &Frame,
         step: &Step,
         env: &Variables,
-        key: &str,
-    ) -> Result<Result<bool, String>, JobError> {
+        (key, name): (&str, &str),
+    ) -> Result<Decided, JobError> {
         let record = format!("{key}/if");
         if let Some(decided) = self.journal.recall::<Decided>(&record)? {
             if decided.cancelled {
                 self.status.cancel();
             }
-            return Ok(decided.result);
+            return Ok(decided);
         }
         let wanted = self.told.borrow().cancel;
         self.observe_cancel(wanted);
         let mut hashes = BTreeMap::new();
+        let mut trace = Vec::new();
         let result = loop {
-            match self.condition(step, frame, env, &hashes) {
+            let outcome = if self.order.debug {
+                let (contexts, functions) = (self.contexts(frame, env), self.functions(frame, &hashes));
+                let (outcome, lines) = should_run_traced(&step.condition, &contexts, &functions);
+                trace = [format!("Evaluating condition for step: '{name}'")].into_iter().chain(lines).collect();
+                outcome
+            } else {
+                self.condition(step, frame, env, &hashes)
+            };
+            match outcome {
                 Ok(result) => break Ok(result),
                 Err(EvaluationError::Failed(message)) => break Err(message),
                 Err(EvaluationError::HashFiles(patterns)) => match self.hash(&patterns, key).await? {
@@ -240,8 +260,19 @@ impl Job {
             }
         };
         let cancelled = self.status.is_cancelled();
-        self.record(&record, &Decided { result: result.clone(), cancelled })?;
-        Ok(result)
+        let decided = Decided { result, cancelled, trace };
+        self.record(&record, &decided)?;
+        Ok(decided)
+    }
+
+    /// Lines that only debug logs have.
+    pub(super) fn say_debug(&mut self, lines: &[String]) -> Result<(), JobError> {
+        if !self.order.debug {
+            return Ok(());
+        }
+        let lines: Vec<String> =
+            lines.iter().flat_map(|text| text.lines()).map(|line| format!("##[debug]{line}")).collect();
+        self.say(&lines)
     }
 
     /// Whether the running step is left alone by a cancel: its condition holds for cancelled jobs too (Z1).
@@ -359,9 +390,18 @@ impl Job {
 
 /// A condition as it was decided.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Decided {
-    result: Result<bool, String>,
+pub(super) struct Decided {
+    pub(super) result: Result<bool, String>,
     cancelled: bool,
+    /// How it came about, in the lines of a debug log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) trace: Vec<String>,
+}
+
+impl Decided {
+    fn failed(message: &str) -> Self {
+        Self { result: Err(message.to_owned()), cancelled: false, trace: Vec::new() }
+    }
 }
 
 /// The pairs of an evaluated `env`.
