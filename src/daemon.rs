@@ -33,7 +33,7 @@ use crate::forge::{Clients, Notifier, Outbox, Reporter, SourceOf, Tracer, Update
 use crate::git::{self, Credentials};
 use crate::id::{HostName, JobId};
 use crate::run::report::Report;
-use crate::runner::{self, Executor, Local, Runner, ServicesAddress, Sources};
+use crate::runner::{self, Cancel, Executor, Local, Runner, ServicesAddress, Sources};
 use crate::server::auth;
 use crate::server::{self, App, CertificateSource, Endpoint, Server};
 use crate::services::{self, Services};
@@ -50,6 +50,8 @@ use tokens::JobTokens;
 
 /// Reports that may wait for the engine.
 const REPORTS: usize = 1024;
+/// How often a job that cannot be picked up is tried again.
+const PICK_UP: Duration = Duration::from_secs(5);
 /// Runs that may wait to be started.
 const STARTS: usize = 256;
 /// The mode of the control socket: the owner and the group.
@@ -206,7 +208,7 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
             failed.cancel();
         }
     });
-    let given = hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens);
+    let given = hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens, stop.clone());
     tracker.spawn(until(stop.clone(), given));
     if let Some(certificates) = certificates.clone() {
         tracker.spawn(until(stop.clone(), certificates::keep(certificates, clock.clone())));
@@ -602,33 +604,61 @@ async fn hand_out(
     engine: Handle,
     vault: Vault,
     tokens: JobTokens,
+    stop: CancellationToken,
 ) {
+    let clock = tokens.clock.clone();
     while let Some(assignment) = assignments.recv().await {
-        if !tokens.concerns(&assignment.order) {
-            give(assignment, &executor, &engine, &vault).await;
+        if !tokens.concerns(&assignment.order) && assignment.start == StartKind::Start {
+            give(assignment, &executor, &engine, &vault, &clock).await;
             continue;
         }
-        // GitHub is asked beside the others: their jobs do not wait for it.
-        let (executor, engine, vault, asked) = (executor.clone(), engine.clone(), vault.clone(), tokens.clone());
-        tokens.tracker.spawn(async move {
+        if assignment.start == StartKind::Attach {
+            executor.keep_slot(&assignment.host, assignment.job);
+        }
+        // GitHub is asked beside the others: their jobs do not wait for it. Nor do they for one that cannot be picked up yet.
+        let (executor, engine, vault) = (executor.clone(), engine.clone(), vault.clone());
+        let (asked, clock) = (tokens.clone(), clock.clone());
+        tokens.tracker.spawn(until(stop.clone(), async move {
+            // The token of an earlier stay goes with it.
+            executor.let_go(assignment.job).await;
             asked.prepare(&assignment.order).await;
-            give(assignment, &executor, &engine, &vault).await;
-        });
+            give(assignment, &executor, &engine, &vault, &clock).await;
+        }));
     }
 }
 
-async fn give(assignment: drive::Assignment, executor: &Executor, engine: &Handle, vault: &Vault) {
-    let drive::Assignment { job, host, order, start, told } = assignment;
+async fn give(assignment: drive::Assignment, executor: &Executor, engine: &Handle, vault: &Vault, clock: &Clock) {
+    let drive::Assignment { job, host, order, start, mut told } = assignment;
     let order = jobs::let_through(vault, order);
     let (run, repository) = (order.run, order.repository.clone());
     let word = if start == StartKind::Attach { "picked up" } else { "started" };
-    match executor.start(&host, order, told) {
-        Ok(()) => {
-            log::info!(run = run.0, job = job.0, host:% = host, repository:% = repository; "job {job} {word} on {host}");
-        }
-        Err(reason) => {
+    let mut said = None;
+    loop {
+        let reason = match executor.start(&host, order.clone(), told.clone()) {
+            Ok(()) => {
+                log::info!(run = run.0, job = job.0, host:% = host, repository:% = repository; "job {job} {word} on {host}");
+                return;
+            }
+            Err(reason) => reason,
+        };
+        if said.as_ref() != Some(&reason) {
             log::error!(run = run.0, job = job.0, host:% = host, repository:% = repository; "job {job} cannot be {word} on {host}: {reason}");
+        }
+        // What may run there is given to no other host: it waits until it can be picked up, or is given up.
+        let is_forced = told.borrow().cancel == Cancel::Forced;
+        if start == StartKind::Start || is_forced {
             drop(engine.send(Input::DispatchFailed { job, host, reason }).await);
+            return;
+        }
+        if said.as_ref() != Some(&reason) {
+            let report = Report::Detached { at: clock.now(), reason: reason.clone() };
+            drop(engine.send(Input::Report { job, host: host.clone(), report }).await);
+            said = Some(reason);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PICK_UP) => {}
+            // Nobody tells it anything any more: it is over for the engine.
+            changed = told.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -136,6 +136,9 @@ pub(crate) enum JobError {
     Journal(String),
     #[error("the run was cancelled")]
     Forced,
+    /// The host has not heard of the job.
+    #[error(transparent)]
+    Unreached(TransportError),
 }
 
 impl Runner {

@@ -29,6 +29,7 @@ pub use destination::{Destination, SshOptions};
 pub use enrolment::{EnrolError, Enrolled, NewHost, enrol};
 pub use facts::Facts;
 pub use forward::Forward;
+pub(crate) use job::Backoff;
 pub use job::{HostEvents, HostJob};
 pub use pool::{Hosts, Ready};
 pub use wake::wake;
@@ -365,7 +366,7 @@ pub enum TransportError {
     ForeignJob { host: HostName, key: String },
     /// The job ended or was lost.
     #[error("the job on {host} is over: {reason}")]
-    Gone { host: HostName, reason: String },
+    Gone { host: HostName, reason: String, host_died: bool },
     /// The request itself cannot be carried out.
     #[error("{0}")]
     Invalid(String),
@@ -376,5 +377,11 @@ impl TransportError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Interrupted { .. })
+    }
+
+    /// Whether somebody may mend it while what runs on the host goes on.
+    #[must_use]
+    pub fn is_mendable(&self) -> bool {
+        matches!(self, Self::HostKey { .. } | Self::Refused { .. } | Self::Unusable { .. })
     }
 }

@@ -494,6 +494,9 @@ impl Engine {
     // On the host.
 
     pub(super) fn report(&mut self, turn: &mut Turn, job: JobId, host: &HostName, report: Report) {
+        if let Report::Unreached { reason } = &report {
+            return self.dispatch_failed(turn, job, host, reason);
+        }
         if matches!(report, Report::Finished { .. }) {
             self.stopped(turn, job, Some(host));
         }
@@ -545,6 +548,7 @@ impl Engine {
     /// Takes a job from its host; it goes back to the queue.
     fn unassign(&mut self, turn: &mut Turn, job: JobId, host: &HostName) {
         self.queue.release(job);
+        turn.changes.push(Change::Requeued { job });
         self.set_stage(turn, job, Stage::Held);
         turn.dirty_hosts.insert(host.clone());
     }

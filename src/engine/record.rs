@@ -160,6 +160,10 @@ pub enum Change {
         name: HostName,
     },
     QueuePaused(bool),
+    /// A job that had a host waits for one again: what its runner has learned holds no more.
+    Requeued {
+        job: JobId,
+    },
     Stopping(Box<StoppingRecord>),
     /// It has stopped, or was given up.
     Stopped {

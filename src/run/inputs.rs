@@ -176,6 +176,8 @@ impl Run {
                     effects.push(RunEffect::JobChanged(job));
                 }
             }
+            // It is not this job's any more: the engine gives it to a host again.
+            Report::Unreached { .. } => {}
             Report::Finished { at, result } => {
                 let result = within_limits(result, others);
                 state.outputs = result.outputs;

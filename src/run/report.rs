@@ -41,6 +41,10 @@ pub enum Report {
     Held {
         until: Option<Timestamp>,
     },
+    /// Its host could not be reached and has not heard of the job: nothing of it has begun. Nothing comes after this.
+    Unreached {
+        reason: String,
+    },
     Finished {
         at: Timestamp,
         result: JobResult,

@@ -42,7 +42,10 @@ pub(super) fn stays(order: &Order, host: &str, error: &JobError) {
 
 /// The result of a job that could not go on.
 pub(super) fn failed(error: &JobError) -> JobResult {
-    let host_lost = matches!(error, JobError::Lost { host_died: true, .. });
+    let host_lost = matches!(
+        error,
+        JobError::Lost { host_died: true, .. } | JobError::Transport(TransportError::Gone { host_died: true, .. })
+    );
     JobResult {
         conclusion: if matches!(error, JobError::Forced) { Conclusion::Cancelled } else { Conclusion::Failure },
         outputs: Map::new(),

@@ -51,12 +51,15 @@ pub struct Executor {
     reports: mpsc::Sender<(JobId, HostName, Report)>,
     tracker: TaskTracker,
     state: Arc<Mutex<State>>,
+    /// Changes when a job is no longer here.
+    gone: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct State {
     hosts: BTreeMap<HostName, Target>,
-    running: BTreeSet<JobId>,
+    /// Those that run, and whether they have said their last word.
+    running: BTreeMap<JobId, bool>,
     /// Bytes of workspaces that a host may keep.
     quotas: BTreeMap<HostName, u64>,
     /// Hosts whose workspaces are being looked through.
@@ -76,7 +79,7 @@ impl Executor {
         reports: mpsc::Sender<(JobId, HostName, Report)>,
         tracker: TaskTracker,
     ) -> Self {
-        Self { runner, surroundings, reports, tracker, state: Arc::default() }
+        Self { runner, surroundings, reports, tracker, state: Arc::default(), gone: watch::Sender::new(()) }
     }
 
     /// Makes a host known, or changes the way to it; jobs that run keep the way they have.
@@ -100,27 +103,35 @@ impl Executor {
         state.quotas.remove(name);
     }
 
-    /// Starts a job, or picks up one that was started before. A second call for the same job does nothing.
+    /// Starts a job, or picks up one that was started before. A second call for the same job does nothing; one that comes when
+    /// the job has said its last word here begins it anew as soon as nothing of it is left.
     ///
     /// # Errors
     /// The host is not known, or the job's records or log cannot be opened: nothing was started.
     pub fn start(&self, host: &HostName, mut order: Arc<Order>, told: watch::Receiver<Told>) -> Result<(), String> {
         let job = order.job;
+        match self.state().running.get(&job) {
+            None => {}
+            Some(false) => return Ok(()),
+            Some(true) => {
+                self.start_behind(host.clone(), order, told);
+                return Ok(());
+            }
+        }
         let (entries, journal_store) = self.surroundings.journal(job)?;
         let (target, slot) = {
             let mut state = self.state();
-            if state.running.contains(&job) {
+            if state.running.contains_key(&job) {
                 return Ok(());
             }
             let target = state.hosts.get(host).cloned().ok_or_else(|| format!("the host {host} is not configured"))?;
             let slots = state.slots.entry(host.clone()).or_default();
-            let known = entries.iter().find(|entry| entry.key == OPENED).and_then(|entry| entry.value.get(1)?.as_u64());
-            let slot = match known.and_then(|slot| u32::try_from(slot).ok()) {
+            let slot = match slot_of(&entries) {
                 Some(slot) => slot,
                 None => (1..).find(|slot| !slots.contains(slot)).unwrap_or(u32::MAX),
             };
             slots.insert(slot);
-            state.running.insert(job);
+            state.running.insert(job, false);
             (target, slot)
         };
         let (path, length) = self.surroundings.log(&order);
@@ -153,8 +164,12 @@ impl Executor {
         let host = host.clone();
         let out = self.reports.clone();
         let forward_host = host.clone();
+        let speaker = self.clone();
         self.tracker.spawn(async move {
             while let Some(report) = reports.recv().await {
+                if matches!(report, Report::Finished { .. } | Report::Unreached { .. }) {
+                    speaker.state().running.entry(job).and_modify(|is_over| *is_over = true);
+                }
                 if out.send((job, forward_host.clone(), report)).await.is_err() {
                     break;
                 }
@@ -167,6 +182,36 @@ impl Executor {
             this.tidy(&host).await;
         });
         Ok(())
+    }
+
+    /// Keeps the slot of a job that is about to be picked up: what runs there needs its workspace, also when it is given up here.
+    pub fn keep_slot(&self, host: &HostName, job: JobId) {
+        // What cannot be read now is told by the start.
+        let slot = self.surroundings.journal(job).ok().and_then(|(entries, _)| slot_of(&entries));
+        if let Some(slot) = slot {
+            self.state().slots.entry(host.clone()).or_default().insert(slot);
+        }
+    }
+
+    /// Starts a job once an earlier stay of it is over.
+    fn start_behind(&self, host: HostName, order: Arc<Order>, told: watch::Receiver<Told>) {
+        let this = self.clone();
+        self.tracker.spawn(async move {
+            let job = order.job;
+            this.let_go(job).await;
+            if let Err(reason) = this.start(&host, order, told) {
+                drop(this.reports.send((job, host, Report::Unreached { reason })).await);
+            }
+        });
+    }
+
+    /// Returns when nothing is left here of a job that has said its last word; at once for all others.
+    pub async fn let_go(&self, job: JobId) {
+        let mut gone = self.gone.subscribe();
+        while self.state().running.get(&job) == Some(&true) {
+            // The sender is in `self`.
+            drop(gone.changed().await);
+        }
     }
 
     /// Jobs that start from now on find the services for actions there.
@@ -214,11 +259,19 @@ impl Executor {
         if let Some(slots) = state.slots.get_mut(host) {
             slots.remove(&slot);
         }
+        drop(state);
+        self.gone.send_replace(());
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The slot that a job was given by an earlier process.
+fn slot_of(entries: &[Entry]) -> Option<u32> {
+    let opened = entries.iter().find(|entry| entry.key == OPENED)?;
+    u32::try_from(opened.value.get(1)?.as_u64()?).ok()
 }
 
 /// The slots of one host.

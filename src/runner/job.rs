@@ -139,6 +139,10 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
         return result;
     }
     let mut outcome = opening::open(runner, &order, assignment).await;
+    if let Err(error @ JobError::Unreached(_)) = &outcome {
+        drop(reports.send(Report::Unreached { reason: error.to_string() }).await);
+        return ending::failed(error);
+    }
     let result = match &mut outcome {
         Ok(job) => match job.work().await {
             Ok(result) => result,

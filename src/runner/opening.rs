@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::run::order::Order;
+use crate::run::report::Report;
 use crate::run::steps::JobStatus;
 use crate::services::JobVariables;
 use crate::toolkit::artifacts::Subjects;
 use crate::toolkit::mask::Masks;
 use crate::toolkit::matcher::Matchers;
-use crate::transport::{JobSpec, Resume};
+use crate::transport::{Backoff, JobSpec, Resume};
 
 use super::aside::Events;
 use super::container::Containers;
@@ -79,12 +80,43 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
             (None, _) => Reached::nothing(),
         }
     };
+    // An earlier process may have spoken of the job to its host, and left steps that run there.
+    let (mut is_heard, is_begun) = (!entries.is_empty(), resume.is_some());
     let open = async {
-        // What tells this job from others is durable before the host hears of it.
-        let (recorded, ready) = tokio::join!(journal.durable(), runner.hosts.ready(&target));
-        recorded?;
-        let spec = JobSpec { key: runner.job_key(order), nonce, resume };
-        Ok::<_, JobError>(runner.hosts.open_job_on(ready?, &target, spec).await?)
+        let mut backoff = Backoff::default();
+        let mut away: Option<String> = None;
+        loop {
+            // What tells this job from others is durable before the host hears of it.
+            let (recorded, ready) = tokio::join!(journal.durable(), runner.hosts.ready(&target));
+            recorded?;
+            is_heard |= ready.is_ok();
+            let opened = match ready {
+                Ok(ready) => {
+                    let spec = JobSpec { key: runner.job_key(order), nonce: nonce.clone(), resume };
+                    runner.hosts.open_job_on(ready, &target, spec).await
+                }
+                Err(error) => Err(error),
+            };
+            let error = match opened {
+                Ok(opened) => {
+                    if away.is_some() {
+                        drop(reports.send(Report::Attached { at: runner.clock.now() }).await);
+                    }
+                    return Ok(opened);
+                }
+                Err(error) if error.is_transient() && !is_heard => return Err(JobError::Unreached(error)),
+                Err(error) if error.is_transient() || (is_begun && error.is_mendable()) => error,
+                Err(error) => return Err(error.into()),
+            };
+            // It waits as a job does whose link breaks.
+            let reason = error.to_string();
+            if away.as_ref() != Some(&reason) {
+                log::warn!(job = order.job.0, host:% = target.name; "job {} waits for its host: {reason}", order.job);
+                drop(reports.send(Report::Detached { at: runner.clock.now(), reason: reason.clone() }).await);
+                away = Some(reason);
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
     };
     let mut cancelled = told.clone();
     let ((host, events), reached) = tokio::select! {

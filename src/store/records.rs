@@ -215,6 +215,7 @@ fn encode_change(
             delete_prefix(trees, writes, Name::Stopping, &key)?;
             delete_prefix(trees, writes, Name::Journal, &key)?;
         }
+        Change::Requeued { job } => delete_prefix(trees, writes, Name::Journal, &Key::new().u64(job.0).bytes())?,
         Change::Environment { repository, name, rules } => {
             let key = repository_key(repository).name(&name.to_lowercase()).bytes();
             writes.push(match rules {

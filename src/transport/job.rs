@@ -6,7 +6,7 @@ mod files;
 mod follow;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -31,7 +31,17 @@ pub struct HostJob {
 pub struct HostEvents {
     events: mpsc::Receiver<HostEvent>,
     over: CancellationToken,
+    lost: Arc<OnceLock<Loss>>,
+    /// The loss was told.
+    is_told: bool,
     _stop: DropGuard,
+}
+
+/// Why a job can no longer be followed.
+#[derive(Debug)]
+struct Loss {
+    reason: String,
+    host_died: bool,
 }
 
 impl HostEvents {
@@ -40,8 +50,17 @@ impl HostEvents {
         tokio::select! {
             biased;
             event = self.events.recv() => event,
-            () = self.over.cancelled() => self.events.try_recv().ok(),
+            () = self.over.cancelled() => self.events.try_recv().ok().or_else(|| self.loss()),
         }
+    }
+
+    /// What is told last, once.
+    fn loss(&mut self) -> Option<HostEvent> {
+        if std::mem::replace(&mut self.is_told, true) {
+            return None;
+        }
+        let Loss { reason, host_died } = self.lost.get()?;
+        Some(HostEvent::Lost { reason: reason.clone(), host_died: *host_died })
     }
 }
 
@@ -65,6 +84,8 @@ struct Inner {
     outstanding: Mutex<BTreeMap<u32, Outstanding>>,
     /// Cancelled when nobody follows any more: lost, finished or dropped.
     over: CancellationToken,
+    /// Beside the events: whoever takes those may be waiting for this.
+    lost: Arc<OnceLock<Loss>>,
 }
 
 /// How often the removal of a job's directory is tried: about two minutes.
@@ -84,12 +105,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The waits between attempts to reach a host again: at once, then longer and longer up to 30 s, with jitter so that many jobs do
 /// not come back in step.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     attempt: u32,
 }
 
 impl Backoff {
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let base = match self.attempt {
             0 => 0,
             attempt => (125_u64 << attempt.min(8)).min(30_000),
@@ -127,10 +148,15 @@ pub(super) async fn open(
             return Err(TransportError::Gone {
                 host: target.name.clone(),
                 reason: "the machine restarted since the job was started there".to_owned(),
+                host_died: true,
             });
         }
         Err(OpenError::Gone | OpenError::Absent) => {
-            return Err(TransportError::Gone { host: target.name.clone(), reason: "its directory is gone".to_owned() });
+            return Err(TransportError::Gone {
+                host: target.name.clone(),
+                reason: "its directory is gone".to_owned(),
+                host_died: false,
+            });
         }
     };
     let tag = derive(&spec.nonce, "tracking");
@@ -138,7 +164,7 @@ pub(super) async fn open(
     let dir = shell.dir.clone();
     let root = dir.strip_suffix(&format!("/jobs/{}", spec.key)).unwrap_or(&dir).to_owned();
     let (sender, events) = mpsc::channel(64);
-    let over = CancellationToken::new();
+    let (over, lost) = (CancellationToken::new(), Arc::new(OnceLock::new()));
     let inner = Arc::new(Inner {
         hosts: hosts.clone(),
         target: target.clone(),
@@ -153,10 +179,11 @@ pub(super) async fn open(
         side: tokio::sync::Mutex::new(None),
         outstanding: Mutex::default(),
         over: over.clone(),
+        lost: Arc::clone(&lost),
         spec,
     });
     follow::spawn_main(&inner, follower);
-    let events = HostEvents { events, over: over.clone(), _stop: over.drop_guard() };
+    let events = HostEvents { events, over: over.clone(), lost, is_told: false, _stop: over.drop_guard() };
     Ok((HostJob { inner }, events))
 }
 
@@ -356,7 +383,29 @@ impl CommandFile {
 
 impl Inner {
     fn gone(&self) -> TransportError {
-        TransportError::Gone { host: self.target.name.clone(), reason: "it was lost, finished or let go".to_owned() }
+        let (reason, host_died) = match self.lost.get() {
+            Some(loss) => (loss.reason.clone(), loss.host_died),
+            None => ("it was finished or let go".to_owned(), false),
+        };
+        TransportError::Gone { host: self.target.name.clone(), reason, host_died }
+    }
+
+    /// The job can no longer be followed. Whoever found that out waits for nobody: events that were not taken yet may stand
+    /// before the word of it.
+    fn lose(&self, reason: String, host_died: bool) {
+        // What is found of a job that was finished is no news: that says so before it removes anything. The first word counts.
+        if !self.over.is_cancelled() {
+            let _ = self.lost.set(Loss { reason, host_died });
+        }
+        self.over.cancel();
+    }
+
+    fn lose_restarted(&self) {
+        self.lose(format!("{} restarted while the job was running there: what ran is gone", self.target.name), true);
+    }
+
+    fn lose_directory(&self) {
+        self.lose(format!("the job's directory on {} was removed while it was running", self.target.name), false);
     }
 
     /// Waits before another attempt.
@@ -384,14 +433,18 @@ impl Inner {
         shell.expect("finish", None, "finished", "removing the job").await
     }
 
-    /// A shell attached to the job. A job that is no longer there ends following: the follower finds the same and says so.
+    /// A shell attached to the job. A job that is no longer there ends following.
     async fn open_shell(&self) -> Result<Shell, TransportError> {
         let mode = Mode::Job { key: &self.spec.key, owner: &self.owner, create: false };
         match self.hosts.shell(&self.target, mode, false).await {
             Ok(shell) => Ok(shell),
             Err(OpenError::Transport(error)) => Err(error),
-            Err(OpenError::Rebooted | OpenError::Gone | OpenError::Absent) => {
-                self.over.cancelled().await;
+            Err(OpenError::Rebooted) => {
+                self.lose_restarted();
+                Err(self.gone())
+            }
+            Err(OpenError::Gone | OpenError::Absent) => {
+                self.lose_directory();
                 Err(self.gone())
             }
         }

@@ -86,6 +86,8 @@ impl Disk {
                 Change::Host(record) => drop(self.hosts.insert(record.name.0.clone(), record)),
                 Change::ForgetHost { name } => drop(self.hosts.remove(&name.0)),
                 Change::QueuePaused(paused) => self.paused = paused,
+                // The journals of jobs are their runners'.
+                Change::Requeued { .. } => {}
                 Change::Stopping(record) => drop(self.stopping.insert(record.order.job, *record)),
                 Change::Stopped { job } => drop(self.stopping.remove(&job)),
                 Change::Environment { repository, name, rules } => {

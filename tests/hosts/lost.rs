@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use towline::transport::{Exit, HostEvent, HostEvents, HostJob, Hosts, JobSpec, Resume, TransportError};
+use towline::transport::{Exit, Grace, HostEvent, HostEvents, HostJob, Hosts, JobSpec, Resume, TransportError};
 
 use super::support::{block_on, local, open, sh};
 use crate::support::sshd::{Sshd, kill};
@@ -61,6 +61,26 @@ fn a_machine_that_restarted_is_not_started_on_again() {
         fs::remove_dir_all(job.dir()).expect("removed");
         let again = Hosts::new().open_job(&target, JobSpec { resume, ..spec }).await.map(|_| ());
         assert!(matches!(again, Err(TransportError::Gone { .. })), "{again:?}");
+    });
+}
+
+#[test]
+fn a_machine_that_restarts_under_a_step_that_nobody_listens_to_ends_what_waits() {
+    let Some(sshd) = Sshd::start() else { return };
+    block_on(async {
+        let target = sshd.target("restarting");
+        let spec = JobSpec { key: "8-1-3".into(), nonce: JobSpec::new_nonce(), resume: None };
+        let (job, mut events) = Hosts::new().open_job(&target, spec).await.expect("opens");
+        // Far more than fits on the way, and nobody takes it while a cancel is under way.
+        job.start_step(sh(1, "yes | head -c 20000000")).await.expect("starts");
+        assert!(events.next().await.is_some());
+        fs::write(PathBuf::from(job.dir()).join("boot"), "another\n").expect("written");
+        sshd.kill_sessions();
+        let cancelled = job.cancel_step(1, Grace::GITHUB).await;
+        assert!(matches!(&cancelled, Err(TransportError::Gone { host_died: true, .. })), "{cancelled:?}");
+        let (reason, host_died) = until_lost(&mut events).await;
+        assert!(reason.contains("restarted") && host_died, "{reason}");
+        assert!(events.next().await.is_none());
     });
 }
 

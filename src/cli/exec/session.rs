@@ -17,7 +17,7 @@ use crate::engine::{Answer, Change, Effect, Engine, Input, Settings};
 use crate::id::{HostName, JobId};
 use crate::queue::HostFacts;
 use crate::run::order::Order;
-use crate::run::report::Report;
+use crate::run::report::{JobResult, Report};
 use crate::run::{Cancel, Conclusion, JobPhase, RunState, Told};
 use crate::runner::{Executor, Journalled, Local, RepositorySource, Runner, ServicesAddress, Sources, Surroundings};
 use crate::server::Server;
@@ -261,6 +261,18 @@ impl Session {
             let timer = self.timer.is_some();
             tokio::select! {
                 report = reports.recv() => match report {
+                    Some((job, host, Report::Unreached { reason })) => {
+                        // There is nobody who would wait for it: the run fails, and says why.
+                        let result = JobResult {
+                            conclusion: Conclusion::Failure,
+                            outputs: serde_json::Map::new(),
+                            environment_url: None,
+                            reason: Some(reason),
+                            host_lost: false,
+                        };
+                        let report = Report::Finished { at: self.clock.now(), result };
+                        self.step(Input::Report { job, host, report });
+                    }
                     Some((job, host, report)) => drop(self.step(Input::Report { job, host, report })),
                     None => return Err(Refusal::Environment("the executor is gone".to_owned())),
                 },

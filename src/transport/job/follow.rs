@@ -85,18 +85,8 @@ impl Follower {
                 Ok(Stay::Over) => return,
                 Ok(Stay::Broken(reason)) => reason,
                 Err(OpenError::Transport(error)) => error.to_string(),
-                Err(OpenError::Rebooted) => {
-                    let reason = format!(
-                        "{} restarted while the job was running there: what ran is gone",
-                        self.inner.target.name
-                    );
-                    return self.lose(reason, true).await;
-                }
-                Err(OpenError::Gone) => {
-                    let reason =
-                        format!("the job's directory on {} was removed while it was running", self.inner.target.name);
-                    return self.lose(reason, false).await;
-                }
+                Err(OpenError::Rebooted) => return self.inner.lose_restarted(),
+                Err(OpenError::Gone) => return self.inner.lose_directory(),
                 Err(OpenError::Absent) => format!("the spool {} is not there yet", self.lane),
             };
             if self.step == 0 && self.detached.as_deref() != Some(&reason) {
@@ -137,7 +127,7 @@ impl Follower {
                 Err(_) => {
                     // Output that comes meanwhile waits: not for long.
                     if let Ok(Some(reason)) = timeout(LOOKING, self.look()).await {
-                        self.lose(reason, false).await;
+                        self.inner.lose(reason, false);
                         return Ok(Stay::Over);
                     }
                 }
@@ -160,7 +150,7 @@ impl Follower {
                 match ended {
                     Ok(ended) => self.tell(HostEvent::StepEnded(Box::new(ended))).await,
                     Err(error) => {
-                        self.lose(error.to_string(), false).await;
+                        self.inner.lose(error.to_string(), false);
                         return true;
                     }
                 }
@@ -231,11 +221,6 @@ impl Follower {
             }
         }
         None
-    }
-
-    async fn lose(&self, reason: String, host_died: bool) {
-        self.tell(HostEvent::Lost { reason, host_died }).await;
-        self.inner.over.cancel();
     }
 
     async fn tell(&self, event: HostEvent) {
