@@ -411,6 +411,13 @@ hear() {
 	verb=$first$verb
 }
 
+# leave: there is no room for a supervisor. The next one, which is asked for soon, has the reserve.
+leave() {
+	rm -f reserve "$lane.sup"
+	rmdir "$lane.lock"
+	exit 1
+}
+
 lane() {
 	J=$1
 	lane=$2
@@ -433,13 +440,14 @@ lane() {
 	fi
 	# What is said to the processes of steps; one that is left from a dead lane has another pipe.
 	{ [ ! -e "$lane.words.a" ] && [ ! -e "$lane.words.b" ]; } || rm -f "$lane.words.a" "$lane.words.b"
-	mkfifo "$lane.words.a" "$lane.words.b" && exec 5<>"$lane.words.a" 6<>"$lane.words.b" || exit 1
+	mkfifo "$lane.words.a" "$lane.words.b" && exec 5<>"$lane.words.a" 6<>"$lane.words.b" || leave
 	# The files that go with the end of their step.
-	: >>"$lane.temporary" && exec 8<"$lane.temporary" || exit 1
+	: >>"$lane.temporary" && exec 8<"$lane.temporary" || leave
 	script=
 	side=a
 	started $$
-	echo "$$ $start" >"$lane.sup"
+	# Who cannot be told from a dead one must not run.
+	echo "$$ $start" >"$lane.sup" || leave
 	ahead=
 	if [ -n "${BASH_VERSION-}" ] && [ "$lane" = main ] && set -m 2>/dev/null; then ahead=yes; fi
 	# The oldest cannot tell silence from an end.
@@ -605,7 +613,8 @@ look() {
 	pid=
 	began=
 	[ ! -r "$1.sup" ] || read -r pid began <"$1.sup"
-	if [ -n "$pid" ] && alive "$pid" "$began"; then supervised=yes; fi
+	# One that was started and is not there did not come far.
+	if [ -n "$pid" ] && alive "$pid" "$began"; then supervised=yes; else launched=; fi
 	say state "$begun" "$over" "$supervised" $(wc -c <"$1.spool")
 }
 
@@ -618,6 +627,8 @@ control() {
 	p=
 	t=
 	J=$R/jobs/$2
+	# An answer that nobody hears ends nothing that was begun. A handler, since what is ignored would be ignored in all that starts.
+	trap : PIPE
 	# Shells that read their program byte by byte are spared long texts.
 	pace=quick
 	case ${BASH_VERSION-}${KSH_VERSION-}${ZSH_VERSION-} in ?*) pace=slow ;; esac
@@ -644,27 +655,46 @@ start() {
 		rm -f "$file"
 		return
 	fi
+	limit=$3
+	case $3 in
+	0) ;;
+	*) if [ "${3%.*}" -lt 60 ] || [ ! -r /proc/uptime ]; then limit=watch; fi ;;
+	esac
 	if [ -e "steps/$1.begun" ]; then
 		rm -f "$file"
 		say begun
+		# Whoever asked before may have ended with its connection before all of this was done.
+		ended "$1" || guard "$@"
 		return
 	fi
 	open_lane "$2" || {
 		say failed "cannot make a pipe in $J"
 		return
 	}
-	limit=$3
-	case $3 in
-	0) ;;
-	*) if [ "${3%.*}" -lt 60 ] || [ ! -r /proc/uptime ]; then limit=watch; fi ;;
-	esac
 	echo "step $1 $$.$attempt $limit $4" >&7
 	[ "$2" = main ] || echo quit >&7
 	say queued
+	guard "$@"
+}
+
+# watched STEP: whether somebody ends the step in its time.
+watched() {
+	for one in "steps/$1.watch."*; do
+		[ -r "$one" ] || continue
+		pid=
+		began=
+		read -r pid began <"$one"
+		if [ -n "$pid" ] && alive "$pid" "$began"; then return 0; fi
+	done
+	return 1
+}
+
+# guard STEP LANE TIMEOUT: what goes with a step that was asked for. Done again, it is done once.
+guard() {
 	[ -z "$t" ] || w "$t" >>"$2.temporary"
 	case $limit in
 	0) ;;
-	watch) apart watch "$J" "$1" "$3" ;;
+	watch) watched "$1" || apart watch "$J" "$1" "$3" ;;
 	*)
 		if [ "$2" != "$guarded" ] || ! kill -0 "$guardian" 2>/dev/null; then
 			pid=

@@ -243,6 +243,29 @@ fn a_time_out_is_enforced_on_the_host() {
 }
 
 #[test]
+fn a_time_out_that_nobody_watches_is_watched_when_the_step_is_asked_for_again() {
+    each_way(async |hosts, target| {
+        let spec = JobSpec { key: "1-1-8".into(), nonce: JobSpec::new_nonce(), resume: None };
+        let (job, events) = hosts.open_job(&target, spec.clone()).await.expect("opens");
+        let mut step = sh(1, "echo on; exec sleep 1000");
+        step.timeout = Some(Duration::from_secs(50));
+        job.start_step(step.clone()).await.expect("started");
+        // As if the link had broken between the step and what watches it.
+        let end = "until set -- steps/1.watch.* && [ -s \"$1\" ] && [ -s steps/1.begun ]; do sleep 0.1; done\n\
+                   read -r pid rest <\"$1\"; kill -KILL $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done";
+        let ended = job.exec(&format!("cd {}; {end}\n", job.dir()), b"").await.expect("runs");
+        assert_eq!(ended.status, 0, "{ended:?}");
+        drop((job, events));
+        let resume = Some(Resume { offset: 0, ended: 0 });
+        let (job, mut events) = hosts.open_job(&target, JobSpec { resume, ..spec }).await.expect("opens again");
+        step.timeout = Some(Duration::from_millis(700));
+        job.start_step(step).await.expect("is there");
+        assert_eq!(until_end(&mut events, 1).await.1.exit, Exit::TimedOut(130));
+        job.finish().await.expect("finished");
+    });
+}
+
+#[test]
 fn orphans_are_swept_and_named() {
     each_way(async |hosts, target| {
         let (job, mut events) = open(&hosts, &target, "1-1-8").await;
