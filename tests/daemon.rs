@@ -1,6 +1,7 @@
 //! The daemon as a person runs it: a push starts jobs on a real SSH server, kill -9 and restarts lose nothing.
 
 mod actions;
+mod again;
 mod away;
 mod background;
 mod bad_days;

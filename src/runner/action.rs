@@ -88,7 +88,7 @@ impl Job {
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
         let with = self.with_of(frame, with, env, run.key).await?;
-        if is_checkout(uses) && !self.runner.stock_checkout {
+        if self.is_built_in(uses, run.key) {
             let shown = checkout::shown_inputs(&with, self.order.repository.as_str(), self.fixed.token());
             self.say_uses(uses, pairs(&shown), frame, env)?;
             return self.check_out(frame, step, uses, &with, run).await;
@@ -179,6 +179,18 @@ impl Job {
         };
         self.record(&key, &found)?;
         found.map_err(StepError::Failed)
+    }
+
+    /// Whether the runner does itself what an action would. What was decided before a restart stays, whatever the configuration
+    /// says by now.
+    pub(super) fn is_built_in(&self, uses: &ActionReference, key: &str) -> bool {
+        let is_action = self.found.contains_key(key)
+            || if self.journal.is_live() {
+                self.runner.stock_checkout
+            } else {
+                self.journal.knows(&format!("{key}/action"))
+            };
+        is_checkout(uses) && !is_action
     }
 
     /// Where `$/path` leads for the steps of a frame.

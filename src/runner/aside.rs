@@ -183,6 +183,7 @@ impl Job {
             resume: Resume { offset: 0, ended: 0 },
             deadline: self.deadline,
             out_of_time: false,
+            was_late: false,
             cancel_deadline: self.cancel_deadline,
             step_deadline: None,
             steps: Vec::new(),

@@ -309,22 +309,19 @@ impl Job {
     /// Waits for one background step and gives its conclusion; its outputs and variables become the job's.
     async fn collect(&mut self, frame: &mut Frame, index: usize) -> Result<Conclusion, JobError> {
         let (step, key) = (self.background[index].step.clone(), self.background[index].key.clone());
-        // Cancelled before its turn came: nothing of it has run.
-        let never = self.journal.recall::<()>(&format!("{key}/never"))?.is_some();
-        let due =
-            self.background[index].queued.is_some() && (self.background[index].cancelled || self.status.is_cancelled());
-        if never || due {
-            if !never {
-                self.record(&format!("{key}/never"), &())?;
-            }
-            let mut background = self.background.remove(index);
-            if let Some(work) = background.queued.take() {
-                work.job.log.remove()?;
-            }
-            return self.conclude_cancelled(frame, &background, None).await;
+        let never = format!("{key}/never");
+        if self.journal.recall::<()>(&never)?.is_some() {
+            return self.conclude_never(frame, index).await;
         }
         let none = Variables::new();
         while self.background[index].ended.is_none() {
+            // Cancelled before its turn came, perhaps while it is waited for: nothing of it runs any more.
+            let is_cancelled = self.background[index].cancelled || self.status.is_cancelled();
+            if self.background[index].queued.is_some() && is_cancelled {
+                self.record(&never, &())?;
+                self.note_lateness()?;
+                return self.conclude_never(frame, index).await;
+            }
             // Of one that the job has already the records tell everything. What the host says meanwhile is said of the step that
             // was started behind it, and waits until the job is there again.
             if self.background[index].reins.joined
@@ -345,6 +342,7 @@ impl Job {
             let begin = (self.log.len(), self.log.lines());
             self.log.take_over_when_there_is_room(&job.log).await?;
             self.record(&joined, &begin)?;
+            self.note_lateness()?;
             // Until that is on the disk, the file beside is all that a crash leaves of these lines.
             self.journal.durable().await?;
             section = Some(begin);
@@ -360,6 +358,15 @@ impl Job {
         self.background_failed |= conclusion.as_result() == "failure";
         frame.number = outer;
         Ok(conclusion)
+    }
+
+    /// The end of a step whose turn never came.
+    async fn conclude_never(&mut self, frame: &mut Frame, index: usize) -> Result<Conclusion, JobError> {
+        let mut background = self.background.remove(index);
+        if let Some(work) = background.queued.take() {
+            work.job.log.remove()?;
+        }
+        self.conclude_cancelled(frame, &background, None).await
     }
 
     /// The end of a step that `cancel:` names, or whose turn did not come before the job was cancelled.

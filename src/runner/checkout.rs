@@ -33,7 +33,7 @@ pub(super) use inputs::shown as shown_inputs;
 pub(crate) use scratch::sweep;
 
 use inputs::Inputs;
-use parcel::Parcel;
+use parcel::{Entry, Parcel};
 use scratch::Scratch;
 use script::{Parts, Scene, Target};
 
@@ -106,7 +106,7 @@ impl Job {
             Inputs::read(with, version, &self.order.github, &self.order.repository).map_err(StepError::Failed)?;
         let place = self.place(&inputs, run_.key)?;
         self.keep_checkout_post(frame, step, &inputs, &place, run_);
-        let outer = self.narrow_deadline(run_.timeout);
+        let outer = self.narrow_deadline(run_.key, run_.timeout)?;
         let number = self.next_number();
         let end = self.check_out_in(frame, step, &inputs, &place, run_, number).await;
         self.step_deadline = outer;
@@ -152,6 +152,7 @@ impl Job {
         if self.journal.knows(&format!("{}/checked-out", run_.key)) {
             // Over before a restart; its parts are read on the way to the end.
             self.journal.recall::<Result<Plan, String>>(&format!("{}/checkout/plan", run_.key))?;
+            self.journal.recall::<Vec<Entry>>(&format!("{}/checkout/ready", run_.key))?;
             self.journal.recall::<super::container::Said>(&format!("{}/checkout/apply", run_.key))?;
             return Ok(Done { end: Err(String::new()), cancelled: false });
         }
@@ -178,14 +179,17 @@ impl Job {
             StepError::Failed(format!("cannot make a temporary directory on the control machine: {error}"))
         })?;
         let key = format!("{}/checkout/apply", run_.key);
-        let mut parcel = Parcel::default();
-        let mut command = OwnCommand::default();
-        // A command that was begun is followed, not prepared again.
-        if !self.journal.knows(&key) {
+        let record = format!("{}/checkout/ready", run_.key);
+        let ready = self.journal.recall::<Vec<Entry>>(&record)?;
+        // A command that was begun is followed: what prepares it would undo what it does.
+        let is_begun = self.journal.knows(&key) || (ready.is_some() && self.is_begun(number).await?);
+        let mut files = ready.unwrap_or_default();
+        let mut command = OwnCommand { argv: vec!["true".to_owned()], shown: true, ..OwnCommand::default() };
+        if !is_begun {
             let until = self.step_deadline.map_or(self.deadline, |own| own.min(self.deadline));
             let mut told = self.told.clone();
             let before = told.borrow().cancel;
-            parcel = tokio::select! {
+            let parcel = tokio::select! {
                 biased;
                 parcel = self.make_ready(&plan, inputs, place, &scratch) => parcel?,
                 () = heard(&mut told, |told| told.cancel != before) => match self.told.borrow().cancel {
@@ -196,6 +200,8 @@ impl Job {
             };
             let scene = self.scene(inputs, place, plan.commit.len() == 64);
             command = self.applied(&plan, inputs, &scene, &parcel, number);
+            files = parcel.files;
+            self.record(&record, &files)?;
         }
         let said = self.own_command(frame, (&key, number), step.condition.clone(), command).await?;
         if said.cancelled {
@@ -207,15 +213,22 @@ impl Job {
                 said.code, self.host_name
             )));
         }
-        if !parcel.files.is_empty() {
+        if !files.is_empty() {
             self.say_line("git-lfs is not installed on the host: its files were put in the place of their pointers.")?;
-            self.send(&parcel.files, &place.directory).await?;
+            self.send(&files, &place.directory).await?;
         }
         let commit = match plan.commit.as_str() {
             "" => said.lines.last().map(|line| line.trim().to_owned()).unwrap_or_default(),
             commit => commit.to_owned(),
         };
         Ok(Done { end: Ok((plan.reference, commit)), cancelled: false })
+    }
+
+    /// Whether the host has begun the step with this number.
+    async fn is_begun(&self, number: u32) -> Result<bool, JobError> {
+        let script =
+            format!("[ -e {} ] && echo yes; exit 0\n", quote(&format!("{}/steps/{number}.begun", self.host.dir())));
+        Ok(!run(&self.host, "looking for the checkout", &script, b"").await?.is_empty())
     }
 
     /// Paths, addresses and credentials.

@@ -26,7 +26,7 @@ impl Job {
         let step = use_.step;
         let mut inner = self.composite_frame(frame, use_, run.key);
         // The whole action is bounded by the time-out of its step.
-        let outer = self.narrow_deadline(run.timeout);
+        let outer = self.narrow_deadline(run.key, run.timeout)?;
         self.run_steps(&mut inner, steps).await?;
         self.step_deadline = outer;
         let env = self.env_of(&inner);

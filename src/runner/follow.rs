@@ -204,6 +204,7 @@ impl Job {
         request.files.push(self.artifacts_list(request.number));
         let hooked = request.contained.as_ref().is_some_and(|contained| contained.signal.is_none());
         // What led here must be known again after a crash, before anything is started because of it.
+        self.log.settle_when_there_is_room().await.map_err(JobError::Log)?;
         self.journal.durable().await?;
         let number = request.number;
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -246,6 +247,7 @@ impl Job {
             hook,
         };
         self.record(&key, &ended)?;
+        self.note_lateness()?;
         self.keep_hook_state(&ended);
         Ok(ended)
     }
@@ -362,6 +364,11 @@ impl Job {
         self.out_of_time = true;
         self.status.cancel();
         self.start_grace();
+        if self.was_late {
+            // An earlier process ended what ran then, and said so. What is running now began after it.
+            self.tell_background(Cancel::Requested);
+            return Ok(());
+        }
         let message = format!(
             "The job running on runner {} has exceeded the maximum execution time of {} minutes.",
             self.host_name, self.order.timeout_minutes

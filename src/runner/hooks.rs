@@ -49,10 +49,21 @@ impl Hook {
 impl Job {
     /// Runs a hook if the host has one; says whether the job may go on. A hook that fails is a failure of the job.
     pub(super) async fn run_hook(&mut self, frame: &mut Frame, hook: Hook) -> Result<bool, JobError> {
-        let Some(path) = self.machine.get(hook.variable()).filter(|path| !path.trim().is_empty()).cloned() else {
-            return Ok(true);
-        };
         let (name, key) = (hook.step_name(), hook.variable());
+        let record = format!("{key}/path");
+        let named = self.machine.get(key).filter(|path| !path.trim().is_empty()).cloned();
+        // As it was when the job first came here, whatever the host says by now.
+        let path = match self.journal.recall::<String>(&record)? {
+            Some(path) => path,
+            None if !self.journal.is_live() && !self.journal.knows(&format!("{key}/begin")) => return Ok(true),
+            None => {
+                let Some(path) = named else { return Ok(true) };
+                if self.journal.is_live() {
+                    self.record(&record, &path)?;
+                }
+                path
+            }
+        };
         let kind = match hook {
             Hook::Started => StepKind::SetUp,
             Hook::Completed => StepKind::Post,

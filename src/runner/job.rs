@@ -57,6 +57,8 @@ const COMMAND_FILES: [(&str, CommandFile); 7] = [
     ("step_summary", CommandFile::Summary),
 ];
 
+/// The record that the job's time limit has passed.
+const LATE: &str = "late";
 /// How long `hashFiles()` may take (E13).
 const HASHING: Duration = Duration::from_secs(120);
 
@@ -115,6 +117,8 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// The job's own time limit has passed.
     pub(super) out_of_time: bool,
+    /// That, and what it ended, is recorded.
+    pub(super) was_late: bool,
     pub(super) cancel_deadline: Option<Instant>,
     /// The time limit of the step that uses the composite action being run.
     pub(super) step_deadline: Option<Instant>,
@@ -198,6 +202,7 @@ impl Job {
         let by_clock = || Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
         let spent = moment.and_then(|moment| self.runner.clock.since(&moment)).unwrap_or_else(by_clock);
         self.deadline = self.deadline.checked_sub(spent).unwrap_or_else(Instant::now);
+        self.was_late = self.journal.recall::<()>(LATE)?.is_some();
         self.report(Report::Started { at: started, workspace: self.workspace.path.clone() }).await;
         let order = Arc::clone(&self.order);
         let mut frame = Frame::of_job(&order);
@@ -344,7 +349,7 @@ impl Job {
             self.record("swept", &())?;
         }
         self.summaries.write();
-        let conclusion = if self.out_of_time { Conclusion::TimedOut } else { self.status.conclusion() };
+        let conclusion = if self.is_late() { Conclusion::TimedOut } else { self.status.conclusion() };
         self.step_finished(number, Conclusion::Success, Conclusion::Success, None, "complete").await?;
         self.journal.durable().await?;
         Ok(JobResult { conclusion, outputs, environment_url: url, reason: None, host_lost: false })
@@ -416,6 +421,7 @@ impl Job {
 
     /// Makes the result durable: from here on nothing is asked of the host any more.
     async fn keep(&mut self, result: &JobResult) -> Result<(), JobError> {
+        self.log.settle_when_there_is_room().await?;
         self.record(ending::RESULT, result)?;
         self.journal.durable().await
     }
@@ -464,14 +470,37 @@ impl Job {
         env
     }
 
-    /// Bounds what follows by a time limit too; gives the bound so far.
-    pub(super) fn narrow_deadline(&mut self, limit: Option<Duration>) -> Option<Instant> {
+    /// Bounds what follows by the time limit of the step with this key too; gives the bound so far.
+    pub(super) fn narrow_deadline(&mut self, key: &str, limit: Option<Duration>) -> Result<Option<Instant>, JobError> {
         let outer = self.step_deadline;
-        if let Some(limit) = limit {
-            let own = Instant::now() + limit;
-            self.step_deadline = Some(outer.map_or(own, |outer| outer.min(own)));
+        let Some(limit) = limit else { return Ok(outer) };
+        let key = format!("{key}/since");
+        let spent = match self.journal.recall::<Moment>(&key)? {
+            Some(since) => self.runner.clock.since(&since).unwrap_or_default(),
+            None => {
+                if self.journal.is_live() {
+                    self.record(&key, &self.runner.clock.moment())?;
+                }
+                Duration::ZERO
+            }
+        };
+        let own = Instant::now() + limit.saturating_sub(spent);
+        self.step_deadline = Some(outer.map_or(own, |outer| outer.min(own)));
+        Ok(outer)
+    }
+
+    /// Whether the job's own time limit has passed, in this process or an earlier one.
+    pub(super) fn is_late(&self) -> bool {
+        self.out_of_time || self.was_late
+    }
+
+    /// Records that the time limit has passed, once what it ended is recorded: a step that begins later is not ended by it.
+    pub(super) fn note_lateness(&mut self) -> Result<(), JobError> {
+        if self.out_of_time && !self.was_late && self.aside.is_none() {
+            self.record(LATE, &())?;
+            self.was_late = true;
         }
-        outer
+        Ok(())
     }
 
     /// Steps that begin from now on have a token that does not end before long.

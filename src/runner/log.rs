@@ -23,6 +23,8 @@ pub struct LogFile {
     length: watch::Sender<u64>,
     lines: u64,
     limit: u64,
+    /// Lines of the runner's own for which there was no room: they come before all others. And how many there are.
+    waiting: (Vec<u8>, u64),
 }
 
 impl LogFile {
@@ -36,7 +38,7 @@ impl LogFile {
         }
         let file = File::options().create(true).append(true).open(path)?;
         length.send_replace(file.metadata()?.len());
-        Ok(Self { file, path: path.to_owned(), length, lines: 0, limit: u64::MAX })
+        Ok(Self { file, path: path.to_owned(), length, lines: 0, limit: u64::MAX, waiting: (Vec::new(), 0) })
     }
 
     /// Drops what comes after this many bytes, and says so once.
@@ -91,6 +93,28 @@ impl LogFile {
     /// # Errors
     /// The file cannot be written.
     pub fn append(&mut self, bytes: &[u8], lines: u64) -> io::Result<()> {
+        self.settle()?;
+        self.append_now(bytes, lines)
+    }
+
+    /// Writes what waited for room.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.waiting.0.is_empty() {
+            return Ok(());
+        }
+        let (bytes, lines) = std::mem::take(&mut self.waiting);
+        self.append_now(&bytes, lines).inspect_err(|_| self.waiting = (bytes, lines))
+    }
+
+    /// The same, and waits while the disk is full.
+    ///
+    /// # Errors
+    /// The file cannot be written for another reason.
+    pub(super) async fn settle_when_there_is_room(&mut self) -> io::Result<()> {
+        self.append_when_there_is_room(&[], 0).await
+    }
+
+    fn append_now(&mut self, bytes: &[u8], lines: u64) -> io::Result<()> {
         // A log that is as long as it may be has said so: what crossed the limit was written before the notice, so the
         // same bytes make the same log when they come again.
         if bytes.is_empty() || self.len() >= self.limit {
@@ -176,6 +200,7 @@ impl LogFile {
     }
 
     fn take_over(&mut self, other: &Self) -> io::Result<()> {
+        self.settle()?;
         if self.len() >= self.limit {
             return Ok(());
         }
@@ -197,7 +222,7 @@ impl LogFile {
         std::fs::remove_file(&self.path)
     }
 
-    /// Masks, stamps and appends text of the runner's own.
+    /// Masks, stamps and appends text of the runner's own. On a full disk it waits for what comes after it.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -207,7 +232,14 @@ impl LogFile {
             lines.push(masks.apply(line.trim_end_matches('\r')).as_bytes());
         }
         let count = lines.count();
-        self.append(lines.bytes(), count)
+        match self.append(lines.bytes(), count) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.waiting.0.extend_from_slice(lines.bytes());
+                self.waiting.1 += count;
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
@@ -269,6 +301,24 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_on_a_full_disk_is_written_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = LogFile::open(Path::new("/dev/full"), watch::channel(0).0).unwrap();
+        let now = "2026-11-29T07:32:47Z".parse().unwrap();
+        log.say(now, &Masks::new(), "one\ntwo").unwrap();
+        log.say(now, &Masks::new(), "three").unwrap();
+        assert_eq!(log.append(b"output\n", 1).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((log.len(), log.lines()), (0, 0));
+        let path = directory.path().join("log");
+        log.file = File::options().create(true).append(true).open(&path).unwrap();
+        log.append(b"output\n", 1).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said: Vec<&str> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(said, ["one", "two", "three", "output"]);
+        assert_eq!((log.len(), log.lines()), (text.len() as u64, 4));
+    }
 
     /// A file that is shorter than its record is as long again, in whole lines, and says what is missing.
     #[test]

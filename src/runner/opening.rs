@@ -192,6 +192,7 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
         deadline: Instant::now() + limit,
         out_of_time: false,
+        was_late: false,
         cancel_deadline: None,
         step_deadline: None,
         steps: Vec::new(),

@@ -10,7 +10,7 @@ use crate::workflow::model::{ActionReference, ActionRuns, Step, StepBody};
 use crate::workflow::token::Token;
 
 use super::JobError;
-use super::action::{DEEPEST, Found, Origin, Use, is_checkout, reference_text};
+use super::action::{DEEPEST, Found, Origin, Use, reference_text};
 use super::container::{DockerAction, Stage};
 use super::contexts::Frame;
 use super::javascript::Scripts;
@@ -49,7 +49,7 @@ impl Job {
             let is_remote = match uses {
                 ActionReference::Repository { .. } => {
                     // Without any source the step itself says so, if it is ever reached.
-                    self.runner.sources.actions.is_some() && (self.runner.stock_checkout || !is_checkout(uses))
+                    self.runner.sources.actions.is_some() && !self.is_built_in(uses, &key)
                 }
                 ActionReference::SameRepository(_) => origin.is_some(),
                 ActionReference::Workspace(_) | ActionReference::Image(_) => false,

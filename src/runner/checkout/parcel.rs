@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::git::{Error, Repository, Submodule};
 
 use super::super::JobError;
@@ -15,7 +17,7 @@ use super::script::{SentModule, Target};
 use super::{Answers, Plan};
 
 /// One file of what is sent: its name there, and the file here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     name: String,
     from: PathBuf,

@@ -93,7 +93,7 @@ impl Job {
         key: &str,
         run: &StepRun<'_>,
     ) -> Result<StepEnd, StepError> {
-        let outer_deadline = self.narrow_deadline(run.timeout);
+        let outer_deadline = self.narrow_deadline(run.key, run.timeout)?;
         let ready = self.docker_stage(frame, use_, (action, stage), run).await;
         self.step_deadline = outer_deadline;
         let ready = match ready {

@@ -141,6 +141,7 @@ impl Job {
             return Ok(said);
         }
         // What led here must be known again after a crash, before anything is started because of it.
+        self.log.settle_when_there_is_room().await.map_err(JobError::Log)?;
         self.journal.durable().await?;
         let left = self.deadline.saturating_duration_since(Instant::now());
         let own = self.step_deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -163,6 +164,7 @@ impl Job {
             match self.next_event(frame, &step, &none, number).await? {
                 Happening::Output { offset, bytes } => {
                     output.take(self, &bytes)?;
+                    self.log.settle_when_there_is_room().await.map_err(JobError::Log)?;
                     self.resume.offset = offset;
                 }
                 Happening::Ended(ended) => {
@@ -175,6 +177,7 @@ impl Job {
         let cancelled = matches!(exit, Exit::Cancelled(_) | Exit::TimedOut(_));
         let said = Said { code: exit.code(), cancelled, lines: output.lines };
         self.record(key, &said)?;
+        self.note_lateness()?;
         Ok(said)
     }
 
