@@ -14,10 +14,12 @@ mod tokens;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Map, Value as Json};
 use tokio::sync::mpsc;
@@ -203,9 +205,16 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     let task = parts.task;
     let failed = stop.clone();
     tracker.spawn(async move {
-        if let Err(error) = task.await {
-            log::error!("the engine has stopped: {error}");
-            failed.cancel();
+        match AssertUnwindSafe(task).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                log::error!("the engine has stopped: {error}");
+                failed.cancel();
+            }
+            Err(_) => {
+                log::error!("the engine met a fault of its own");
+                failed.cancel();
+            }
         }
     });
     let given = hand_out(parts.assignments, executor.clone(), engine.clone(), vault.clone(), tokens, stop.clone());
@@ -593,7 +602,13 @@ fn find_repository(inventory: Inventory) -> crate::runner::FindRepository {
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = work => {}
+        outcome = AssertUnwindSafe(work).catch_unwind() => {
+            // Without it jobs would wait for ever. The next start begins with what is durable.
+            if outcome.is_err() {
+                log::error!("the daemon met a fault of its own and stops");
+                stop.cancel();
+            }
+        }
     }
 }
 
@@ -687,5 +702,19 @@ async fn start_runs(mut starts: mpsc::Receiver<crate::triggers::Request>, engine
             // Not answered: who asked keeps the event, and the next start takes it up.
             Err(error) => log::debug!("a run is not started now: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fault_of_the_daemons_own_stops_it() {
+        let stop = CancellationToken::new();
+        until(stop.clone(), async {}).await;
+        assert!(!stop.is_cancelled());
+        until(stop.clone(), async { panic!("as meant") }).await;
+        assert!(stop.is_cancelled());
     }
 }

@@ -40,6 +40,17 @@ pub(super) fn stays(order: &Order, host: &str, error: &JobError) {
     log::warn!(job = order.job.0, host = host; "the job's directory stays on the host: {error}");
 }
 
+/// The result of a job in which this program met a fault of its own.
+pub(super) fn broken() -> JobResult {
+    JobResult {
+        conclusion: Conclusion::Failure,
+        outputs: Map::new(),
+        environment_url: None,
+        reason: Some("a fault of this program ended the job; the daemon's log says where".to_owned()),
+        host_lost: false,
+    }
+}
+
 /// The result of a job that could not go on.
 pub(super) fn failed(error: &JobError) -> JobResult {
     let host_lost = matches!(

@@ -3,9 +3,11 @@
 //! The daemon and `towline exec` use the same executor; what differs is where secrets and journals come from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
@@ -16,6 +18,7 @@ use crate::run::order::Order;
 use crate::run::report::Report;
 use crate::transport::Target;
 
+use super::ending;
 use super::journal::{Entry, JournalStore, OPENED};
 use super::log::LogFile;
 use super::quota::{self, Slots};
@@ -176,7 +179,14 @@ impl Executor {
             }
         });
         self.tracker.spawn(async move {
-            this.runner.run(assignment).await;
+            let reports = assignment.reports.clone();
+            // A fault of ours ends the job it is met in, and is told, rather than leave the job without anybody.
+            if AssertUnwindSafe(this.runner.run(assignment)).catch_unwind().await.is_err() {
+                log::error!(job = job.0, host:% = host; "job {job} met a fault of this program");
+                let at = this.runner.clock.now();
+                drop(reports.send(Report::Finished { at, result: ending::broken() }).await);
+            }
+            drop(reports);
             this.surroundings.ended(&order);
             this.release(&host, job, slot);
             this.tidy(&host).await;

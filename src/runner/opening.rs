@@ -68,14 +68,26 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
     let limit = Duration::from_secs_f64((order.timeout_minutes.max(0.0) * 60.0).min(35.0 * 86_400.0));
     let until = runner.clock.now() + limit;
     // A job that is picked up again keeps its tokens and its port: an action that runs has them.
+    let is_new = entries.len() <= 1;
+    let secrets_record = journal.recall::<BTreeMap<String, String>>("secrets")?;
+    let are_kept = secrets_record.is_some();
+    if let Some(kept) = secrets_record {
+        // Steps have these values and may print them: they are masked, whatever the vault says by now.
+        secrets.retain(|name, _| is_token(name));
+        secrets.extend(kept.into_iter().map(|(name, value)| (name, value.into())));
+    }
+    let own: BTreeMap<&str, &str> = secrets
+        .iter()
+        .filter(|(name, _)| !is_token(name))
+        .map(|(name, value)| (name.as_str(), secrecy::ExposeSecret::expose_secret(value)))
+        .collect();
+    let own = (is_new && !are_kept && !own.is_empty()).then(|| json!(own));
     let known = journal.recall::<JobVariables>("services")?;
     let is_known = known.is_some();
     let reach = async {
         match (known, &address) {
             (Some(known), Some(address)) => address.reach_again(&runner.hosts, &target, order, &secrets, known).await,
-            (None, Some(address)) if entries.len() <= 1 => {
-                address.reach(&runner.hosts, &target, order, &secrets, until).await
-            }
+            (None, Some(address)) if is_new => address.reach(&runner.hosts, &target, order, &secrets, until).await,
             (Some(known), None) => Reached::known(known),
             (None, _) => Reached::nothing(),
         }
@@ -123,6 +135,9 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
         () = heard(&mut cancelled, |told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
     };
+    if let Some(own) = own {
+        journal.record("secrets", own, Position::Job(JobPosition::default()))?;
+    }
     if services::token_of(&secrets).is_none() && !reached.variables.token.is_empty() {
         secrets.insert("GITHUB_TOKEN".to_owned(), reached.variables.token.clone().into());
     }
@@ -137,7 +152,7 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         value.split(['\r', '\n']).for_each(|line| masks.add(line.trim()));
     }
     let services = &reached.variables;
-    if !is_known && entries.len() <= 1 && !services.base.is_empty() {
+    if !is_known && is_new && !services.base.is_empty() {
         let value = json!(services);
         journal.record("services", value, Position::Job(JobPosition::default()))?;
     }
@@ -197,4 +212,9 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         step_deadline: None,
         steps: Vec::new(),
     })
+}
+
+/// A job's own token is another with each start of the daemon, or the same: who gives it knows.
+fn is_token(name: &str) -> bool {
+    name.eq_ignore_ascii_case("GITHUB_TOKEN")
 }

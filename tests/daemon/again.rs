@@ -16,6 +16,22 @@ fn wait_for(lab: &Lab, name: &str, line: &str) {
     }
 }
 
+/// How many files below a directory hold these bytes.
+fn files_with(directory: &Path, bytes: &[u8]) -> usize {
+    let mut found = 0;
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        found += match entry.file_type().unwrap() {
+            kind if kind.is_dir() => files_with(&entry.path(), bytes),
+            kind if kind.is_file() => {
+                let content = std::fs::read(entry.path()).unwrap();
+                usize::from(content.windows(bytes.len()).any(|part| part == bytes))
+            }
+            _ => 0,
+        };
+    }
+    found
+}
+
 fn again(lab: &mut Lab) {
     lab.kill();
     lab.start();
@@ -135,4 +151,32 @@ fn s14_a_cancel_ends_the_wait_for_a_step_whose_turn_never_came() {
     lab.say(&["run", "cancel", "1"], "");
     assert_eq!(lab.conclusion("local/queue", 1), "cancelled", "{}", lab.log("local/queue", 1));
     assert!(lab.log("local/queue", 1).contains("Z it is over"), "{}", lab.log("local/queue", 1));
+}
+
+#[test]
+fn a_secret_that_is_set_anew_stays_for_a_job_what_it_was_and_is_masked() {
+    let Some(server) = Sshd::start() else { return };
+    let mut lab = Lab::new(&ssh_host(&server));
+    let gate = lab.path("gate");
+    lab.say(&["secret", "set", "WORD", "--global"], "first-value");
+    let workflow = format!(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    env: {{W: '${{{{ secrets.WORD }}}}'}}\n    steps:\n      \
+         - run: echo \"it waits\"; until [ -e {} ]; do sleep 0.1; done; echo \"still $W\"\n      \
+         - run: echo \"then $W or $(echo \"$W\" | rev)\"\n",
+        gate.display()
+    );
+    lab.push("local/word", &workflow);
+    wait_for(&lab, "local/word", "Z it waits");
+    lab.say(&["secret", "set", "WORD", "--global"], "second-value");
+    lab.kill();
+    // The records of a job are sealed, this one too; what is no secret can be found there.
+    let kept = lab.path("state");
+    let holding = |text: &str| files_with(&kept, text.as_bytes());
+    assert!(holding("local/word") > 0);
+    assert_eq!((holding("first-value"), holding("second-value")), (0, 0));
+    lab.start();
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(lab.conclusion("local/word", 1), "success", "{}", lab.log("local/word", 1));
+    let log = lab.log("local/word", 1);
+    assert!(log.contains("Z still ***\n") && log.contains("Z then *** or eulav-tsrif\n"), "{log}");
 }
