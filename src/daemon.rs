@@ -144,20 +144,6 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         clock: clock.clone(),
         known: Arc::default(),
     };
-    let surroundings =
-        Jobs { store: store.clone(), vault: vault.clone(), tokens: tokens.clone(), tracker: jobs_tracker.clone() };
-    let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone());
-
-    // Beside the configuration: where `towline host add` pins keys.
-    let pins = paths.config.with_file_name("known_hosts");
-    let configured = hosts::configured(&config, &paths.state, &pins);
-    for (_, target) in &configured {
-        if let Ok(target) = target {
-            executor.set_host(target.clone());
-        }
-    }
-    executor.set_log_limit(config.limits.job_log);
-
     let (starter, starts) = Starter::new(STARTS);
     let variables = variables_of(vault.clone());
     let triggers = Triggers::new(clock.clone(), store.clone(), inventory.clone(), starter, variables, tracker.clone());
@@ -177,6 +163,20 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
     inventory.reload(served);
     let mode = if open_on_loopback { auth::Mode::OpenOnLoopback } else { auth::Mode::Tokens };
     let (services, inner) = open_services(&config, &paths, &clock, &addresses, inventory.server_url()).await?;
+    let surroundings =
+        Jobs { store: store.clone(), vault: vault.clone(), tokens: tokens.clone(), tracker: jobs_tracker.clone() };
+    let executor = Executor::new(runner, Arc::new(surroundings), report_sender, jobs_tracker.clone(), services.clone());
+
+    // Beside the configuration: where `towline host add` pins keys.
+    let pins = paths.config.with_file_name("known_hosts");
+    let configured = hosts::configured(&config, &paths.state, &pins);
+    for (_, target) in &configured {
+        if let Ok(target) = target {
+            executor.set_host(target.clone());
+        }
+    }
+    executor.set_log_limit(config.limits.job_log);
+
     let auth = auth::Auth::open(&paths.state, store.clone(), mode, config.server.open_reads, own_names(&config))?
         .with_jobs(services.services.clone());
     auth.admit(admissions(&config));
@@ -251,7 +251,6 @@ pub async fn start(options: Options) -> anyhow::Result<Daemon> {
         let (store, engine) = (store.clone(), engine.clone());
         Arc::new(move |runs| follow::lines(store.clone(), engine.clone(), runs))
     };
-    executor.set_services(services.clone());
     tracker.spawn(sweep_services(services.services.clone(), stop.clone()));
     let router = server::router(&app)
         .merge(services.services.router())

@@ -18,6 +18,7 @@ mod follow;
 mod hashing;
 mod hold;
 mod hooks;
+mod interruption;
 mod javascript;
 mod job;
 mod journal;
@@ -119,7 +120,7 @@ pub struct Assignment {
     pub reports: mpsc::Sender<Report>,
     pub told: watch::Receiver<Told>,
     /// Artifacts, caches and identity tokens for actions; without them actions that need them say so.
-    pub services: Option<ServicesAddress>,
+    pub services: ServicesAddress,
     pub surroundings: Arc<dyn Surroundings>,
 }
 

@@ -10,6 +10,7 @@ mod containers;
 mod held;
 mod hooks;
 mod hosts;
+mod kills;
 mod reload;
 mod stops;
 mod vault;
@@ -349,6 +350,11 @@ fn kill_9_at_the_very_end_of_a_job_keeps_its_result() {
         assert_eq!(legs(), 12, "round {round}");
         let jobs = lab.get(&format!("/api/v3/repos/{name}/actions/runs/{round}/jobs")).unwrap();
         for job in jobs["jobs"].as_array().unwrap() {
+            let steps = job["steps"].as_array().unwrap();
+            assert!(
+                steps.len() == 3 && steps.iter().all(|step| step["conclusion"] == "success"),
+                "round {round}: {job}"
+            );
             let log = lab.body(&format!("/api/v3/repos/{name}/actions/jobs/{}/logs?follow=1", job["id"])).unwrap();
             assert!(log.contains("Cleaning up orphan processes"), "round {round}, {}:\n{log}", job["name"]);
         }

@@ -139,7 +139,7 @@ impl Job {
         let (events, receiver) = mpsc::channel(64);
         let (told, told_receiver) = watch::channel(*self.told.borrow());
         let (stop, stop_receiver) = watch::channel(false);
-        let job = Self {
+        let mut job = Self {
             runner: self.runner.clone(),
             order: Arc::clone(&self.order),
             host_name: self.host_name.clone(),
@@ -149,6 +149,7 @@ impl Job {
             log,
             summaries: Summaries::aside(),
             masks: self.masks.clone(),
+            masks_kept: 0,
             shared_masks,
             matchers: self.matchers.clone(),
             reports: self.reports.clone(),
@@ -183,11 +184,14 @@ impl Job {
             resume: Resume { offset: 0, ended: 0 },
             deadline: self.deadline,
             out_of_time: false,
-            was_late: false,
+            interruption: None,
+            owed: None,
+            is_reread: self.host.attached(),
             cancel_deadline: self.cancel_deadline,
             step_deadline: None,
             steps: Vec::new(),
         };
+        job.recall_masks()?;
         Ok((job, Reins { events, told, stop, number, joined }))
     }
 
@@ -264,6 +268,27 @@ impl Job {
         if let Some(shared) = &mut self.shared_masks {
             shared.exchange(&mut self.masks);
         }
+    }
+
+    /// Records masks that a step asked for while others run: after a crash these may be followed before it.
+    pub(super) fn keep_masks(&mut self, known: usize) -> Result<(), JobError> {
+        let others = self.aside.is_some() || !self.beside.is_empty();
+        if self.masks.len() == known || !others || !self.journal.is_live() {
+            return Ok(());
+        }
+        let new: Vec<String> = self.masks.values().skip(known).map(str::to_owned).collect();
+        self.masks_kept += 1;
+        self.record_in_step(&format!("masks/{}", self.masks_kept), &new)
+    }
+
+    /// Learns them again.
+    pub(super) fn recall_masks(&mut self) -> Result<(), JobError> {
+        while let Some(values) = self.journal.recall::<Vec<String>>(&format!("masks/{}", self.masks_kept + 1))? {
+            values.iter().for_each(|value| self.masks.add(value));
+            self.masks_kept += 1;
+        }
+        self.exchange_masks();
+        Ok(())
     }
 
     /// Whether this is a background step that was cancelled by name, before the step inside of it that has this key.

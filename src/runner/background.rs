@@ -309,6 +309,8 @@ impl Job {
     /// Waits for one background step and gives its conclusion; its outputs and variables become the job's.
     async fn collect(&mut self, frame: &mut Frame, index: usize) -> Result<Conclusion, JobError> {
         let (step, key) = (self.background[index].step.clone(), self.background[index].key.clone());
+        self.interrupt_again(self.number);
+        self.say_owed()?;
         let never = format!("{key}/never");
         if self.journal.recall::<()>(&never)?.is_some() {
             return self.conclude_never(frame, index).await;
@@ -319,7 +321,6 @@ impl Job {
             let is_cancelled = self.background[index].cancelled || self.status.is_cancelled();
             if self.background[index].queued.is_some() && is_cancelled {
                 self.record(&never, &())?;
-                self.note_lateness()?;
                 return self.conclude_never(frame, index).await;
             }
             // Of one that the job has already the records tell everything. What the host says meanwhile is said of the step that
@@ -342,7 +343,6 @@ impl Job {
             let begin = (self.log.len(), self.log.lines());
             self.log.take_over_when_there_is_room(&job.log).await?;
             self.record(&joined, &begin)?;
-            self.note_lateness()?;
             // Until that is on the disk, the file beside is all that a crash leaves of these lines.
             self.journal.durable().await?;
             section = Some(begin);

@@ -115,7 +115,13 @@ impl Job {
             Err(StepError::Job(error)) => return Err(StepError::Job(error)),
             Err(StepError::Failed(message)) if !message.is_empty() => Done { end: Err(message), cancelled: false },
             Err(StepError::Failed(_)) => {
-                let cancelled = self.is_cancelled_from_outside() || Instant::now() >= self.deadline;
+                let is_late = self.time_left().is_zero();
+                if is_late && self.aside.is_none() && self.cancel_deadline.is_none() {
+                    let said = self.say_out_of_time()?;
+                    self.tell_background(Cancel::Requested);
+                    self.keep_interruption(false, Some(said))?;
+                }
+                let cancelled = self.is_cancelled_from_outside() || is_late;
                 let minutes = run_.timeout.map_or(0.0, |limit| limit.as_secs_f64() / 60.0);
                 let late = format!("The action '{}' has timed out after {minutes} minutes.", run_.name);
                 Done { end: Err(late), cancelled }
@@ -123,7 +129,10 @@ impl Job {
         };
         let key = format!("{}/checked-out", run_.key);
         let done = match self.journal.recall::<Done>(&key)? {
-            Some(known) => known,
+            Some(known) => {
+                self.interrupt_again(self.number);
+                known
+            }
             None => {
                 self.record(&key, &done)?;
                 done
@@ -186,7 +195,8 @@ impl Job {
         let mut files = ready.unwrap_or_default();
         let mut command = OwnCommand { argv: vec!["true".to_owned()], shown: true, ..OwnCommand::default() };
         if !is_begun {
-            let until = self.step_deadline.map_or(self.deadline, |own| own.min(self.deadline));
+            let end = Instant::now() + self.time_left();
+            let until = self.step_deadline.map_or(end, |(own, _)| own.min(end));
             let mut told = self.told.clone();
             let before = told.borrow().cancel;
             let parcel = tokio::select! {

@@ -53,6 +53,7 @@ pub struct Executor {
     surroundings: Arc<dyn Surroundings>,
     reports: mpsc::Sender<(JobId, HostName, Report)>,
     tracker: TaskTracker,
+    services: ServicesAddress,
     state: Arc<Mutex<State>>,
     /// Changes when a job is no longer here.
     gone: watch::Sender<()>,
@@ -69,20 +70,21 @@ struct State {
     tidied: BTreeSet<HostName>,
     /// Slots in use by host.
     slots: BTreeMap<HostName, BTreeSet<u32>>,
-    services: Option<ServicesAddress>,
     /// Bytes of one job's log; `None` for any number.
     log_limit: Option<u64>,
 }
 
 impl Executor {
-    /// Reports of all jobs go to `reports`, each job's in order.
+    /// Reports of all jobs go to `reports`, each job's in order. Jobs find the services for actions from the first one on.
     pub fn new(
         runner: Runner,
         surroundings: Arc<dyn Surroundings>,
         reports: mpsc::Sender<(JobId, HostName, Report)>,
         tracker: TaskTracker,
+        services: ServicesAddress,
     ) -> Self {
-        Self { runner, surroundings, reports, tracker, state: Arc::default(), gone: watch::Sender::new(()) }
+        let gone = watch::Sender::new(());
+        Self { runner, surroundings, reports, tracker, services, state: Arc::default(), gone }
     }
 
     /// Makes a host known, or changes the way to it; jobs that run keep the way they have.
@@ -160,7 +162,7 @@ impl Executor {
             journal_store,
             reports: report_sender,
             told,
-            services: self.state().services.clone(),
+            services: self.services.clone(),
             surroundings: self.surroundings.clone(),
         };
         let this = self.clone();
@@ -222,11 +224,6 @@ impl Executor {
             // The sender is in `self`.
             drop(gone.changed().await);
         }
-    }
-
-    /// Jobs that start from now on find the services for actions there.
-    pub fn set_services(&self, services: ServicesAddress) {
-        self.state().services = Some(services);
     }
 
     /// Jobs that start from now on keep this many bytes of their log.

@@ -20,6 +20,7 @@ use super::artifacts::Artifacts;
 use super::aside::{MatcherChange, stop_of};
 use super::container::Answer;
 use super::contexts::{Frame, Variables};
+use super::interruption::CANCELED;
 use super::job::Job;
 use super::script::StepRun;
 use super::step::StepError;
@@ -195,6 +196,7 @@ impl Job {
         let key = format!("{}/end", run.key);
         if let Some(ended) = self.journal.recall::<Ended>(&key)? {
             self.recall_words(&ended);
+            self.interrupt_again(self.number);
             return Ok(ended);
         }
         let env: Variables = request.env.iter().cloned().collect();
@@ -207,15 +209,16 @@ impl Job {
         self.log.settle_when_there_is_room().await.map_err(JobError::Log)?;
         self.journal.durable().await?;
         let number = request.number;
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.time_left();
         let own = match (request.timeout, self.step_deadline) {
-            (own, Some(outer)) => {
+            (own, Some((outer, whole))) => {
                 let outer = outer.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-                Some(own.map_or(outer, |own| own.min(outer)))
+                Some(own.filter(|own| *own < outer).map_or((outer, whole), |own| (own, own)))
             }
-            (own, None) => own,
+            (own, None) => own.map(|own| (own, own)),
         };
-        let minutes = own.unwrap_or(left).as_secs_f64() / 60.0;
+        let minutes = own.map_or(left, |(_, whole)| whole).as_secs_f64() / 60.0;
+        let own = own.map(|(own, _)| own);
         // The host ends the step a little after us, for the case that we cannot be reached.
         request.timeout = Some(own.unwrap_or(Duration::MAX).min(left + Duration::from_secs(10)));
         self.host.start_step(request).await.map_err(JobError::from)?;
@@ -223,6 +226,7 @@ impl Job {
         let exit = loop {
             match self.next_event(frame, step, &env, number).await? {
                 Happening::Output { offset, bytes } => {
+                    self.is_reread = false;
                     self.take(&mut follower, &bytes).await?;
                     self.resume.offset = offset;
                 }
@@ -232,6 +236,8 @@ impl Job {
                 }
             }
         };
+        self.is_reread = false;
+        self.say_owed()?;
         self.finish_follower(&mut follower).await?;
         let artifacts = self.declared_artifacts(number, run.on_host).await?;
         let hook = if hooked { Some(self.hook_answer(number, exit.exit).await?) } else { None };
@@ -247,7 +253,6 @@ impl Job {
             hook,
         };
         self.record(&key, &ended)?;
-        self.note_lateness()?;
         self.keep_hook_state(&ended);
         Ok(ended)
     }
@@ -286,6 +291,9 @@ impl Job {
         env: &Variables,
         number: Option<u32>,
     ) -> Result<Option<Happening>, JobError> {
+        if self.interruption.is_some() {
+            self.interrupt_again(u32::MAX);
+        }
         let wanted = self.told.borrow_and_update().cancel;
         if wanted == Cancel::Forced {
             self.end_step(number, Grace { interrupt: Duration::ZERO, terminate: Duration::ZERO }).await?;
@@ -294,13 +302,15 @@ impl Job {
         }
         if wanted == Cancel::Requested && self.cancel_deadline.is_none() {
             self.status.cancel();
-            self.start_grace();
+            self.start_grace(Duration::ZERO);
             // A background step is not asked for its condition (S14).
-            if self.aside.is_some() || !self.outlives_cancel(frame, step, env) {
-                self.say_line("##[error]The operation was canceled.")?;
+            let said = self.aside.is_some() || !self.outlives_cancel(frame, step, env);
+            if said {
+                self.say_cancelled(number.is_some())?;
                 self.end_step(number, Grace::GITHUB).await?;
             }
             self.tell_background(Cancel::Requested);
+            self.keep_interruption(number.is_none(), said.then(|| CANCELED.to_owned()))?;
         }
         let limit = self.deadline;
         let until = self.cancel_deadline.or_else(|| self.aside.is_none().then_some(limit));
@@ -361,28 +371,10 @@ impl Job {
             self.force_background().await;
             return Err(JobError::Forced);
         }
-        self.out_of_time = true;
-        self.status.cancel();
-        self.start_grace();
-        if self.was_late {
-            // An earlier process ended what ran then, and said so. What is running now began after it.
-            self.tell_background(Cancel::Requested);
-            return Ok(());
-        }
-        let message = format!(
-            "The job running on runner {} has exceeded the maximum execution time of {} minutes.",
-            self.host_name, self.order.timeout_minutes
-        );
-        self.error(1, &message)?;
+        let said = self.say_out_of_time()?;
         self.end_step(number, Grace::GITHUB).await?;
         self.tell_background(Cancel::Requested);
-        Ok(())
-    }
-
-    /// From now on the job has its cancel time-out for `always()` and post steps (S8, Z3).
-    fn start_grace(&mut self) {
-        let grace = Duration::from_secs_f64((self.order.cancel_timeout_minutes.max(0.0) * 60.0).min(86_400.0));
-        self.cancel_deadline = Some(Instant::now() + grace);
+        self.keep_interruption(number.is_none(), Some(said))
     }
 
     /// Bytes of a process become lines of the log.
@@ -392,8 +384,10 @@ impl Job {
         let mut rest = bytes;
         while !rest.is_empty() {
             let before = follower.effects.len();
+            let known = self.masks.len();
             let taken = follower.output.feed(rest, &mut self.masks, &mut follower.lines, &mut follower.effects);
             rest = &rest[taken..];
+            self.keep_masks(known)?;
             self.exchange_masks();
             self.write_lines(follower).await?;
             self.perform(follower, before).await?;

@@ -18,10 +18,8 @@ impl Job {
     /// or the job is cancelled. Post steps and the clean-up come after it.
     pub(super) async fn hold(&mut self) -> Result<(), JobError> {
         let minutes = self.order.hold_minutes;
-        let failed = self.is_late() || self.status.conclusion() == Conclusion::Failure;
-        // Its time may have passed only behind this, before a restart.
-        let is_behind = !self.journal.is_live() && !self.journal.knows("hold");
-        if minutes == 0 || !failed || is_behind {
+        let failed = self.out_of_time || self.status.conclusion() == Conclusion::Failure;
+        if minutes == 0 || !failed {
             return Ok(());
         }
         let began = self.runner.clock.now();

@@ -34,6 +34,7 @@ use super::container::Containers;
 use super::contexts::{Fixed, Frame, Variables};
 use super::follow::Ended;
 use super::hooks::Hook;
+use super::interruption::{self, Interruption};
 use super::journal::{JobPosition, Journal, Position};
 use super::post::Post;
 use super::services::{self, Reached};
@@ -57,8 +58,6 @@ const COMMAND_FILES: [(&str, CommandFile); 7] = [
     ("step_summary", CommandFile::Summary),
 ];
 
-/// The record that the job's time limit has passed.
-const LATE: &str = "late";
 /// How long `hashFiles()` may take (E13).
 const HASHING: Duration = Duration::from_secs(120);
 
@@ -73,6 +72,8 @@ pub(super) struct Job {
     pub(super) log: LogFile,
     pub(super) summaries: Summaries,
     pub(super) masks: Masks,
+    /// How often masks were recorded before the step that asked for them ended.
+    pub(super) masks_kept: u32,
     /// Once something runs beside the job.
     pub(super) shared_masks: Option<SharedMasks>,
     pub(super) matchers: Matchers,
@@ -117,11 +118,15 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// The job's own time limit has passed.
     pub(super) out_of_time: bool,
-    /// That, and what it ended, is recorded.
-    pub(super) was_late: bool,
+    /// What an earlier process told the job, until the job is where it was told.
+    pub(super) interruption: Option<Interruption>,
+    /// A line that comes behind the output of the running step, which is read again.
+    pub(super) owed: Option<String>,
+    /// What the next process wrote so far may have been read by an earlier process.
+    pub(super) is_reread: bool,
     pub(super) cancel_deadline: Option<Instant>,
-    /// The time limit of the step that uses the composite action being run.
-    pub(super) step_deadline: Option<Instant>,
+    /// The time limit of the step that uses the composite action being run: when it is over, and how long it is.
+    pub(super) step_deadline: Option<(Instant, Duration)>,
     pub(super) steps: Vec<StepState>,
 }
 
@@ -131,13 +136,17 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
     let order = assignment.order.clone();
     let target = assignment.target.clone();
     let with_containers = order.container.is_some() || order.services.is_some();
-    if let Some(result) = ending::recorded(&assignment.journal) {
+    let left = ending::Left::of(runner, &assignment);
+    if let Some(ending::Over { result, steps }) = ending::recorded(&assignment.journal) {
+        if !steps.is_empty() {
+            drop(reports.send(Report::Steps { steps }).await);
+        }
         // The process went between the job's end and the record of its report: the host may have nothing left to ask.
         drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
         if with_containers {
             container::leftovers::remove(runner, &target, &order).await;
         }
-        if let Err(error) = ending::forget(runner, &assignment).await {
+        if let Err(error) = ending::forget(runner, left).await {
             ending::stays(&order, target.name.as_str(), &error);
         }
         return result;
@@ -181,6 +190,10 @@ pub(super) async fn run(runner: &Runner, assignment: Assignment) -> JobResult {
             ending::stays(&order, &job.host_name, &error);
         }
     } else {
+        // An earlier process may have begun it, and after the report nobody comes back to what that runs.
+        if let Err(error) = ending::forget(runner, left).await {
+            ending::stays(&order, target.name.as_str(), &error);
+        }
         drop(reports.send(Report::Finished { at: runner.clock.now(), result: result.clone() }).await);
     }
     result
@@ -202,7 +215,8 @@ impl Job {
         let by_clock = || Duration::try_from(self.runner.clock.now().duration_since(started)).unwrap_or_default();
         let spent = moment.and_then(|moment| self.runner.clock.since(&moment)).unwrap_or_else(by_clock);
         self.deadline = self.deadline.checked_sub(spent).unwrap_or_else(Instant::now);
-        self.was_late = self.journal.recall::<()>(LATE)?.is_some();
+        self.interruption = self.journal.recall(interruption::KEY)?;
+        self.recall_masks()?;
         self.report(Report::Started { at: started, workspace: self.workspace.path.clone() }).await;
         let order = Arc::clone(&self.order);
         let mut frame = Frame::of_job(&order);
@@ -349,7 +363,8 @@ impl Job {
             self.record("swept", &())?;
         }
         self.summaries.write();
-        let conclusion = if self.is_late() { Conclusion::TimedOut } else { self.status.conclusion() };
+        self.interrupt_again(u32::MAX);
+        let conclusion = if self.out_of_time { Conclusion::TimedOut } else { self.status.conclusion() };
         self.step_finished(number, Conclusion::Success, Conclusion::Success, None, "complete").await?;
         self.journal.durable().await?;
         Ok(JobResult { conclusion, outputs, environment_url: url, reason: None, host_lost: false })
@@ -422,7 +437,7 @@ impl Job {
     /// Makes the result durable: from here on nothing is asked of the host any more.
     async fn keep(&mut self, result: &JobResult) -> Result<(), JobError> {
         self.log.settle_when_there_is_room().await?;
-        self.record(ending::RESULT, result)?;
+        self.record(ending::RESULT, &ending::Over { result: result.clone(), steps: self.steps.clone() })?;
         self.journal.durable().await
     }
 
@@ -471,7 +486,11 @@ impl Job {
     }
 
     /// Bounds what follows by the time limit of the step with this key too; gives the bound so far.
-    pub(super) fn narrow_deadline(&mut self, key: &str, limit: Option<Duration>) -> Result<Option<Instant>, JobError> {
+    pub(super) fn narrow_deadline(
+        &mut self,
+        key: &str,
+        limit: Option<Duration>,
+    ) -> Result<Option<(Instant, Duration)>, JobError> {
         let outer = self.step_deadline;
         let Some(limit) = limit else { return Ok(outer) };
         let key = format!("{key}/since");
@@ -484,23 +503,9 @@ impl Job {
                 Duration::ZERO
             }
         };
-        let own = Instant::now() + limit.saturating_sub(spent);
+        let own = (Instant::now() + limit.saturating_sub(spent), limit);
         self.step_deadline = Some(outer.map_or(own, |outer| outer.min(own)));
         Ok(outer)
-    }
-
-    /// Whether the job's own time limit has passed, in this process or an earlier one.
-    pub(super) fn is_late(&self) -> bool {
-        self.out_of_time || self.was_late
-    }
-
-    /// Records that the time limit has passed, once what it ended is recorded: a step that begins later is not ended by it.
-    pub(super) fn note_lateness(&mut self) -> Result<(), JobError> {
-        if self.out_of_time && !self.was_late && self.aside.is_none() {
-            self.record(LATE, &())?;
-            self.was_late = true;
-        }
-        Ok(())
     }
 
     /// Steps that begin from now on have a token that does not end before long.
@@ -654,13 +659,17 @@ impl Job {
                 "the record of this job does not fit: nothing is known of {key}, though later things are"
             )));
         }
-        let value = serde_json::to_value(value).map_err(|error| JobError::Journal(error.to_string()))?;
         let (log, lines) = (self.log.len(), self.log.lines());
         let position = match &self.aside {
             Some(_) => Position::Beside(log, lines),
             None => Position::Job(JobPosition { log, lines, spool: self.resume.offset, ended: self.resume.ended }),
         };
-        self.journal.record(key, value, position)
+        self.journal.record(key, as_json(value)?, position)
+    }
+
+    /// The same in the middle of a step, whose output is followed from its beginning after a crash.
+    pub(super) fn record_in_step<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), JobError> {
+        self.journal.record(key, as_json(value)?, Position::Unmoved)
     }
 
     fn recall_or<T: Serialize + DeserializeOwned>(
@@ -812,4 +821,8 @@ impl Job {
     ) -> Result<Option<String>, JobError> {
         ended.apply(self, frame, step)
     }
+}
+
+fn as_json<T: Serialize>(value: &T) -> Result<Json, JobError> {
+    serde_json::to_value(value).map_err(|error| JobError::Journal(error.to_string()))
 }

@@ -48,6 +48,8 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Position {
     Job(JobPosition),
+    /// Where the last record was: in the middle of a step, whose output is read again from its beginning.
+    Unmoved,
     /// Bytes and lines of the log beside the job's.
     Beside(u64, u64),
 }
@@ -80,6 +82,8 @@ pub(crate) struct Journal {
     known: HashMap<String, Known>,
     /// The key of the background step whose part this is.
     own: Option<String>,
+    /// Where its last record was.
+    beside: Option<(u64, u64)>,
 }
 
 struct Known {
@@ -121,7 +125,8 @@ impl Journal {
             ended: last.ended,
         });
         let written = Written { sequence: entries.len() as u64, position: position.unwrap_or_default() };
-        Self { known: known.collect(), shared: Arc::new(Shared { store, written: Mutex::new(written) }), own: None }
+        let shared = Arc::new(Shared { store, written: Mutex::new(written) });
+        Self { known: known.collect(), shared, own: None, beside: None }
     }
 
     /// Takes out what a background step recorded: from here on it reads and records by itself.
@@ -132,7 +137,8 @@ impl Journal {
         // An earlier version recorded the end of such a step when the job had it.
         let joined = self.knows(&format!("{key}/{JOINED}")) || end.is_some_and(|end| end.beside.is_none());
         let log = known.values().filter_map(|known| known.beside).max().unwrap_or_default();
-        let journal = Self { shared: Arc::clone(&self.shared), known, own: Some(key.to_owned()) };
+        let shared = Arc::clone(&self.shared);
+        let journal = Self { known, shared, own: Some(key.to_owned()), beside: Some(log) };
         Part { journal, log, joined }
     }
 
@@ -157,6 +163,7 @@ impl Journal {
         let mut written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, beside) = match position {
             Position::Job(position) => (position, None),
+            Position::Unmoved => (written.position, self.beside),
             Position::Beside(bytes, lines) => (written.position, Some((bytes, lines))),
         };
         let JobPosition { log, lines, spool, ended } = at;
@@ -167,6 +174,7 @@ impl Journal {
         }
         written.sequence += 1;
         written.position = at;
+        self.beside = beside;
         Ok(())
     }
 
@@ -243,6 +251,40 @@ mod tests {
             assert!(part.recall::<String>(key).unwrap().is_some(), "{key}");
         }
         assert!(part.is_live() && !journal.is_live());
+    }
+
+    #[test]
+    fn a_record_in_the_middle_of_a_step_moves_nothing() {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<Entry>>>);
+        impl JournalStore for Kept {
+            fn append(&self, _: u64, entry: &[u8]) -> Result<(), String> {
+                self.0.lock().unwrap().push(serde_json::from_slice(entry).unwrap());
+                Ok(())
+            }
+
+            fn durable(&self) -> BoxFuture<'_, Result<(), String>> {
+                Box::pin(std::future::ready(Ok(())))
+            }
+        }
+        let kept = Kept::default();
+        let mut journal = Journal::new(Some(Box::new(kept.clone())), &[]);
+        let at = JobPosition { log: 70, lines: 7, spool: 50, ended: 3 };
+        journal.record("4/end", json!(1), Position::Job(at)).unwrap();
+        journal.record("masks/1", json!(["a"]), Position::Unmoved).unwrap();
+        let mut part = journal.part("6").journal;
+        part.record("masks/1", json!(["b"]), Position::Unmoved).unwrap();
+        part.record("6.1/end", json!(1), Position::Beside(90, 9)).unwrap();
+        part.record("masks/2", json!(["c"]), Position::Unmoved).unwrap();
+        let entries = kept.0.lock().unwrap().clone();
+        assert!(entries.iter().all(|entry| (entry.log, entry.lines, entry.spool, entry.ended) == (70, 7, 50, 3)));
+        let beside: Vec<_> = entries.iter().map(|entry| entry.beside).collect();
+        assert_eq!(beside, [None, None, Some((0, 0)), Some((90, 9)), Some((90, 9))]);
+        let mut journal = Journal::new(None, &entries);
+        let Part { journal: mut part, log, .. } = journal.part("6");
+        assert_eq!(log, (90, 9));
+        assert_eq!(part.recall("masks/1").unwrap(), Some(vec!["b".to_owned()]));
+        assert_eq!(journal.recall("masks/1").unwrap(), Some(vec!["a".to_owned()]));
     }
 
     #[test]

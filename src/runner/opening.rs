@@ -45,17 +45,9 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         ..
     } = assignment;
     let mut journal = Journal::new(journal_store, &entries);
-    let resume = match entries.last() {
-        // With the first entry alone it is not known that the host was ever reached, and nothing was started.
-        Some(last) if entries.len() > 1 => {
-            log.rewind(last.log, last.lines)?;
-            Some(Resume { offset: last.spool, ended: last.ended })
-        }
-        _ => {
-            log.rewind(0, 0)?;
-            None
-        }
-    };
+    // With the first entry alone it is not known that the host was ever reached, and nothing was started.
+    let last = entries.last().filter(|_| entries.len() > 1);
+    let resume = last.map(|last| Resume { offset: last.spool, ended: last.ended });
     let (nonce, slot) = match journal.recall::<(String, u32)>(OPENED)? {
         Some(opened) => opened,
         None => {
@@ -85,12 +77,11 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
     let known = journal.recall::<JobVariables>("services")?;
     let is_known = known.is_some();
     let reach = async {
-        match (known, &address) {
-            (Some(known), Some(address)) => address.reach_again(&runner.hosts, &target, order, &secrets, known).await,
-            (None, Some(address)) if is_new => address.reach(&runner.hosts, &target, order, &secrets, until).await,
-            (Some(known), None) => Reached::known(known),
-            (None, _) => Reached::nothing(),
-        }
+        Ok(match known {
+            Some(known) => address.reach_again(&runner.hosts, &target, order, &secrets, known).await,
+            None if is_new => address.reach(&runner.hosts, &target, order, &secrets, until).await,
+            None => Reached::nothing(),
+        })
     };
     // An earlier process may have spoken of the job to its host, and left steps that run there.
     let (mut is_heard, is_begun) = (!entries.is_empty(), resume.is_some());
@@ -114,7 +105,7 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
                     if away.is_some() {
                         drop(reports.send(Report::Attached { at: runner.clock.now() }).await);
                     }
-                    return Ok(opened);
+                    return Ok::<_, JobError>(opened);
                 }
                 Err(error) if error.is_transient() && !is_heard => return Err(JobError::Unreached(error)),
                 Err(error) if error.is_transient() || (is_begun && error.is_mendable()) => error,
@@ -131,13 +122,21 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         }
     };
     let mut cancelled = told.clone();
-    let ((host, events), reached) = tokio::select! {
-        (opened, reached) = async { tokio::join!(open, reach) } => (opened?, reached),
-        () = heard(&mut cancelled, |told| told.cancel == Cancel::Forced) => return Err(JobError::Forced),
+    let opened = tokio::select! {
+        opened = async { tokio::try_join!(open, reach) } => opened,
+        () = heard(&mut cancelled, |told| told.cancel == Cancel::Forced) => Err(JobError::Forced),
     };
-    if let Some(own) = own {
-        journal.record("secrets", own, Position::Job(JobPosition::default()))?;
-    }
+    let ((host, events), reached) = match opened {
+        Ok(opened) => opened,
+        Err(error @ JobError::Unreached(_)) => return Err(error),
+        Err(error) => {
+            // Behind what an earlier process wrote.
+            drop(log.say(runner.clock.now(), &Masks::new(), &format!("##[error]{error}")));
+            return Err(error);
+        }
+    };
+    // Only now: what is not written again stays.
+    log.rewind(last.map_or(0, |last| last.log), last.map_or(0, |last| last.lines))?;
     if services::token_of(&secrets).is_none() && !reached.variables.token.is_empty() {
         secrets.insert("GITHUB_TOKEN".to_owned(), reached.variables.token.clone().into());
     }
@@ -155,6 +154,10 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
     if !is_known && is_new && !services.base.is_empty() {
         let value = json!(services);
         journal.record("services", value, Position::Job(JobPosition::default()))?;
+    }
+    // Behind the services: without these a job that is picked up has none.
+    if let Some(own) = own {
+        journal.record("secrets", own, Position::Job(JobPosition::default()))?;
     }
     for token in services.tokens() {
         masks.add(token);
@@ -179,6 +182,7 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         summaries: Summaries::beside(log.path()),
         log,
         masks,
+        masks_kept: 0,
         shared_masks: None,
         matchers: Matchers::default(),
         reports,
@@ -207,7 +211,9 @@ pub(super) async fn open(runner: &Runner, order: &Arc<Order>, assignment: Assign
         resume: resume.unwrap_or(Resume { offset: 0, ended: 0 }),
         deadline: Instant::now() + limit,
         out_of_time: false,
-        was_late: false,
+        interruption: None,
+        owed: None,
+        is_reread: resume.is_some(),
         cancel_deadline: None,
         step_deadline: None,
         steps: Vec::new(),

@@ -9,11 +9,11 @@ use serde_json::Value as Json;
 
 use crate::run::order::Order;
 use crate::services::{self, ALIAS, JobVariables, Scopes, Services};
-use crate::transport::{Forward, Hosts, Target, TransportError, Way};
+use crate::transport::{Backoff, Forward, Hosts, Target, TransportError, Way};
 use crate::workflow::model::{Permission, Permissions};
 
-/// How often a forward is tried before the job goes on without.
-const TRIES: u32 = 3;
+/// How often a forward is tried before the job goes on without: for half a minute, while the link breaks.
+const TRIES: u32 = 8;
 
 /// The services, and how hosts reach them.
 #[derive(Clone)]
@@ -128,10 +128,13 @@ impl ServicesAddress {
     }
 
     async fn forward(&self, hosts: &Hosts, target: &Target) -> Result<Forward, TransportError> {
-        let mut tries = 0;
+        let (mut tries, mut backoff) = (0, Backoff::default());
         loop {
             match hosts.forward(target, self.here, None).await {
-                Err(error) if error.is_transient() && tries < TRIES => tries += 1,
+                Err(error) if error.is_transient() && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(backoff.next()).await;
+                }
                 result => return result,
             }
         }

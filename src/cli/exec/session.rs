@@ -94,8 +94,7 @@ pub(super) async fn run(arguments: &Arguments, clock: &Clock, prepared: Prepared
         Here { lengths: lengths.clone(), secrets, logs: prepared.scratch.path.join("logs"), env: env.clone() };
     let tracker = TaskTracker::new();
     let (report_sender, reports) = mpsc::channel(256);
-    let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone());
-    executor.set_services(services);
+    let executor = Executor::new(runner, Arc::new(surroundings), report_sender, tracker.clone(), services);
     for target in targets {
         executor.set_host(target);
     }

@@ -138,13 +138,14 @@ impl Job {
         command: OwnCommand,
     ) -> Result<Said, StepError> {
         if let Some(said) = self.journal.recall::<Said>(key)? {
+            self.interrupt_again(self.number);
             return Ok(said);
         }
         // What led here must be known again after a crash, before anything is started because of it.
         self.log.settle_when_there_is_room().await.map_err(JobError::Log)?;
         self.journal.durable().await?;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let own = self.step_deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = self.time_left();
+        let own = self.step_deadline.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
         let timeout = own.unwrap_or(Duration::MAX).max(Duration::from_millis(1)).min(left + Duration::from_secs(10));
         let request = StepRequest {
             number,
@@ -163,6 +164,7 @@ impl Job {
         let exit = loop {
             match self.next_event(frame, &step, &none, number).await? {
                 Happening::Output { offset, bytes } => {
+                    self.is_reread = false;
                     output.take(self, &bytes)?;
                     self.log.settle_when_there_is_room().await.map_err(JobError::Log)?;
                     self.resume.offset = offset;
@@ -173,11 +175,12 @@ impl Job {
                 }
             }
         };
+        self.is_reread = false;
+        self.say_owed()?;
         output.end(self)?;
         let cancelled = matches!(exit, Exit::Cancelled(_) | Exit::TimedOut(_));
         let said = Said { code: exit.code(), cancelled, lines: output.lines };
         self.record(key, &said)?;
-        self.note_lateness()?;
         Ok(said)
     }
 
