@@ -133,6 +133,18 @@ pub const INVALID: u8 = 2;
 /// A machine, file or network this needs is not there.
 pub const ENVIRONMENT: u8 = 3;
 
+/// The threads of a command that runs jobs; `None`, and said, when there can be none.
+#[expect(clippy::print_stderr, reason = "the command line prints")]
+fn threads() -> Option<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .thread_stack_size(crate::runner::STACK)
+        .enable_all()
+        .build()
+        .inspect_err(|error| eprintln!("error: cannot start: {error}"))
+        .ok()
+}
+
 /// Runs the command line and says how the process should exit.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -24,6 +24,7 @@ mod job;
 mod journal;
 mod log;
 mod opening;
+mod outputs;
 mod post;
 mod pre;
 mod quota;

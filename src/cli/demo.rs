@@ -41,17 +41,7 @@ const HOSTS: [&str; 2] = ["astraeus", "selene"];
 /// Runs the command and says the exit code.
 #[expect(clippy::print_stderr, reason = "the command line prints")]
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(crate::runner::STACK)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ENVIRONMENT;
-        }
-    };
+    let Some(runtime) = super::threads() else { return ENVIRONMENT };
     let code = runtime.block_on(async {
         tokio::select! {
             shown = show(arguments) => shown,

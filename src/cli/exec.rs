@@ -47,17 +47,7 @@ impl From<anyhow::Error> for Refusal {
 /// Runs the command and says the exit code.
 #[expect(clippy::print_stderr, reason = "the command line prints")]
 pub(super) fn run(arguments: Arguments) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(crate::runner::STACK)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ENVIRONMENT;
-        }
-    };
+    let Some(runtime) = super::threads() else { return ENVIRONMENT };
     let color = super::screen::colors();
     let code = match runtime.block_on(execute(Arc::new(arguments))) {
         Ok(code) => code,

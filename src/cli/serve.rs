@@ -52,17 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(crate::runner::STACK)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ENVIRONMENT;
-        }
-    };
+    let Some(runtime) = super::threads() else { return ENVIRONMENT };
     let code = runtime.block_on(serve(config, paths, passed, arguments));
     // Jobs go on on their hosts; nothing here has to be waited for any more.
     runtime.shutdown_background();

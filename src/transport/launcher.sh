@@ -375,9 +375,9 @@ perform() {
 	done
 }
 
-# followed: whether anybody follows the lane.
-followed() {
-	for one in "$lane".follower.*; do
+# any_alive FILE...: whether one of the processes that these files name is there.
+any_alive() {
+	for one in "$@"; do
 		[ -r "$one" ] || continue
 		pid=
 		began=
@@ -404,7 +404,7 @@ hear() {
 			return 1
 		fi
 		[ -e owner ] || return 1
-		if followed; then idle=0; else idle=$((idle + 1)); fi
+		if any_alive "$lane".follower.*; then idle=0; else idle=$((idle + 1)); fi
 		[ "$idle" -lt 30240 ] || return 1
 	done
 	read -r verb number from limit nonce <&3
@@ -677,24 +677,12 @@ start() {
 	guard "$@"
 }
 
-# watched STEP: whether somebody ends the step in its time.
-watched() {
-	for one in "steps/$1.watch."*; do
-		[ -r "$one" ] || continue
-		pid=
-		began=
-		read -r pid began <"$one"
-		if [ -n "$pid" ] && alive "$pid" "$began"; then return 0; fi
-	done
-	return 1
-}
-
 # guard STEP LANE TIMEOUT: what goes with a step that was asked for. Done again, it is done once.
 guard() {
 	[ -z "$t" ] || w "$t" >>"$2.temporary"
 	case $limit in
 	0) ;;
-	watch) watched "$1" || apart watch "$J" "$1" "$3" ;;
+	watch) any_alive "steps/$1.watch."* || apart watch "$J" "$1" "$3" ;;
 	*)
 		if [ "$2" != "$guarded" ] || ! kill -0 "$guardian" 2>/dev/null; then
 			pid=
