@@ -61,7 +61,8 @@ pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
             // Without the number the message is only less exact.
             let _ = file.read_to_string(&mut text);
             let process = text.trim().parse().ok();
-            if process.is_none_or(is_alive) || !comes_free(&file) {
+            let is_held = |process| process != std::process::id() && is_alive(process);
+            if process.is_none_or(is_held) || !comes_free(&file) {
                 return Err(StoreError::InUse { directory: directory.to_owned(), process });
             }
         }
@@ -78,7 +79,8 @@ fn is_alive(process: u32) -> bool {
     process.is_some_and(|process| rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH))
 }
 
-/// Waits a moment for a lock whose owner is dead: children that it had just forked have it until they run their program.
+/// Waits a moment for a lock whose owner is dead, or this process, which has let it go: children that it had just forked have it
+/// until they run their program.
 #[expect(clippy::disallowed_methods, reason = "a wait for a lock cannot be given up, and nothing else runs yet")]
 fn comes_free(file: &File) -> bool {
     (0..HANDED_DOWN.as_millis() / LOOK.as_millis()).any(|_| {
